@@ -1,0 +1,196 @@
+"""A run's folder: models/<run>/ with its record, its members' files and its figures."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from digit_recognizer.config import Config
+from digit_recognizer.errors import UserError
+from digit_recognizer.files import read_json, write_json, write_text
+
+# What a member's weights depend on, beside the settings and the data.
+SOURCES = ("augmentation.py", "config.py", "data.py", "model.py", "training.py")
+PACKAGES = (
+    "albumentations",
+    "keras",
+    "matplotlib",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "scikit-learn",
+    "tensorflow",
+    "tensorflow-cpu",
+)
+
+
+class Answers(NamedTuple):
+    """What networks said of rows of train.csv that they were not trained on."""
+
+    rows: np.ndarray  # int64 [n], sorted
+    labels: np.ndarray  # uint8 [n]
+    probabilities: np.ndarray  # float32 [n, 10]
+
+
+def run_name(config: Config, train_sha256: str) -> str:
+    """Names a run after its settings, its data and the code that trains it, so that the same name is the same run."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256(repr(config).encode() + train_sha256.encode())
+    for source in SOURCES:
+        digest.update((package / source).read_bytes())
+    return f"{config.preset}-seed{config.seed}-{digest.hexdigest()[:6]}"
+
+
+def find_run(models_dir: Path, name: str | None) -> Path:
+    """Returns the folder of a run.
+
+    Args:
+        models_dir: the folder of all runs.
+        name: of the run; None for the one that was trained last.
+
+    Raises:
+        UserError: there is no such run, or none at all.
+    """
+    if name is None:
+        latest = models_dir / "latest.json"
+        if not latest.exists():
+            raise UserError(f"expected a trained run in {models_dir}, found none; run `make train`")
+        name = read_json(latest)
+    if not (models_dir / name / "run.json").exists():
+        runs = ", ".join(sorted(path.parent.name for path in models_dir.glob("*/run.json"))) or "none"
+        raise UserError(
+            f"expected the run {name!r} in {models_dir}, found {runs}; run `make train`, or name another RUN="
+        )
+    return models_dir / name
+
+
+def finished_record(run_dir: Path) -> dict[str, Any]:
+    """Returns the record of a run whose members are all trained.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    record = read_json(run_dir / "run.json")
+    if record["scores"] is None:
+        raise UserError(f"expected a finished run in {run_dir}, found one that was interrupted; run `make train` again")
+    return record
+
+
+def new_record(config: Config, *, run: str, competition: str, data: dict[str, str]) -> dict[str, Any]:
+    """Returns the record of a run that begins now.
+
+    Args:
+        config: its settings.
+        run: its name.
+        competition: whose data these are: "digit-recognizer", or "demo".
+        data: SHA-256 of each of its files.
+    """
+    return {
+        "run": run,
+        "competition": competition,
+        "config": config.to_dict(),
+        "data": data,
+        "git_commit": git_commit(),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        "started_at": now(),
+        "finished_at": None,
+        "training_seconds": None,
+        "scores": None,
+    }
+
+
+def now() -> str:
+    """Returns the time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def git_commit() -> str | None:
+    """Returns the commit that this code stands at, with "-dirty" behind it when files differ; None outside of git."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def member_dir(run_dir: Path, index: int) -> Path:
+    """Returns the folder of a member; it is there only when the member is complete."""
+    return run_dir / f"member-{index}"
+
+
+def write_member(folder: Path, member: Any, rows: np.ndarray, labels: np.ndarray) -> None:
+    """Writes a member's files: model.keras, history.csv, validation.npz; the folder appears with all of them or not.
+
+    Args:
+        folder: to make.
+        member: a `training.Member`.
+        rows: int64 [n], the held out rows of train.csv.
+        labels: uint8 [n], what is on them.
+    """
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        member.model.save(temporary / "model.keras")
+        columns = list(member.history)
+        lines = [
+            ",".join(["epoch", *columns]),
+            *(
+                ",".join([str(epoch), *(repr(value) for value in values)])
+                for epoch, values in enumerate(zip(*member.history.values(), strict=True), start=1)
+            ),
+        ]
+        write_text(temporary / "history.csv", "\n".join(lines) + "\n")
+        np.savez(temporary / "validation.npz", rows=rows, labels=labels, probabilities=member.probabilities)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_history(folder: Path) -> dict[str, np.ndarray]:
+    """Returns a member's history: a column name to float64 [epochs]."""
+    table = np.genfromtxt(folder / "history.csv", delimiter=",", names=True, ndmin=1)
+    return {name: table[name] for name in table.dtype.names}
+
+
+def read_answers(run_dir: Path) -> Answers:
+    """Returns the answers of all members to the rows that each had held out, in the order of the rows."""
+    parts = []
+    for folder in member_dirs(run_dir):
+        with np.load(folder / "validation.npz", allow_pickle=False) as file:
+            parts.append(Answers(file["rows"], file["labels"], file["probabilities"]))
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows)
+    return Answers(
+        rows[order],
+        np.concatenate([part.labels for part in parts])[order],
+        np.concatenate([part.probabilities for part in parts])[order],
+    )
+
+
+def member_dirs(run_dir: Path) -> list[Path]:
+    """Returns the folders of the complete members, in their order."""
+    return sorted(run_dir.glob("member-*"), key=lambda path: int(path.name.removeprefix("member-")))
+
+
+def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
+    """Writes a run's record and makes the run the latest one."""
+    write_json(run_dir / "run.json", record)
+    write_json(run_dir.parent / "latest.json", run_dir.name)
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # TensorFlow comes under one of two names
+            continue
+    return versions

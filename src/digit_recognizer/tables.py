@@ -1,0 +1,63 @@
+"""What the stages print: tables for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from digit_recognizer.evaluation import Confusion
+
+
+def history_table(history: Mapping[str, np.ndarray], title: str) -> Table:
+    """Returns a row an epoch.
+
+    Args:
+        history: loss, accuracy, val_loss, val_accuracy, seconds: float64 [epochs].
+        title: above the table.
+    """
+    columns = ("epoch", "loss", "accuracy", "validation loss", "validation accuracy", "seconds")
+    table = _table(title, columns)
+    for epoch, values in enumerate(
+        zip(*(history[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")), strict=True), 1
+    ):
+        loss, accuracy, validation_loss, validation_accuracy, seconds = values
+        table.add_row(
+            str(epoch),
+            f"{loss:.4f}",
+            f"{accuracy:.2%}",
+            f"{validation_loss:.4f}",
+            f"{validation_accuracy:.2%}",
+            f"{seconds:.1f}",
+        )
+    return table
+
+
+def class_table(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns a row a digit out of `evaluation.class_scores`."""
+    table = _table("By digit", ("digit", "precision", "recall", "F1", "images"))
+    for row in scores:
+        table.add_row(
+            str(row["digit"]),
+            f"{row['precision']:.2%}",
+            f"{row['recall']:.2%}",
+            f"{row['f1']:.2%}",
+            f"{row['support']:,}",
+        )
+    return table
+
+
+def confusion_table(confusions: Sequence[Confusion]) -> Table:
+    """Returns a row a confusion."""
+    table = _table("Most frequent confusions", ("digit", "read as", "times"))
+    for confusion in confusions:
+        table.add_row(str(confusion.label), str(confusion.predicted), str(confusion.count))
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
