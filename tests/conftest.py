@@ -1,9 +1,11 @@
 """What several tests share."""
 
+import gc
 import io
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -60,6 +62,10 @@ def kaggle(make_archive, client_home, monkeypatch):
         for name, value in (server.environment | {"HOME": str(client_home), "KAGGLE_API_TOKEN": TOKEN}).items():
             monkeypatch.setenv(name, value)
         yield server
+    if "download" in server.requests:
+        with warnings.catch_warnings():  # the client forgets answers, unread and open, that it does not go on with
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture

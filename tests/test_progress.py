@@ -1,0 +1,59 @@
+"""What a training shows while it runs."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from digit_recognizer import progress
+
+LOGS = {"loss": 0.25, "accuracy": 0.875}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only the test moves."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def display(output, *, terminal):
+    console = Console(file=output, force_terminal=terminal, width=160)
+    return progress.TrainingDisplay(members=2, epochs=2, steps=5, batch_size=64, console=console)
+
+
+def train(shown, clock):
+    with shown:
+        for _ in range(2):
+            for epoch in range(2):
+                for _ in range(5):
+                    clock[0] += 2
+                    shown.step(epoch, LOGS)
+                shown.epoch(epoch, LOGS | {"val_loss": 0.5, "val_accuracy": 0.75})
+            shown.member_done()
+
+
+def test_a_pipe_gets_a_line_an_epoch(clock):
+    output = io.StringIO()
+    train(display(output, terminal=False), clock)
+    lines = output.getvalue().splitlines()
+    assert lines[0] == (
+        "member 1/2  epoch 1/2  loss 0.2500  accuracy 87.50%  validation loss 0.5000  validation accuracy 75.00%  "
+        "32 images/s  0:30 left"
+    )
+    assert [line[:22] for line in lines[1:]] == [
+        "member 1/2  epoch 2/2 ",
+        "member 2/2  epoch 1/2 ",
+        "member 2/2  epoch 2/2 ",
+    ]
+    assert lines[-1].endswith("0:00 left")
+
+
+def test_a_terminal_gets_a_bar(clock):
+    output = io.StringIO()
+    train(display(output, terminal=True), clock)
+    last = output.getvalue().rsplit("\r", 1)[-1]
+    assert "member 2/2  epoch 2/2" in last
+    assert "100%" in last
+    assert "32 images/s" in last
