@@ -10,8 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import tiny
 from kaggle_server import TOKEN, KaggleServer
 
+from digit_recognizer import data, demo
 from digit_recognizer.archive import EXPECTED
 
 
@@ -24,6 +26,29 @@ def competition_dir() -> Path:
             pytest.fail(f"DATA_DIR names {folder}, which holds no train.csv")
         pytest.skip("needs the competition's files: make download")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_dir(tmp_path_factory):
+    """The folder of the demo's data."""
+    folder = tmp_path_factory.mktemp("data")
+    demo.write_demo_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows(demo_dir):
+    """The first 400 rows of the demo's train.csv."""
+    train = data.load_train(demo_dir)
+    return data.Dataset(train.images[:400], train.labels[:400], train.sha256)
+
+
+@pytest.fixture(scope="session")
+def trained(rows, tmp_path_factory):
+    """The folder of a tiny run."""
+    run_dir = tmp_path_factory.mktemp("models") / "tiny"
+    tiny.train(tiny.TINY, rows, run_dir)
+    return run_dir
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,8 @@
 """The demo's data are in the competition's format, and are marked."""
 
 import numpy as np
-import pytest
 
 from digit_recognizer import data, demo
-
-
-@pytest.fixture(scope="module")
-def demo_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    demo.write_demo_data(folder)
-    return folder
 
 
 def test_the_files_load_as_the_competitions_do(demo_dir):

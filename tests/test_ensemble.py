@@ -1,0 +1,65 @@
+"""Runs: resumable, and never trained on what they are judged by."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import TINY, train
+
+from digit_recognizer import ensemble, runs, training
+from digit_recognizer.errors import UserError
+
+
+def test_augmented_copies_are_made_of_training_rows_alone(rows, monkeypatch, tmp_path):
+    copied = []
+
+    def spy(images, *, epochs, seed):
+        copied.append((images, epochs))
+        return iter([images] * epochs)
+
+    monkeypatch.setattr(ensemble, "augmented_epochs", spy)
+    train(replace(TINY, augment=True, plain_epochs=1), rows, tmp_path / "run")
+    ((images, epochs),) = copied
+    assert epochs == 1
+    held_out = runs.read_answers(tmp_path / "run").rows
+    expected = np.delete(rows.images, held_out, axis=0)
+    assert (images == expected).all()
+
+
+def test_an_interrupted_run_trains_only_what_is_missing_and_ends_the_same(rows, monkeypatch, tmp_path):
+    config = replace(TINY, folds=2, epochs=1)
+    train(config, rows, tmp_path / "whole")
+
+    calls = []
+    original = training.train_member
+
+    def interrupted(*arguments, **options):
+        calls.append(options["seed"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(training, "train_member", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, rows, tmp_path / "parts")
+    assert [path.name for path in runs.member_dirs(tmp_path / "parts")] == ["member-0"]
+    assert not list((tmp_path / "parts").glob(".member*"))
+    with pytest.raises(UserError, match="interrupted; run `make train` again"):
+        runs.finished_record(tmp_path / "parts")
+    train(config, rows, tmp_path / "parts")
+    assert len(calls) == 3
+    assert len(set(calls)) == 2
+    whole, parts = (runs.read_answers(tmp_path / name) for name in ("whole", "parts"))
+    assert whole.rows.tolist() == parts.rows.tolist() == list(range(400))
+    assert (whole.probabilities == parts.probabilities).all()
+
+
+def test_a_finished_run_is_not_trained_again(trained, rows, monkeypatch):
+    monkeypatch.setattr(ensemble, "_train_members", lambda *_: pytest.fail("trained again"))
+    before = runs.finished_record(trained)
+    assert train(TINY, rows, trained) == before
+
+
+def test_a_run_of_other_settings_is_not_mixed_with(trained, rows):
+    with pytest.raises(UserError, match="differs in epochs"):
+        train(replace(TINY, epochs=3), rows, trained)

@@ -1,0 +1,52 @@
+"""The answers of saved members."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from tiny import QUIET, TINY, train
+
+from digit_recognizer import data, prediction, runs
+from digit_recognizer.errors import UserError
+
+
+def test_a_saved_model_answers_the_same_in_a_process_without_this_package(trained, rows, tmp_path):
+    answers = runs.read_answers(trained)
+    np.save(tmp_path / "images.npy", data.normalise(rows.images[answers.rows]))
+    program = """
+import sys, numpy, keras
+model = keras.models.load_model(sys.argv[1])
+numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
+assert not any(name.startswith("digit_recognizer") for name in sys.modules)
+"""
+    paths = [
+        str(path) for path in (trained / "member-0" / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy")
+    ]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, capture_output=True, cwd=tmp_path)
+    assert np.load(tmp_path / "out.npy") == pytest.approx(answers.probabilities, abs=1e-5)
+
+
+def test_the_answers_of_several_members_are_averaged(rows, tmp_path):
+    train(replace(TINY, folds=2, epochs=1), rows, tmp_path / "run")
+    together = prediction.predict(tmp_path / "run", rows.images[:20], QUIET)
+    each = [
+        keras.models.load_model(folder / "model.keras").predict(data.normalise(rows.images[:20]), verbose=0)
+        for folder in runs.member_dirs(tmp_path / "run")
+    ]
+    assert together == pytest.approx(np.mean(each, axis=0), abs=1e-6)
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+
+
+def test_a_submission_of_other_test_images_is_refused(trained, demo_dir, tmp_path):
+    record = json.loads((trained / "run.json").read_text())
+    record["data"]["test.csv"] = "0" * 64
+    other = tmp_path / "models" / "tiny"
+    other.mkdir(parents=True)
+    (other / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"expected the test.csv that lay beside the run's train.csv"):
+        prediction.make_submission(other, tmp_path / "submissions", demo_dir, QUIET)
+    assert not (tmp_path / "submissions").exists()

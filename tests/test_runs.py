@@ -1,0 +1,42 @@
+"""A run's folder: what is in it, and how it is found."""
+
+from dataclasses import replace
+
+import pytest
+from tiny import TINY
+
+from digit_recognizer import runs
+from digit_recognizer.errors import UserError
+
+
+def test_a_run_holds_its_settings_history_and_answers(trained, rows):
+    record = runs.finished_record(trained)
+    assert record["config"] == TINY.to_dict()
+    assert record["data"] == {"train.csv": rows.sha256}
+    assert {"python", "keras", "numpy"} < record["versions"].keys()
+    assert any(name.startswith("tensorflow") for name in record["versions"])
+    history = runs.read_history(trained / "member-0")
+    assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
+        ("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"), 2
+    )
+    answers = runs.read_answers(trained)
+    assert record["scores"]["validation_rows"] == len(answers.rows) == 80
+    assert (rows.labels[answers.rows] == answers.labels).all()
+    assert record["scores"]["validation_accuracy"] == (answers.probabilities.argmax(1) == answers.labels).mean()
+    assert runs.find_run(trained.parent, None) == trained
+
+
+def test_runs_are_named_after_settings_data_and_code(monkeypatch):
+    name = runs.run_name(TINY, "a")
+    assert name.startswith("tiny-seed0-")
+    assert runs.run_name(TINY, "a") == name
+    names = {name, runs.run_name(replace(TINY, epochs=9), "a"), runs.run_name(TINY, "b")}
+    monkeypatch.setattr(runs, "SOURCES", runs.SOURCES[:-1])
+    assert len(names | {runs.run_name(TINY, "a")}) == 4
+
+
+def test_a_missing_run_names_those_that_are_there(trained, tmp_path):
+    with pytest.raises(UserError, match=r"found none; run `make train`"):
+        runs.find_run(tmp_path, None)
+    with pytest.raises(UserError, match=r"expected the run .other. in .*, found tiny"):
+        runs.find_run(trained.parent, "other")
