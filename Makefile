@@ -34,7 +34,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@echo 'Installing the requirements into .venv (about a minute) ...'
 	@sed -e '$(if $(filter 1,$(GPU)),s/^tensorflow-cpu==\([^;]*\).*/tensorflow[and-cuda]==\1/)' requirements.txt \
 		>.venv/requirements.txt
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r .venv/requirements.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@# 300 MB of headers to compile TensorFlow's operators with, which nothing here does.
 	@rm -rf .venv/lib/python*/site-packages/tensorflow/include

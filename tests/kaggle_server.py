@@ -1,0 +1,368 @@
+"""A loopback Kaggle that speaks enough of the wire protocol for the official client, unmodified.
+
+The client reaches it with KAGGLE_API_ENVIRONMENT=LOCALHOST, which makes it call http://localhost, and with http_proxy
+set to this server, which therefore sees the requests for every host: the API's, and the storage's with its signed
+addresses.
+
+In tests it is a context manager, and `fail` scripts what goes wrong. By hand, and in CI, it is a program:
+
+    python tests/kaggle_server.py --zip digit-recognizer.zip --port 8000 > environment.sh &
+    . ./environment.sh
+    make download train submit
+
+What it prints is one line, the `export` of the variables that lead the client here. Nobody but Kaggle has the labels of
+test.csv: without --labels every well-formed submission scores 0.00000, and with them the share that it has right.
+"""
+
+import argparse
+import base64
+import contextlib
+import datetime
+import email.utils
+import hashlib
+import io
+import json
+import secrets
+import socket
+import struct
+import sys
+import threading
+import zipfile
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+API_HOST = "localhost"
+STORAGE_HOST = "storage.example"
+TOKEN = "loopback-token"  # noqa: S105 - accepted nowhere else
+USERNAME, KEY = "loopback", "loopback-key"
+ROWS = 28_000  # of test.csv
+MODIFIED = "Fri, 01 Nov 2019 12:00:00 GMT"
+
+
+@dataclass
+class Reply:
+    """An answer on its way out."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    stall: float = 0  # seconds to wait once it is sent
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """What goes wrong with one request."""
+
+    status: int = 0  # answer so; 0: with the right answer
+    body: Any = None  # of that answer, as JSON; None for an error in Kaggle's shape
+    headers: dict[str, str] = field(default_factory=dict)
+    obey: bool = False  # do what was asked all the same
+    delay: float = 0  # seconds before the answer
+    cut: int | None = None  # end the right answer after so many bytes of its body
+    stall: float = 0  # seconds between that end and the end of the connection
+    content: bytes | None = None  # send this as the file, or as the answer's body
+    reset: bool = False  # break the connection off without an answer
+
+
+class RefusedError(Exception):
+    """An error in Kaggle's present shape."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Makes the answer."""
+        super().__init__(message)
+        self.reply = Reply(status, _json({"error": {"code": status, "message": message}}), _JSON_HEADERS)
+
+
+class KaggleServer:
+    """The account, the competition and the storage of a loopback Kaggle, served while the context is open."""
+
+    def __init__(self, archive: bytes, *, port: int = 0) -> None:
+        """Takes a port, any free one unless given; the attributes may be set at any time.
+
+        Args:
+            archive: the bytes of the competition's zip file.
+            port: on 127.0.0.1.
+        """
+        self.archive = archive
+        self.competition = "digit-recognizer"
+        self.rules_accepted = True
+        self.tokens = {TOKEN}
+        self.daily_limit = 10
+        self.polls_until_scored = 0  # how often a new submission is listed as pending
+        self.labels: list[int] | None = None  # what submissions are scored against
+        self.score: str | None = None  # given to every well-formed submission instead
+        self.scoring_error: str | None = None  # the end of every new submission
+        self.shown: Callable[[str], str] = str  # what becomes of a submission's description
+        self.submissions: list[dict[str, Any]] = []  # newest first, as the API sends them
+        self.requests: list[str] = []  # the names of methods, "download" and "upload", in the order of arrival
+        self.ranges: list[str | None] = []  # what the downloads asked for
+        self.closing = threading.Event()
+        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self._uploads: dict[str, dict[str, Any]] = {}  # by token
+        self._pending: dict[int, int] = {}  # polls left, by submission
+        self._signature = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._methods: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Reply]] = {
+            "security.OAuthService/IntrospectToken": self._introspect_token,
+            "competitions.CompetitionApiService/ListDataFiles": self._list_data_files,
+            "competitions.CompetitionApiService/DownloadDataFiles": self._download_data_files,
+            "competitions.CompetitionApiService/GetSubmissionLimits": self._get_submission_limits,
+            "competitions.CompetitionApiService/ListSubmissions": self._list_submissions,
+            "competitions.CompetitionApiService/StartSubmissionUpload": self._start_submission_upload,
+            "competitions.CompetitionApiService/CreateSubmission": self._create_submission,
+        }
+        self._http = _HTTPServer(("127.0.0.1", port), _Handler)
+        self._http.kaggle = self
+
+    def __enter__(self) -> Self:
+        """Begins to serve."""
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends at once, whatever is still delayed."""
+        self.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that lead the client here."""
+        address = f"http://127.0.0.1:{self._http.server_port}"
+        # Storage is another host, and an empty no_proxy keeps localhost from being called directly.
+        return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "http_proxy": address, "no_proxy": "", "NO_PROXY": ""}
+
+    def fail(self, name: str, *, times: int = 1, **fault: Any) -> None:
+        """Makes the next requests of a method ("ListSubmissions"), "download" or "upload" go wrong; see `Fault`."""
+        self._faults[name].extend([Fault(**fault)] * times)
+
+    def answer(self, verb: str, url: str, headers: Any, body: bytes) -> Reply | None:
+        """Returns the answer to a request, None for a broken connection."""
+        parts = urlsplit(url)
+        storage = {"GET": "download", "PUT": "upload"}.get(verb)
+        name = storage or parts.path.rpartition("/")[2]
+        with self._lock:
+            self.requests.append(name)
+            fault = self._faults[name].popleft() if self._faults[name] else Fault()
+            reply = Reply()
+            if fault.obey or not (fault.status or fault.reset):
+                try:
+                    if storage:
+                        reply = self._answer_storage(verb, parts, headers, body, fault.content)
+                    else:
+                        reply = self._answer_method(parts, headers, body, fault.content)
+                except RefusedError as refusal:
+                    reply = refusal.reply
+        self.closing.wait(fault.delay)
+        if fault.reset:
+            return None
+        if fault.status:
+            reply = RefusedError(fault.status, f"scripted {fault.status}").reply
+            if fault.body is not None:
+                reply.body = _json(fault.body)
+        reply.headers = reply.headers | fault.headers
+        if fault.cut is not None:
+            reply.headers["Content-Length"] = str(len(reply.body))
+            reply.body = reply.body[: fault.cut]
+            reply.stall = fault.stall
+        return reply
+
+    def _answer_method(self, parts: Any, headers: Any, body: bytes, content: bytes | None) -> Reply:
+        if parts.hostname != API_HOST or not parts.path.startswith("/api/v1/"):
+            raise RefusedError(404, f"no such address: {parts.hostname}{parts.path}")
+        name = parts.path.removeprefix("/api/v1/")
+        if name not in self._methods:
+            raise RefusedError(404, f"no such method: {name}")
+        request = json.loads(body or b"{}")
+        if not name.startswith("security.") and not self._is_authorised(headers.get("Authorization", "")):
+            raise RefusedError(401, "Unauthenticated")
+        if request.get("competitionName", self.competition) != self.competition:
+            raise RefusedError(404, "Competition not found")
+        answer = self._methods[name](request)
+        if isinstance(answer, Reply):
+            return answer
+        return Reply(200, _json(answer) if content is None else content, _JSON_HEADERS)
+
+    def _is_authorised(self, header: str) -> bool:
+        kind, _, value = header.partition(" ")
+        if kind == "Bearer":
+            return value in self.tokens
+        return kind == "Basic" and base64.b64decode(value) == f"{USERNAME}:{KEY}".encode()
+
+    def _answer_storage(self, verb: str, parts: Any, headers: Any, body: bytes, content: bytes | None) -> Reply:
+        if parts.hostname != STORAGE_HOST or parts.query != f"signature={self._signature}":
+            raise RefusedError(403, "the signature does not fit")
+        if "Authorization" in headers:  # as Google's storage does for a signed address
+            raise RefusedError(400, "only one way of authentication is allowed")
+        if verb == "PUT":
+            upload = self._uploads[parts.path.rpartition("/")[2]]
+            if len(body) != upload["contentLength"]:
+                raise RefusedError(400, "the upload is not as long as announced")
+            upload["content"] = body
+            return Reply()
+        self.ranges.append(headers.get("Range"))
+        return _send_range(self.archive if content is None else content, headers)
+
+    def _introspect_token(self, request: dict[str, Any]) -> dict[str, Any]:
+        active = request["token"] in self.tokens
+        return {"active": active, "username": USERNAME} if active else {"active": False}
+
+    def _list_data_files(self, _: dict[str, Any]) -> dict[str, Any]:
+        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
+            return {"files": [{"name": item.filename, "totalBytes": item.file_size} for item in archive.infolist()]}
+
+    def _download_data_files(self, _: dict[str, Any]) -> Reply:
+        self._need_rules()
+        return Reply(302, b"", {"Location": self._signed(f"/{self.competition}/archive.zip")})
+
+    def _get_submission_limits(self, _: dict[str, Any]) -> dict[str, Any]:
+        if not self.rules_accepted:
+            return {}  # no team yet: all zero
+        today = self._count_today()
+        return {"numToday": today, "numTotal": len(self.submissions), "numAllowedNow": max(0, self.daily_limit - today)}
+
+    def _list_submissions(self, request: dict[str, Any]) -> dict[str, Any]:
+        for submission in self.submissions:
+            if submission["status"] == "PENDING":
+                self._pending[submission["ref"]] -= 1
+                if self._pending[submission["ref"]] < 0:
+                    submission.update(self._judge(submission))
+        start = (request.get("page", 1) - 1) * request.get("pageSize", 20)
+        page = self.submissions[start : start + request.get("pageSize", 20)]
+        return {"submissions": [{key: value for key, value in item.items() if key != "content"} for item in page]}
+
+    def _start_submission_upload(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._need_rules()
+        token = secrets.token_hex(8)
+        self._uploads[token] = request | {"content": None}
+        return {"token": token, "createUrl": self._signed(f"/upload/{token}")}
+
+    def _create_submission(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._need_rules()
+        upload = self._uploads.get(request["blobFileTokens"])
+        if upload is None or upload["content"] is None:
+            raise RefusedError(400, "the file was not uploaded")
+        if self._count_today() >= self.daily_limit:
+            raise RefusedError(400, f"Your team has used its daily Submission allowance ({self.daily_limit}) today")
+        ref = 30_000_001 + len(self.submissions)
+        self._pending[ref] = self.polls_until_scored
+        self.submissions.insert(
+            0,
+            {
+                "ref": ref,
+                "date": datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat() + "Z",
+                "fileName": upload["fileName"],
+                "totalBytes": upload["contentLength"],
+                "description": self.shown(request.get("submissionDescription", "")),
+                "status": "PENDING",
+                "content": upload["content"],
+            },
+        )
+        return {"message": "Successfully submitted to Digit Recognizer", "ref": ref}
+
+    def _judge(self, submission: dict[str, Any]) -> dict[str, Any]:
+        """Returns the end of a submission: the format is checked, then it is scored."""
+        if self.scoring_error:
+            return {"status": "ERROR", "errorDescription": self.scoring_error}
+        lines = submission["content"].decode().split("\r\n")
+        answers = [line.split(",") for line in lines[1:-1]]
+        if lines[0] != "ImageId,Label" or [answer[0] for answer in answers] != [str(i + 1) for i in range(ROWS)]:
+            return {"status": "ERROR", "errorDescription": f"Submission must have {ROWS} rows"}
+        score = self.score
+        if score is None and self.labels is None:
+            score = "0.00000"
+        if score is None:
+            right = sum(int(answer[1]) == label for answer, label in zip(answers, self.labels, strict=True))
+            score = f"{right / ROWS:.5f}"
+        return {"status": "COMPLETE", "publicScore": score}
+
+    def _count_today(self) -> int:
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        return sum(submission["date"].startswith(today) for submission in self.submissions)
+
+    def _need_rules(self) -> None:
+        if not self.rules_accepted:
+            raise RefusedError(403, "You must accept this competition's rules before you'll be able to download files.")
+
+    def _signed(self, path: str) -> str:
+        return f"http://{STORAGE_HOST}{path}?signature={self._signature}"
+
+
+def _send_range(content: bytes, headers: Any) -> Reply:
+    """Answers for a file as storage does, from the middle on if the client has its beginning and it is the same."""
+    tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+    about = {"ETag": tag, "Last-Modified": MODIFIED, "Accept-Ranges": "bytes", "Content-Type": "application/zip"}
+    wanted = headers.get("Range")
+    if wanted is None or headers.get("If-Range", tag) != tag:
+        return Reply(200, content, about)
+    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+    if start >= len(content):
+        return Reply(416, b"", about)
+    part = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+    return Reply(206, content[start:], about | part)
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    kaggle: KaggleServer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client went away
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        reply = self.server.kaggle.answer(self.command, self.path, self.headers, body)
+        if reply is None:
+            # Closed with unsent data thrown away, a socket sends a reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
+        headers = {"Content-Length": str(len(reply.body)), "Date": email.utils.formatdate(usegmt=True)} | reply.headers
+        self.send_response_only(reply.status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply.body)
+        self.server.kaggle.closing.wait(reply.stall)
+        self.close_connection |= len(reply.body) != int(headers["Content-Length"])
+
+    do_GET = do_POST = do_PUT = _serve  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+_JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    parser = argparse.ArgumentParser(description="A loopback Kaggle for the Digit Recognizer competition.")
+    parser.add_argument("--zip", type=Path, required=True, help="the competition's archive")
+    parser.add_argument("--labels", type=Path, help="ImageId,Label of test.csv to score against; else the score is 0")
+    parser.add_argument("--port", type=int, default=0, help="any free one unless given")
+    arguments = parser.parse_args()
+    server = KaggleServer(arguments.zip.read_bytes(), port=arguments.port)
+    if arguments.labels:
+        server.labels = [int(line.split(",")[1]) for line in arguments.labels.read_text().splitlines()[1:]]
+    with server, contextlib.suppress(KeyboardInterrupt):
+        variables = server.environment | {"KAGGLE_API_TOKEN": TOKEN}
+        print("export", *(f"{name}={value}" for name, value in variables.items()), flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
