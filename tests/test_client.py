@@ -248,7 +248,7 @@ def test_a_host_that_does_not_answer_does_not_hold_up_any_call(api, monkeypatch)
             waiting.connect_ex(full.getsockname())
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{full.getsockname()[1]}")
         started = time.monotonic()
-        with pytest.raises(UserError, match="the list; gave up after 1 attempt|the list in time; gave up"):
+        with pytest.raises(UserError, match=r"the list; gave up after 1 attempt|the list in time; gave up"):
             list_submissions(api)
         assert time.monotonic() - started < 2
 

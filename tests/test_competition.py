@@ -59,6 +59,7 @@ def make_folder(tmp_path, labels):
             "git_commit": None,
             "data": {},
             "versions": {},
+            "finished_at": "2026-11-22T12:00:00+00:00",
             "scores": {"validation_accuracy": 0.9942},
         }
         folder = tmp_path / "submissions" / run
@@ -168,8 +169,8 @@ def test_rules_that_are_not_accepted_are_named(kaggle, command, variables, shape
         kaggle.fail("DownloadDataFiles", status=403, body={"code": 403, "message": reason})
     line = failed(command("download", **variables))
     assert line == (
-        f"digit-recognizer: Kaggle answered the download with 403 ({reason}); accept the competition's rules at {RULES} "
-        "and run the command again"
+        f"digit-recognizer: Kaggle answered the download with 403 ({reason}); accept the competition's rules at "
+        f"{RULES} and run the command again"
     )
 
 
@@ -264,7 +265,7 @@ def test_a_damaged_archive_of_the_right_size_is_not_taken_for_up_to_date(kaggle,
 
 def test_a_folder_that_cannot_be_written_to_is_named(kaggle, tmp_path):
     (tmp_path / "data").touch()
-    with pytest.raises(UserError, match="expected to write into .*data, found: File exists; free it, or name another"):
+    with pytest.raises(UserError, match=r"expected to write into .*data, found: File exists; free it, or name another"):
         competition.download(tmp_path / "data")
     assert kaggle.requests == []
 
@@ -371,7 +372,7 @@ def test_a_submission_whose_fate_cannot_be_read_is_not_repeated(kaggle, folder):
     kaggle.fail("ListSubmissions", delay=0)
     kaggle.fail("ListSubmissions", status=500, headers={"Retry-After": "0"}, times=client.ATTEMPTS)
     with pytest.raises(
-        UserError, match="submission with 500 .* whether the submission was recorded is not known: run the"
+        UserError, match=r"submission with 500 .* whether the submission was recorded is not known: run the"
     ):
         competition.submit(folder)
     competition.submit(folder)
@@ -494,7 +495,7 @@ def test_identical_predictions_are_submitted_again_only_when_forced(kaggle, subm
     for name in (RUN, "another-run"):
         line = failed(submit_command("--run", name))
         assert f"found exactly those of submission 30000001 (run {RUN}, " in line
-        assert line.endswith("public score 0.0); nothing was uploaded; FORCE=1 (--force) uploads them again")
+        assert line.endswith("public score 0.00000); nothing was uploaded; FORCE=1 (--force) uploads them again")
     assert len(kaggle.requests) == seen
 
     result = submit_command("--run", RUN, "--force")  # the same name and message once more

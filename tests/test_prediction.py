@@ -50,3 +50,26 @@ def test_a_submission_of_other_test_images_is_refused(trained, demo_dir, tmp_pat
     with pytest.raises(UserError, match=r"expected the test.csv that lay beside the run's train.csv"):
         prediction.make_submission(other, tmp_path / "submissions", demo_dir, QUIET)
     assert not (tmp_path / "submissions").exists()
+
+
+def test_a_submission_is_made_again_only_when_its_run_or_its_file_changed(rows, demo_dir, tmp_path, monkeypatch):
+    run_dir, submissions_dir = tmp_path / "models" / "run", tmp_path / "submissions"
+    train(replace(TINY, epochs=1), rows, run_dir)
+    record = json.loads((run_dir / "run.json").read_text())
+    record["data"]["test.csv"] = data.load_test(demo_dir).sha256
+    (run_dir / "run.json").write_text(json.dumps(record))
+    made = []
+
+    def predict(_, images, __):
+        made.append(len(images))
+        return np.eye(10, dtype=np.float32)[np.zeros(len(images), int)]
+
+    monkeypatch.setattr(prediction, "predict", predict)
+    for change in (None, "nothing", "run", "file"):
+        if change == "run":
+            (run_dir / "run.json").write_text(json.dumps(record | {"finished_at": "later"}))
+        elif change == "file":
+            (submissions_dir / "run" / "submission.csv").write_text("ImageId,Label\n")
+        folder = prediction.make_submission(run_dir, submissions_dir, demo_dir, QUIET)
+        assert len((folder / "submission.csv").read_bytes().splitlines()) == 361
+    assert made == [360] * 3  # at first, after the run changed, after the file changed

@@ -24,6 +24,7 @@ def run_record():
         "git_commit": "0" * 40,
         "data": {"train.csv": "1" * 64, "test.csv": "2" * 64},
         "versions": {"numpy": "2.0.2"},
+        "finished_at": "2026-11-22T12:00:00+00:00",
         "scores": {"validation_accuracy": 0.99425},
     }
 
@@ -103,7 +104,7 @@ def test_the_record_holds_where_the_predictions_come_from(folder, run_record, la
     assert record == submission.read_record(folder) == json.loads((folder / "record.json").read_text())
     assert record["validation_accuracy"] == 0.99425
     assert {name: record[name] for name in ("run", "competition", "config", "git_commit", "data", "versions")} == {
-        name: value for name, value in run_record.items() if name != "scores"
+        name: value for name, value in run_record.items() if name not in ("scores", "finished_at")
     }
     assert (record["status"], record["submission_id"], record["public_score"]) == ("written", None, None)
     assert len(record["submission_sha256"]) == len(record["predictions_sha256"]) == 64
@@ -163,7 +164,7 @@ def test_identical_predictions_are_recognised_whatever_the_file_looks_like(folde
     (again / "submission.csv").write_bytes((again / "submission.csv").read_bytes().replace(b"\r\n", b"\n"))
     same = submission.write_record(again, run_record | {"run": "another-run"}, labels)
     assert same["submission_sha256"] != record["submission_sha256"]
-    with pytest.raises(UserError, match=r"submission 7 \(run single-seed0-abc123.*public score 0\.5\).*FORCE=1"):
+    with pytest.raises(UserError, match=r"submission 7 \(run single-seed0-abc123.*public score 0\.50000\).*FORCE=1"):
         submission.refuse_repetition(ledger, same)
 
     labels[-1] = 9 - labels[-1]

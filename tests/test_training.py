@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import TINY, train
+from tiny import QUIET, TINY, train
 
-from digit_recognizer import data, runs, training
+from digit_recognizer import data, progress, runs, training
 
 
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(rows, tmp_path):
@@ -48,3 +48,23 @@ def test_the_learning_rate_makes_one_cycle(rows, tmp_path):
     assert peak == 1  # the end of the second epoch of ten
     assert (np.diff(rates[peak:]) < 0).all()
     assert rates[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_each_epoch_sees_its_own_images_and_the_last_ones_the_plain_images(rows, monkeypatch):
+    seen = []
+    original = training._Batches.__getitem__
+
+    def spy(self, index):
+        batch = original(self, index)
+        seen.append(round(float(batch[0].max() * 255)))
+        return batch
+
+    monkeypatch.setattr(training._Batches, "__getitem__", spy)
+    plain = data.Dataset(np.full_like(rows.images, 30), rows.labels, "0")
+    (fold,) = data.make_folds(rows.labels, folds=1, validation=0.2, seed=0)
+    augmented = iter([np.full_like(rows.images[fold.train], value) for value in (10, 20)])
+    with progress.TrainingDisplay(members=1, epochs=4, steps=10, batch_size=32, console=QUIET) as display:
+        training.train_member(replace(TINY, epochs=4), plain, fold, seed=0, augmented=augmented, display=display)
+    steps = training.steps_per_epoch(len(fold.train), TINY.batch_size)
+    assert seen[-4 * steps :] == [10] * steps + [20] * steps + [30] * 2 * steps
+    assert set(seen[: -4 * steps]) <= {30}  # what Keras looked at before

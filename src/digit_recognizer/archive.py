@@ -86,7 +86,7 @@ def _file_fault(file: IO[bytes], name: str) -> str | None:
     first = file.readline(len(header) + 2).rstrip(b"\r\n")
     if first != header.encode():
         found = first[:30].decode("utf-8", errors="replace")
-        return f"{name}: expected the header {header[:30]!r}{'...' * (len(header) > 30)}, found {found!r}"  # noqa: PLR2004
+        return f"{name}: expected the header {header[:30]!r}{'...' * (len(header) > 30)}, found {found!r}"
     lines, cut = 0, ""
     while chunk := file.read(1 << 20):
         lines += chunk.count(b"\n")

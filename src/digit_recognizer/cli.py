@@ -111,7 +111,7 @@ def evaluate(
             }
         )
         return
-    _console.print(f"{run_dir.name}: validation accuracy {accuracy}")
+    _console.print(f"{run_dir.name}: validation accuracy {accuracy}", soft_wrap=True)
     _console.print(tables.class_table(scores))
     _console.print(tables.confusion_table(confusions[:10]))
     _console.print(f"Figures: {folder}/curves.png, confusion_matrix.png, mistakes.png", soft_wrap=True)

@@ -137,7 +137,7 @@ def call(
 def is_transient(error: BaseException) -> bool:
     """Whether a failed call may succeed when it is made again."""
     if isinstance(error, requests.HTTPError):
-        return status_of(error) == requests.codes.too_many_requests or status_of(error) >= 500  # noqa: PLR2004
+        return status_of(error) == requests.codes.too_many_requests or status_of(error) >= 500
     if isinstance(error, requests.exceptions.SSLError):
         return False
     broken = requests.exceptions.ChunkedEncodingError

@@ -39,7 +39,7 @@ def predict(run_dir: Path, images: np.ndarray, console: Console) -> np.ndarray:
 
 
 def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, console: Console) -> Path:
-    """Predicts test.csv and writes submissions/<run>/ with submission.csv and record.json.
+    """Predicts test.csv and writes submissions/<run>/ with submission.csv and record.json, unless they are there.
 
     Args:
         run_dir: of a finished run.
@@ -54,6 +54,9 @@ def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, consol
         UserError: the run is not finished, or test.csv is not the one beside which it was trained.
     """
     record = runs.finished_record(run_dir)
+    folder = submissions_dir / run_dir.name
+    if submission.is_current(folder, record):
+        return folder
     test = load_test(data_dir)
     if test.sha256 != record["data"]["test.csv"]:
         raise UserError(
@@ -61,7 +64,6 @@ def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, consol
             "name the run's DATA_DIR=, or train again"
         )
     labels = predict(run_dir, test.images, console).argmax(axis=1)
-    folder = submissions_dir / run_dir.name
     submission.write_submission(folder / "submission.csv", labels)
     submission.write_record(folder, record, labels)
     return folder

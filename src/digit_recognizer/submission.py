@@ -134,6 +134,7 @@ def write_record(folder: Path, run_record: dict[str, Any], labels: np.ndarray) -
         "competition": run_record["competition"],
         "submission_sha256": sha256(folder / FILE_NAME),
         "predictions_sha256": predictions,
+        "trained_at": run_record["finished_at"],
         "validation_accuracy": run_record["scores"]["validation_accuracy"],
         "config": run_record["config"],
         "git_commit": run_record["git_commit"],
@@ -152,7 +153,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECORD_NAME
     record = read_json(path)
-    needed = {"run", "competition", "config", "validation_accuracy", "submission_sha256", "predictions_sha256"}
+    needed = {"run", "competition", "config", "trained_at", "validation_accuracy"} | {
+        "submission_sha256",
+        "predictions_sha256",
+    }
     missing = (needed | NOT_UPLOADED.keys()) - (record.keys() if isinstance(record, dict) else set())
     if missing:
         raise UserError(
@@ -160,6 +164,16 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"delete {folder} and run `make submission`"
         )
     return record
+
+
+def is_current(folder: Path, run_record: dict[str, Any]) -> bool:
+    """Whether a folder holds the submission of a run as it stands, so that it need not be made again."""
+    if not ((folder / FILE_NAME).exists() and (folder / RECORD_NAME).exists()):
+        return False
+    record = read_record(folder)
+    return record["trained_at"] == run_record["finished_at"] and record["submission_sha256"] == sha256(
+        folder / FILE_NAME
+    )
 
 
 def update_record(folder: Path, record: dict[str, Any]) -> None:
@@ -218,7 +232,7 @@ def refuse_repetition(ledger: Path, record: dict[str, Any]) -> None:
     """
     for row in read_ledger(ledger):
         if row["predictions_sha256"] == record["predictions_sha256"] and row["status"] != "error":
-            score = f"public score {row['public_score']}" if row["public_score"] else row["status"]
+            score = f"public score {float(row['public_score']):.5f}" if row["public_score"] else row["status"]
             raise UserError(
                 f"expected new predictions, found exactly those of submission {row['submission_id']} "
                 f"(run {row['run']}, {row['submitted_at']}, {score}); nothing was uploaded; "
@@ -234,4 +248,4 @@ def default_message(record: dict[str, Any]) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "...") if text else "nothing"  # noqa: PLR2004
+    return repr(text if len(text) <= 40 else text[:40] + "...") if text else "nothing"

@@ -34,9 +34,10 @@ class _Batches(keras.utils.PyDataset):
         self._plain, self._labels, self._augmented = images, labels, augmented
         self._batch_size = batch_size
         self._random = np.random.default_rng(seed)
-        self.on_epoch_end()  # Keras asks for a batch before the first epoch begins
+        self._images, self._order = images, np.arange(len(images))  # Keras looks at batches before the first epoch
 
-    def on_epoch_end(self) -> None:
+    def begin_epoch(self) -> None:
+        """Goes on to the next epoch. Keras calls the methods it has for this more often than there are epochs."""
         self._images = next(self._augmented, self._plain)
         self._order = self._random.permutation(len(self._plain))
 
@@ -118,7 +119,10 @@ def train_member(
         epochs=config.epochs,
         validation_data=(held_out, data.labels[fold.validation]),
         validation_batch_size=PREDICTION_BATCH,
-        callbacks=[_Report(display)],
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda _epoch, _logs: batches.begin_epoch()),
+            _Report(display),
+        ],
         verbose=0,
     ).history
     probabilities = model.predict(held_out, batch_size=PREDICTION_BATCH, verbose=0)
