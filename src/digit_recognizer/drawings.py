@@ -1,0 +1,44 @@
+"""Digits that this program draws itself, where there is no handwriting of anybody's to look at."""
+
+import cv2
+import numpy as np
+
+SIDE = 112  # pixels
+PEN = 9  # pixels
+PAPER, INK = (250, 248, 240), (40, 50, 90)  # RGB
+
+# A digit's strokes, each a line of points "x,y" in per cent of the picture's side, whose corners are rounded.
+STROKES = (
+    ("50,12 30,22 24,50 32,80 50,88 68,78 76,50 68,22 50,12",),
+    ("36,28 54,12 54,88",),
+    ("27,32 32,16 50,10 68,18 70,36 52,60 26,86 76,86",),
+    ("28,16 50,10 68,20 66,38 44,47 70,56 74,74 56,90 27,84",),
+    ("56,10 24,62 80,60", "64,38 62,90"),
+    ("72,12 34,12 29,46 54,42 73,56 70,78 50,90 26,84",),
+    ("62,10 40,34 29,64 40,88 62,87 70,68 55,54 33,66",),
+    ("24,14 76,14 58,46 42,90",),
+    ("50,48 31,30 48,11 68,26 50,48 28,70 50,90 72,72 50,48",),
+    ("70,32 56,48 34,42 32,20 52,10 69,18 70,36 66,62 58,90",),
+)
+
+
+def draw_digits() -> list[np.ndarray]:
+    """Returns a picture of each digit from 0 to 9, drawn with a pen on paper: uint8 [112, 112, 3], RGB."""
+    pictures = []
+    for strokes in STROKES:
+        picture = np.full((SIDE, SIDE, 3), PAPER, np.uint8)
+        for stroke in strokes:
+            points = np.array([point.split(",") for point in stroke.split()], float) * (SIDE / 100)
+            fine = (_rounded(points) * 16).round().astype(np.int32)  # with four bits behind the point
+            cv2.polylines(picture, [fine], isClosed=False, color=INK, thickness=PEN, lineType=cv2.LINE_AA, shift=4)
+        pictures.append(picture)
+    return pictures
+
+
+def _rounded(points: np.ndarray) -> np.ndarray:
+    """Cuts the corners of a line, three times (Chaikin 1974, doi:10.1016/0146-664X(74)90028-8); float64 [n, 2]."""
+    for _ in range(3):
+        ends, a, b = points[[0, -1]], points[:-1], points[1:]
+        cut = np.stack([0.75 * a + 0.25 * b, 0.25 * a + 0.75 * b], axis=1).reshape(-1, 2)
+        points = np.concatenate([ends[:1], cut[1:-1], ends[1:]])
+    return points

@@ -1,0 +1,55 @@
+"""Strokes made into what MNIST's makers made."""
+
+import numpy as np
+import pytest
+
+from digit_recognizer import data, mnist
+
+
+def bar(height, width, thickness):
+    """A vertical stroke in the middle of an empty picture."""
+    ink = np.zeros((height, width), np.float32)
+    left = (width - thickness) // 2
+    ink[height // 10 : -height // 10, left : left + thickness] = 1
+    return ink
+
+
+def test_crop_keeps_the_box_of_what_is_above_a_tenth():
+    ink = np.zeros((6, 7), np.float32)
+    ink[2, 3], ink[4, 4], ink[0, 0] = 1, 0.2, 0.05
+    assert mnist.crop(ink).shape == (3, 2)
+    assert mnist.crop(np.zeros((2, 3))).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((40, 20), (20, 10)), ((5, 10), (10, 20)), ((100, 1), (20, 1))])
+def test_scaling_keeps_the_aspect(shape, expected):
+    assert mnist.scale_to(np.ones(shape, np.float32), 20).shape == expected
+
+
+@pytest.mark.parametrize("thickness", [4, 10, 20])
+def test_the_width_of_a_straight_stroke_is_measured(thickness):
+    assert mnist.stroke_width(bar(200, 60, thickness)) == pytest.approx(thickness, rel=0.12)
+
+
+def test_a_digit_is_centred_by_its_mass():
+    image = mnist.centre(np.pad(np.full((4, 4), 255, np.uint8), ((0, 6), (0, 2))))
+    rows, columns = np.nonzero(image)
+    assert image.shape == (28, 28)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (12, 15, 12, 15)
+
+
+@pytest.mark.parametrize(("thickness", "expected"), [(3, mnist.LIGHT), (60, mnist.HEAVY)])
+def test_thin_strokes_are_thickened_and_fat_ones_thinned(thickness, expected):
+    image = mnist.make_image(bar(300, 200, thickness))
+    width = image.max(axis=0).astype(float).sum() / 255
+    assert width == pytest.approx(expected, abs=0.7)
+    rows = np.flatnonzero(image.any(axis=1))
+    assert 19 <= rows[-1] - rows[0] + 1 <= 21
+
+
+def test_the_training_datas_own_images_stay_nearly_as_they_are(competition_dir):
+    images = data.load_train(competition_dir).images[:300]
+    made = np.stack([mnist.make_image(image / np.float32(255)) for image in images])
+    differences = np.abs(made.astype(int) - images).mean(axis=(1, 2))
+    assert np.median(differences) < 1
+    assert np.quantile(differences, 0.95) < 20
