@@ -60,3 +60,69 @@ def test_confusions_come_most_frequent_first():
 def test_the_worst_mistake_comes_first():
     probabilities = np.concatenate([answers(1, certainty=0.6), answers(5), answers(2, certainty=0.99), answers(3)])
     assert evaluation.mistakes(np.array([0, 5, 0, 0], np.uint8), probabilities).tolist() == [2, 3, 0]
+
+
+def test_calibration_by_hand():
+    probabilities = np.concatenate([answers(0, 0, 1, certainty=0.62), answers(3, 3, certainty=0.94)])
+    result = evaluation.calibration(np.array([0, 0, 0, 3, 4], np.uint8), probabilities, bins=10)
+    assert result.counts.tolist() == [3, 2]
+    assert result.confidence == pytest.approx([0.62, 0.94])
+    assert result.accuracy == pytest.approx([2 / 3, 1 / 2])
+    assert result.error == pytest.approx(3 / 5 * abs(2 / 3 - 0.62) + 2 / 5 * abs(1 / 2 - 0.94))
+
+
+def test_certain_answers_are_in_the_last_bin_and_perfectly_calibrated_when_right():
+    result = evaluation.calibration(np.arange(10, dtype=np.uint8), np.eye(10, dtype=np.float32))
+    assert (result.counts.tolist(), result.error) == ([10], 0)
+
+
+def noisy_answers(rows=2000, flipped=25):
+    """Probabilities of a good network, labels of which some were flipped, and those of them that it is sure of."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 10, rows)
+    sure = random.random(rows) < 0.9
+    certainty = np.where(sure, 0.98, 0.6)[:, np.newaxis]
+    probabilities = np.where(np.arange(10) == truth[:, np.newaxis], certainty, (1 - certainty) / 9)
+    changed = np.sort(random.permutation(rows)[:flipped])
+    labels = truth.copy()
+    labels[changed] = (truth[changed] + random.integers(1, 10, flipped)) % 10
+    return labels.astype(np.uint8), probabilities.astype(np.float32), changed[sure[changed]]
+
+
+def test_labels_that_were_flipped_look_wrong():
+    labels, probabilities, changed = noisy_answers()
+    found = evaluation.label_issues(labels, probabilities)
+    assert sorted(found) == changed.tolist()
+    margins = probabilities[found, labels[found]] - probabilities[found].max(axis=1)
+    assert (np.diff(margins) >= 0).all()
+
+
+def test_an_unsure_answer_that_differs_from_the_label_is_no_issue():
+    labels = np.zeros(4, np.uint8)
+    probabilities = np.concatenate([answers(0, 0, 0), answers(1, certainty=0.5)])
+    labels[1:3] = [0, 1]  # the threshold of the digit 1 is what its one image gets
+    assert evaluation.label_issues(np.array([0, 0, 0, 0], np.uint8), probabilities).tolist() == []
+    sure = np.concatenate([answers(0, 0, 1, 1), answers(1)])
+    assert evaluation.label_issues(np.array([0, 0, 1, 1, 0], np.uint8), sure).tolist() == [4]
+
+
+def test_disagreement_counts_votes_and_differences_from_the_mean():
+    members = np.stack([answers(1, 2, 3), answers(1, 2, 4), answers(1, 5, 4, certainty=0.8)])
+    result = evaluation.disagreement(members)
+    assert result.shares == pytest.approx([1 / 3, 0, 1 / 3])
+    assert result.votes[:, [1, 2, 3, 4, 5]].tolist() == [[3, 0, 0, 0, 0], [0, 2, 0, 0, 1], [0, 0, 1, 2, 0]]
+    assert result.split.tolist() == [1, 2]
+
+
+def test_the_paired_test_looks_at_the_discordant_images_alone():
+    labels = np.array([0] * 20, np.uint8)
+    first, second = answers(*[0] * 18, 1, 1), answers(*[0] * 11, *[1] * 7, 0, 1)
+    result = evaluation.paired_test(labels, first, second)
+    assert (result.both_right, result.both_wrong) == (11, 1)
+    assert (result.fixed.tolist(), result.broken.tolist()) == ([18], list(range(11, 18)))
+    assert result.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # one or none of eight, and the mirror image
+
+
+def test_equal_runs_do_not_differ():
+    result = evaluation.paired_test(LABELS, ANSWERS, ANSWERS)
+    assert (len(result.fixed), len(result.broken), result.p_value) == (0, 0, 1)

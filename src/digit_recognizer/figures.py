@@ -1,118 +1,280 @@
-"""Pictures of a run, as PNG files."""
+"""Pictures of data and runs: matplotlib figures, saved as PNG or as SVG for a page.
 
+Figures are as wide as a phone's screen needs to show their text in a readable size. Axes and text are drawn in one ink,
+so that a page can give them its own colour.
+"""
+
+import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
+from digit_recognizer.architecture import Layer
 from digit_recognizer.config import CLASSES
+from digit_recognizer.evaluation import Calibration
 from digit_recognizer.files import replacing
 
-# Two colours of Okabe and Ito's palette, which the colour-blind can tell apart.
-TRAINING, VALIDATION = "#0072B2", "#D55E00"
-GALLERY_COLUMNS = 8
+# Okabe and Ito's palette, which the colour-blind can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+INK = "#262626"
+WIDTH = 5.2  # inches
+STYLE = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon", "image.composite_image"), False),
+    "axes.facecolor": "none",
+    "font.size": 8.5,
+    "grid.alpha": 0.3,
+    "grid.color": "#808080",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "digit-recognizer",  # the same figure gives the same bytes
+}
 
 
-def draw_curves(histories: Sequence[Mapping[str, np.ndarray]], path: Path) -> None:
-    """Draws accuracy and loss over the epochs, a thin line a member.
+@rc_context(STYLE)
+def draw_lines(
+    lines: Mapping[str, Sequence[np.ndarray]], label: str, *, percent: bool = False, log: bool = False
+) -> Figure:
+    """Draws values over the epochs: a thin line a member and a thick one for their mean.
 
     Args:
-        histories: of each member: loss, accuracy, val_loss and val_accuracy, float64 [epochs].
-        path: of the PNG file.
+        lines: of each name, which gets a colour, the values of its members, float64 [epochs] each.
+        label: of the values' axis, with its unit.
+        percent: whether the values are shares of which those near 1 matter.
+        log: whether the axis is logarithmic.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    accuracy_axes, loss_axes = figure.subplots(1, 2)
-    for axes, name in ((accuracy_axes, "accuracy"), (loss_axes, "loss")):
-        for history in histories:
-            epochs = np.arange(1, len(history[name]) + 1)
-            for column, colour, label in ((name, TRAINING, "training"), (f"val_{name}", VALIDATION, "validation")):
-                axes.plot(
-                    epochs,
-                    history[column],
-                    color=colour,
-                    label=label if history is histories[0] else None,
-                    marker="o",
-                    markersize=3,
-                    linewidth=1.5 if len(histories) == 1 else 0.8,
-                )
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    accuracy_axes.set_ylabel("accuracy")
-    accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
-    # The first epoch's training values would squeeze all others into a line.
-    values = np.concatenate([history["val_accuracy"] for history in histories])
-    floor = min(np.median(values), values.max() - 0.005)
-    accuracy_axes.set_ylim(floor - (1 - floor), 1 + (1 - floor) * 0.1)
-    loss_axes.set_ylabel("cross-entropy (nats)")
-    loss_axes.set_yscale("log")
-    _save(figure, path)
+    figure, axes = _axes(3.2)
+    for (name, members), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
+        epochs = min(map(len, members))
+        for values in members if len(members) > 1 else ():
+            axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=0.7, alpha=0.6)
+        mean = np.mean([values[:epochs] for values in members], axis=0)
+        suffix = f", mean of {len(members)} members" if len(members) > 1 else ""
+        axes.plot(np.arange(1, epochs + 1), mean, color=colour, marker=marker, markersize=4, label=name + suffix)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(label)
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
+        # The first epoch's values would squeeze all others into a line.
+        values = np.concatenate([values for members in lines.values() for values in members])
+        floor = min(np.median(values), values.max() - 0.005)
+        axes.set_ylim(floor - (1 - floor), 1 + (1 - floor) * 0.1)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid()
+    axes.legend()
+    return figure
 
 
-def draw_confusion_matrix(matrix: np.ndarray, path: Path) -> None:
-    """Draws a confusion matrix with its counts, coloured by the share of the label's images that went wrong.
+def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], name: str) -> Figure:
+    """Draws training and validation values over the epochs.
+
+    Args:
+        groups: the histories of the members of each group, whose name may be empty.
+        name: "accuracy" or "loss".
+    """
+    lines = {
+        f"{group} {side}".strip(): [history[column] for history in histories]
+        for group, histories in groups.items()
+        for side, column in (("training", name), ("validation", f"val_{name}"))
+    }
+    if name == "accuracy":
+        return draw_lines(lines, "accuracy", percent=True)
+    return draw_lines(lines, "cross-entropy (nats)", log=True)
+
+
+@rc_context(STYLE)
+def draw_confusion_matrix(matrix: np.ndarray, *, rates: bool = False) -> Figure:
+    """Draws a confusion matrix, coloured by the share of the label's images that went wrong.
 
     Args:
         matrix: int64 [10, 10]: row the label, column the answer.
-        path: of the PNG file.
+        rates: whether to write shares and leave out the diagonal, in place of counts.
     """
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.subplots()
-    rates = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    off_diagonal = np.where(np.eye(CLASSES, dtype=bool), np.nan, rates)
+    figure, axes = _axes(4)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    off_diagonal = np.where(np.eye(CLASSES, dtype=bool), np.nan, shares)
     top = max(float(np.nanmax(off_diagonal)), 1e-9)
-    image = axes.imshow(off_diagonal, cmap="Blues", vmin=0, vmax=top)
     axes.set_facecolor("#eeeeee")
-    for label, predicted in np.ndindex(matrix.shape):
-        if matrix[label, predicted]:
-            dark = label != predicted and rates[label, predicted] > top / 2
-            axes.text(
-                predicted,
-                label,
-                f"{matrix[label, predicted]:,}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if dark else "black",
-            )
-    axes.set_xticks(range(CLASSES))
-    axes.set_yticks(range(CLASSES))
-    axes.set_xlabel("predicted digit")
-    axes.set_ylabel("true digit")
-    figure.colorbar(image, ax=axes, label="share of the true digit's images", format=PercentFormatter(1, decimals=1))
-    _save(figure, path)
+    mesh = axes.pcolormesh(np.arange(-0.5, CLASSES), np.arange(-0.5, CLASSES), off_diagonal, cmap="Blues", vmax=top)
+    mesh.set_clim(0, top)
+    for label, predicted in np.argwhere(matrix):
+        if label == predicted and rates:
+            continue
+        dark = label != predicted and shares[label, predicted] > 0.6 * top
+        text = f"{shares[label, predicted] * 100:.2g}" if rates else f"{matrix[label, predicted]:,}"
+        axes.text(predicted, label, text, ha="center", va="center", size=7.5, color="white" if dark else "black")
+    axes.set(xticks=range(CLASSES), yticks=range(CLASSES), xlabel="predicted digit", ylabel="true digit", aspect=1)
+    axes.invert_yaxis()
+    figure.colorbar(mesh, ax=axes, label="share of the true digit's images", format=PercentFormatter(1, decimals=1))
+    return figure
 
 
-def draw_mistakes(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, path: Path, *, rows: np.ndarray
-) -> None:
-    """Draws wrongly answered images with label, answer, probability and row of train.csv.
+@rc_context(STYLE)
+def draw_class_counts(counts: np.ndarray) -> Figure:
+    """Draws how many images there are of each digit: int64 [10]."""
+    figure, axes = _axes(2.4)
+    axes.bar_label(axes.bar(range(CLASSES), counts, color=COLOURS[0]), fmt="{:,.0f}", size=7.5)
+    axes.set(xticks=range(CLASSES), xlabel="digit", ylabel="images")
+    return figure
+
+
+@rc_context(STYLE)
+def draw_reliability(calibration: Calibration) -> Figure:
+    """Draws the share of right answers against their probability, and how many answers there are of each."""
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="#808080", linestyle="--", label="perfectly calibrated")
+    upper.plot(calibration.confidence, calibration.accuracy, color=COLOURS[0], marker="o", label="this run")
+    upper.set(ylabel="share of right answers", xlim=(0, 1.02), ylim=(-0.02, 1.04))
+    upper.legend()
+    upper.grid()
+    lower.bar(calibration.confidence, calibration.counts, 0.03, color=COLOURS[0])
+    lower.set(xlabel="probability of the answer (mean of the bin)", ylabel="answers", yscale="log", ylim=0.7)
+    lower.grid(axis="y")
+    return figure
+
+
+@rc_context(STYLE)
+def draw_gallery(images: Sequence[np.ndarray], titles: Sequence[str], *, columns: int = 6) -> Figure:
+    """Draws images in lines, each under its title.
 
     Args:
-        images: uint8 [n, 28, 28]; with none of them, the picture says so.
+        images: uint8 [height, width], as ink on paper, the brighter the darker; or uint8 [height, width, 3], as it is.
+        titles: of as many, of one line or two, or empty.
+        columns: images of a line.
+    """
+    lines = max(1, -(-len(images) // columns))
+    above = 0.16 * max([title.count("\n") + bool(title) for title in titles], default=1)  # inches for a title
+    cell = WIDTH / columns
+    step = 1 + above / cell
+    figure = Figure(figsize=(WIDTH, lines * (cell + above)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
+        left, top = index % columns, index // columns * step + step - 1
+        height, width = 0.94 * np.array(image.shape[:2]) / max(image.shape[:2])
+        x, y = left + (1 - width) / 2, top + (1 - height) / 2
+        axes.imshow(image, extent=(x, x + width, y + height, y), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
+        axes.text(left + 0.5, top, title, ha="center", va="bottom", size=6.5 if columns > 5 else 8.5)
+    if not len(images):
+        axes.text(columns / 2, step / 2, "none", ha="center", va="center")
+    axes.set(xlim=(0, columns), ylim=(lines * step, 0), aspect="auto")
+    return figure
+
+
+def draw_answers(
+    images: np.ndarray, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, verb: str
+) -> Figure:
+    """Draws answered images, each with its label, answer, probability and row: "4 read as 9", "97%, row 31".
+
+    Args:
+        images: of train.csv, uint8 [m, 28, 28].
+        rows: which of them, int64 [n].
         labels: uint8 [n].
         probabilities: float32 [n, 10].
-        path: of the PNG file.
-        rows: int64 [n], of train.csv, counted from 0.
+        verb: between label and answer.
     """
-    lines = max(1, -(-len(images) // GALLERY_COLUMNS))
-    figure = Figure(figsize=(1.35 * GALLERY_COLUMNS, 1.75 * lines), layout="constrained")
-    grid = figure.subplots(lines, GALLERY_COLUMNS, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    if not len(images):
-        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center")
-    for axes, image, label, answer, row in zip(grid.flat, images, labels, probabilities, rows, strict=False):
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(f"{label} read as {answer.argmax()}\n{answer.max():.0%}, row {row}", fontsize=8)
-    _save(figure, path)
+    titles = [
+        f"{label} {verb} {answer.argmax()}\n{answer.max():.0%}, row {row}"
+        for row, label, answer in zip(rows, labels, probabilities, strict=True)
+    ]
+    return draw_gallery(images[rows], titles)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
+@rc_context(STYLE)
+def draw_architecture(layers: Sequence[Layer]) -> Figure:
+    """Draws the layers from the input down, what each gives on, and the connections that skip some."""
+    figure = Figure(figsize=(WIDTH, 0.25 * len(layers) + 0.1))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    places = {layer.name: index for index, layer in enumerate(layers)}
+    for index, layer in enumerate(layers):
+        colour = COLOURS[0] if layer.multiply_adds else COLOURS[4] if len(layer.inputs) > 1 else "#808080"
+        axes.add_patch(
+            FancyBboxPatch(
+                (1, index - 0.3), 6, 0.6, boxstyle="round,pad=0,rounding_size=0.1", facecolor=colour + "33",
+                edgecolor=colour,
+            )
+        )  # fmt: skip
+        axes.text(4, index, layer.kind, ha="center", va="center", size=8)
+        axes.text(7.3, index, " x ".join(map(str, layer.shape)), va="center", size=8)
+        for name in layer.inputs:
+            start, end = (4, places[name] + 0.3), (4, index - 0.3)
+            if places[name] < index - 1:  # around the layers between
+                axes.plot((1, 0.4, 0.4), (places[name], places[name], index), color=COLOURS[4])
+                start, end = (0.4, index), (1, index)
+            style = {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", end, start, arrowprops=style | {"color": COLOURS[4] if start[0] < 1 else INK})
+    axes.set(xlim=(0, 10), ylim=(len(layers) - 0.5, -0.5))
+    return figure
+
+
+@rc_context(STYLE)
+def draw_scores(points: Mapping[str, tuple[float, float]]) -> Figure:
+    """Draws the public score of each submission against its validation accuracy; points are named."""
+    figure, axes = _axes(3.6)
+    for (name, (validation, public)), colour, marker in zip(
+        points.items(), COLOURS * len(points), MARKERS * len(points), strict=False
+    ):
+        axes.scatter(validation, public, color=colour, marker=marker, label=name, zorder=2)
+    values = np.array(list(points.values()))
+    margin = max(float(np.ptp(values)) * 0.15, 0.0005)
+    ends = values.min() - margin, values.max() + margin
+    axes.plot(ends, ends, color="#808080", linestyle="--", label="equal", zorder=1)
+    axes.set(xlim=ends, ylim=ends, xlabel="validation accuracy", ylabel="public score (accuracy)", aspect=1)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=2))
+    axes.grid()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
+    return figure
+
+
+@rc_context(STYLE)
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, on white, whole or not at all."""
+    _settle(figure)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=144, format="png", facecolor="white", metadata={"Software": None})
+
+
+@rc_context(STYLE)
+def to_svg(figure: Figure, name: str) -> str:
+    """Returns a figure as the SVG element of a page.
+
+    Its ink is the page's text colour, it is as wide as its place, and its ids begin with `name`, so that those of
+    several figures on one page differ.
+    """
+    _settle(figure)
+    text = io.StringIO()
+    nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(text, format="svg", facecolor="none", metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r'\s(?:width|height)="[^"]*pt"', "", svg, count=2)
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+
+
+def _settle(figure: Figure) -> None:
+    """Lays a figure out once, so that it is the same however often it is drawn."""
+    if figure.get_layout_engine():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()

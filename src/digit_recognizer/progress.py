@@ -1,11 +1,12 @@
 """What a training shows while it runs: a live bar on a terminal, plain lines where the output goes elsewhere."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 # The names of Keras' logs, and what people call them.
 METRICS = {
@@ -16,10 +17,42 @@ METRICS = {
 }
 
 
+# Is told what is being done, and which share of the whole, 0..1, is done before it.
+Step = Callable[[str, float], None]
+
+
+@contextlib.contextmanager
+def steps_shown(console: Console) -> Iterator[Step]:
+    """Gives what shows a bar on a terminal, gone at the end, and nothing where the output goes elsewhere."""
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=1)
+        yield lambda description, done: bar.update(task, description=description, completed=done)
+
+
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Shows a text, what it is told to add, and the time passed while the block runs; on a terminal's stderr only."""
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda more: progress.update(task, description=f"{text}: {more}")
+
+
 class TrainingDisplay:
     """One display for all members of a run, used as a context manager."""
 
-    def __init__(self, *, members: int, epochs: int, steps: int, batch_size: int, console: Console) -> None:
+    def __init__(
+        self,
+        *,
+        members: int,
+        epochs: int,
+        steps: int,
+        batch_size: int,
+        console: Console,
+        after_epoch: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Prepares a display.
 
         Args:
@@ -28,7 +61,9 @@ class TrainingDisplay:
             steps: batches of an epoch.
             batch_size: images of a batch.
             console: where to show it.
+            after_epoch: is told of each epoch's end, from 0 in each member.
         """
+        self._after_epoch = after_epoch
         self._members, self._epochs, self._steps, self._batch_size = members, epochs, steps, batch_size
         self._console = console
         self._done = 0  # steps of this run
@@ -70,6 +105,7 @@ class TrainingDisplay:
         """Shows the end of an epoch: a line where there is no terminal."""
         if not self._console.is_terminal:
             self._console.print(f"{self._position(epoch)}  {self._status(logs)}", soft_wrap=True)
+        self._after_epoch(epoch)
 
     def member_done(self) -> None:
         """Counts a member as trained."""

@@ -7,7 +7,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from digit_recognizer.evaluation import Confusion
+from digit_recognizer.evaluation import Accuracy, Confusion, PairedTest
 
 
 def history_table(history: Mapping[str, np.ndarray], title: str) -> Table:
@@ -53,6 +53,23 @@ def confusion_table(confusions: Sequence[Confusion]) -> Table:
     table = _table("Most frequent confusions", ("digit", "read as", "times"))
     for confusion in confusions:
         table.add_row(str(confusion.label), str(confusion.predicted), str(confusion.count))
+    return table
+
+
+def settings_table(settings: Sequence[tuple[str, Any, Any]], names: Sequence[str]) -> Table:
+    """Returns a row for each setting in which two runs differ: its name and both values, None for one not there."""
+    table = _table("What differs", ("", *names))
+    for name, *values in settings:
+        table.add_row(name, *("not there" if value is None else str(value) for value in values))
+    return table
+
+
+def accuracies_table(names: Sequence[str], accuracies: Sequence[Accuracy], test: PairedTest) -> Table:
+    """Returns a row for each of two runs, and what McNemar's test says of them."""
+    table = _table(f"On the same {accuracies[0].rows:,} images", ("run", "accuracy", "95% interval", "right alone"))
+    table.caption = f"McNemar's exact test: p = {test.p_value:.2g}"
+    for name, accuracy, alone in zip(names, accuracies, (test.broken, test.fixed), strict=True):
+        table.add_row(name, f"{accuracy.value:.2%}", f"{accuracy.low:.2%} to {accuracy.high:.2%}", f"{len(alone):,}")
     return table
 
 
