@@ -1,0 +1,269 @@
+// Draws with signature_pad, asks the server what it reads while a stroke is drawn, and shows the answer.
+import SignaturePad from "./vendor/signature_pad.min.js";
+
+const UPLOAD_LIMIT = 20_000_000; // bytes, as in page.py
+const INTERVAL = 100; // milliseconds between questions
+const SENT = { width: 640, height: 480 }; // pixels of a drawing
+const find = (id) => document.getElementById(id);
+const isEmpty = () => !file && pad.isEmpty();
+const percent = (value) => `${(100 * value).toFixed(1)}%`;
+const canvas = find("pad");
+const pad = new SignaturePad(canvas, { backgroundColor: "#fff", penColor: "#16181f", minDistance: 2 });
+
+let file = null; // the picture shown in place of the drawing
+let version = 0; // of what is on the paper; answers to earlier ones are dropped
+let asked = 0; // the version of the latest question
+let busy = false; // one question at a time
+let pending = 0; // the timer of the next one
+let cleared = null; // the strokes that the last Clear took away
+let count = 0; // of the digits shown
+let chosen = -1; // the one of them whose probabilities are shown
+let paperWidth = 0; // pixels of CSS
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function drawn(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const bars = Array.from({ length: 10 }, (_, digit) => {
+  const fill = element("div", { className: "fill" });
+  const value = element("span", { textContent: "–" });
+  const track = element("div", { className: "track", ariaHidden: "true" }, fill);
+  const row = element("li", {}, element("span", { textContent: digit }), track, value);
+  find("bars").append(row);
+  return { row, fill, value };
+});
+
+const labels = Array.from({ length: 10 }, (_, digit) => {
+  const button = element("button", { type: "button", textContent: digit, ariaLabel: `It was a ${digit}` });
+  button.addEventListener("click", () => save(digit));
+  find("labels").querySelector("div").append(button);
+  return button;
+});
+
+function say(line, bad = false) {
+  find("status").textContent = line;
+  find("status").classList.toggle("bad", bad);
+}
+
+// Talking with the server
+
+async function post(path, body) {
+  if (body.size > UPLOAD_LIMIT) {
+    throw new Error(`expected a picture of at most ${UPLOAD_LIMIT / 1e6} MB, received a larger file`);
+  }
+  const answer = await fetch(path, { method: "POST", body }).catch(() => {
+    throw new Error("the server does not answer; is `make draw` still running?");
+  });
+  const value = await answer.json().catch(() => ({ error: `the server answered with status ${answer.status}` }));
+  if (!answer.ok) throw new Error(value.error);
+  return value;
+}
+
+function changed() {
+  version += 1;
+  find("paper").classList.toggle("used", !isEmpty());
+  for (const button of labels) button.disabled = isEmpty();
+  find("undo").disabled = isEmpty() && !cleared;
+  if (isEmpty()) show({ text: "", digits: [] });
+  else ask();
+  find("result").ariaBusy = String(!isEmpty() && (busy || pending > 0));
+}
+
+function content() {
+  if (file) return Promise.resolve(file);
+  const copy = element("canvas", SENT); // of the same size on every screen
+  copy.getContext("2d").drawImage(canvas, 0, 0, copy.width, copy.height);
+  return new Promise((done) => copy.toBlob(done, "image/png"));
+}
+
+async function ask() {
+  if (busy || pending || asked === version || isEmpty()) return;
+  const started = performance.now();
+  const picture = file;
+  busy = true;
+  asked = version;
+  try {
+    const answer = await post(picture ? "read?preview" : "read", await content());
+    if (picture ? picture === file : !file && !pad.isEmpty()) {
+      if (picture) showPicture(answer);
+      show(answer);
+    }
+  } catch (error) {
+    if (picture && picture === file) leavePicture();
+    say(error.message, true);
+  }
+  busy = false;
+  find("result").ariaBusy = String(!isEmpty() && asked !== version);
+  pending = setTimeout(() => { pending = 0; ask(); }, Math.max(0, INTERVAL - (performance.now() - started)));
+}
+
+async function save(digit) {
+  if (isEmpty()) return;
+  try {
+    const { path } = await post(`save?label=${digit}`, await content());
+    say(`Saved as ${path} with the label ${digit}.`);
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+// Showing answers
+
+function show({ text, digits }) {
+  const answer = find("answer");
+  answer.textContent = text;
+  answer.className = text.length > 24 ? "longest" : text.length > 5 ? "long" : "";
+  answer.classList.toggle("unsure", digits.some((digit) => !digit.sure));
+  find("digits").hidden = digits.length < 2;
+  find("digits").replaceChildren(...digits.map((digit, index) => {
+    const image = element("img", { src: digit.image, alt: "" });
+    const button = element("button", { type: "button" }, image, String(digit.digit));
+    button.ariaLabel = `Digit ${index + 1}: ${digit.digit}, ${percent(digit.probabilities[digit.digit])}`;
+    button.addEventListener("click", () => detail(digits, index));
+    return element("li", {}, button);
+  }));
+  if (digits.length !== count) chosen = digits.length - 1;
+  count = digits.length;
+  detail(digits, chosen);
+  let line = isEmpty() ? "Waiting for a stroke …" : digits.length ? "" : "No digit found";
+  const best = digits.length === 1 ? Math.max(...digits[0].probabilities) : 0;
+  if (best) line = best >= 0.9995 ? "over 99.9% sure" : `${percent(best)} sure`;
+  const doubt = digits.find((digit) => !digit.sure);
+  if (doubt) {
+    const order = [...doubt.probabilities.keys()].sort((a, b) => doubt.probabilities[b] - doubt.probabilities[a]);
+    line = `Not sure: ${order[0]}, or ${order[1]}?`;
+  }
+  find("message").textContent = line;
+  clearTimeout(show.timer);
+  show.timer = setTimeout(() => { find("spoken").textContent = isEmpty() ? "" : `${text} ${line}`.trim(); }, 600);
+}
+
+function detail(digits, index) {
+  chosen = index;
+  const digit = digits[chosen];
+  for (const [label, { row, fill, value }] of bars.entries()) {
+    const probability = digit ? digit.probabilities[label] : 0;
+    row.classList.toggle("first", digit?.digit === label);
+    fill.style.width = percent(probability);
+    value.textContent = digit ? percent(probability) : "–";
+  }
+  find("seen").hidden = !digit;
+  if (digit) find("seen").src = digit.image;
+  for (const [place, button] of find("digits").querySelectorAll("button").entries()) {
+    button.ariaPressed = String(place === chosen);
+  }
+}
+
+function showPicture({ preview, width, height, text, digits }) {
+  const side = Math.max(width, height);
+  const marks = digits.flatMap(({ digit, box: [x, y, w, h] }) => {
+    const size = Math.max(side / 28, Math.min(h / 3, side / 12));
+    const above = y > size ? y - size / 5 : y + h + size;
+    const place = { x, y: Math.min(above, height - size / 8), "font-size": size, "stroke-width": size / 6 };
+    return [drawn("rect", { x, y, width: w, height: h }), drawn("text", place, String(digit))];
+  });
+  const picture = find("picture");
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  picture.setAttribute("aria-label", digits.length ? `Picture with the digits ${text}` : "Picture without digits");
+  picture.replaceChildren(drawn("image", { href: preview, width, height }), ...marks);
+  picture.toggleAttribute("hidden", false);
+  say("");
+}
+
+// What a person does
+
+function openPicture(chosen) {
+  if (!chosen) return;
+  file = chosen;
+  say(`Reading ${chosen.name || "the picture"} …`);
+  changed();
+}
+
+function leavePicture() {
+  file = null;
+  find("picture").toggleAttribute("hidden", true);
+  find("picture").replaceChildren();
+  changed();
+}
+
+function undo() {
+  if (isEmpty() && cleared) pad.fromData(cleared);
+  else if (!file) pad.fromData(pad.toData().slice(0, -1));
+  if (pad.toData().length === 0) pad.clear();
+  cleared = null;
+  say("");
+  leavePicture();
+}
+
+function clear() {
+  if (!pad.isEmpty()) cleared = pad.toData();
+  pad.clear();
+  say("");
+  leavePicture();
+}
+
+function setWidth() {
+  const width = Number(find("width").value);
+  Object.assign(pad, { minWidth: 0.46 * width, maxWidth: 0.52 * width, dotSize: 0.5 * width }); // half widths
+}
+
+function resize() {
+  const width = canvas.offsetWidth;
+  if (!width || width === paperWidth) return;
+  const ratio = Math.min(2, Math.max(1, window.devicePixelRatio));
+  const strokes = pad.toData();
+  const factor = paperWidth ? width / paperWidth : 1;
+  for (const { points } of strokes) for (const point of points) { point.x *= factor; point.y *= factor; }
+  canvas.width = width * ratio;
+  canvas.height = canvas.offsetHeight * ratio;
+  canvas.getContext("2d").scale(ratio, ratio);
+  paperWidth = width;
+  pad.clear();
+  pad.fromData(strokes);
+}
+
+function pressed(event) {
+  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
+  const command = event.ctrlKey || event.metaKey;
+  if (command && !event.shiftKey && event.key.toLowerCase() === "z") undo();
+  else if (command || event.altKey) return;
+  else if (event.key === "Escape" || event.key === "Delete") clear();
+  else if (digit && (event.shiftKey || find("labels").contains(document.activeElement))) save(Number(digit));
+  else return;
+  event.preventDefault();
+}
+
+function received(event, transfer) {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  if (transfer.files.length) openPicture(transfer.files[0]);
+  else say("expected a picture, received something else; drop or paste a picture file", true);
+}
+
+pad.addEventListener("beginStroke", () => { cleared = null; say(""); });
+pad.addEventListener("afterUpdateStroke", changed);
+pad.addEventListener("endStroke", changed);
+find("undo").addEventListener("click", undo);
+find("clear").addEventListener("click", clear);
+find("width").addEventListener("input", setWidth);
+find("file").addEventListener("change", ({ target }) => { openPicture(target.files[0]); target.value = ""; });
+document.addEventListener("keydown", pressed);
+document.addEventListener("paste", (event) => received(event, event.clipboardData));
+document.addEventListener("drop", (event) => received(event, event.dataTransfer));
+document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("over");
+});
+new ResizeObserver(resize).observe(canvas);
+setWidth();
+resize();
+changed();
