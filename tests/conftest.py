@@ -52,6 +52,16 @@ def trained(rows, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def competition_models(competition_dir, tmp_path_factory):
+    """The folder of one run, trained in half a minute on the competition's data."""
+    folder = tmp_path_factory.mktemp("competition") / "models"
+    arguments = ["--preset=fast", "--epochs=1", f"--data-dir={competition_dir}", f"--models-dir={folder}"]
+    script = Path(sys.executable).with_name("digit-recognizer")
+    subprocess.run([script, "train", *arguments], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def competition_files():
     """The competition's files by name, with the right header and number of rows, but short ones."""
     return {name: (header + "\r\n" + "0\r\n" * rows).encode() for name, (header, rows) in EXPECTED.items()}

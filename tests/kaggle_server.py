@@ -10,8 +10,11 @@ In tests it is a context manager, and `fail` scripts what goes wrong. By hand, a
     . ./environment.sh
     make download train submit
 
-What it prints is one line, the `export` of the variables that lead the client here. Nobody but Kaggle has the labels of
-test.csv: without --labels every well-formed submission scores 0.00000, and with them the share that it has right.
+    make push PRESET=fast
+
+A kernel that is pushed really runs, without a network, on the files of the archive. What the program prints is one
+line, the `export` of the variables that lead the client here. Nobody but Kaggle has the labels of test.csv: without
+--labels every well-formed submission scores 0.00000, and with them the share that it has right.
 """
 
 import argparse
@@ -34,7 +37,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from kaggle_kernels import Kernels
 
 API_HOST = "localhost"
 STORAGE_HOST = "storage.example"
@@ -98,6 +103,7 @@ class KaggleServer:
         self.score: str | None = None  # given to every well-formed submission instead
         self.scoring_error: str | None = None  # the end of every new submission
         self.shown: Callable[[str], str] = str  # what becomes of a submission's description
+        self.kernels = Kernels(USERNAME, self.competition, lambda: self.archive, RefusedError)
         self.submissions: list[dict[str, Any]] = []  # newest first, as the API sends them
         self.requests: list[str] = []  # the names of methods, "download" and "upload", in the order of arrival
         self.ranges: list[str | None] = []  # what the downloads asked for
@@ -115,6 +121,11 @@ class KaggleServer:
             "competitions.CompetitionApiService/ListSubmissions": self._list_submissions,
             "competitions.CompetitionApiService/StartSubmissionUpload": self._start_submission_upload,
             "competitions.CompetitionApiService/CreateSubmission": self._create_submission,
+            "kernels.KernelsApiService/SaveKernel": self.kernels.save,
+            "kernels.KernelsApiService/GetKernelSessionStatus": self.kernels.status,
+            "kernels.KernelsApiService/GetKernel": self.kernels.get,
+            "kernels.KernelsApiService/ListKernels": self.kernels.list,
+            "kernels.KernelsApiService/ListKernelSessionOutput": self._list_kernel_output,
         }
         self._http = _HTTPServer(("127.0.0.1", port), _Handler)
         self._http.kaggle = self
@@ -127,6 +138,7 @@ class KaggleServer:
     def __exit__(self, *_: object) -> None:
         """Ends at once, whatever is still delayed."""
         self.closing.set()
+        self.kernels.close()
         self._http.shutdown()
         self._http.server_close()
 
@@ -138,14 +150,21 @@ class KaggleServer:
         return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "http_proxy": address, "no_proxy": "", "NO_PROXY": ""}
 
     def fail(self, name: str, *, times: int = 1, **fault: Any) -> None:
-        """Makes the next requests of a method ("ListSubmissions"), "download" or "upload" go wrong; see `Fault`."""
+        """Makes the next requests go wrong; see `Fault`.
+
+        Args:
+            name: a method ("ListSubmissions"), "download", "upload", or a file of a kernel's output.
+            times: how many requests.
+            **fault: fields of `Fault`.
+        """
         self._faults[name].extend([Fault(**fault)] * times)
 
     def answer(self, verb: str, url: str, headers: Any, body: bytes) -> Reply | None:
         """Returns the answer to a request, None for a broken connection."""
         parts = urlsplit(url)
         storage = {"GET": "download", "PUT": "upload"}.get(verb)
-        name = storage or parts.path.rpartition("/")[2]
+        name = parts.path.rpartition("/")[2] if parts.path.startswith("/kernels/") else storage
+        name = name or parts.path.rpartition("/")[2]
         with self._lock:
             self.requests.append(name)
             fault = self._faults[name].popleft() if self._faults[name] else Fault()
@@ -205,6 +224,8 @@ class KaggleServer:
                 raise RefusedError(400, "the upload is not as long as announced")
             upload["content"] = body
             return Reply()
+        if parts.path.startswith("/kernels/"):
+            return Reply(200, self.kernels.file(unquote(parts.path)) if content is None else content)
         self.ranges.append(headers.get("Range"))
         return _send_range(self.archive if content is None else content, headers)
 
@@ -264,6 +285,9 @@ class KaggleServer:
             },
         )
         return {"message": "Successfully submitted to Digit Recognizer", "ref": ref}
+
+    def _list_kernel_output(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self.kernels.list_output(request, self._signed)
 
     def _judge(self, submission: dict[str, Any]) -> dict[str, Any]:
         """Returns the end of a submission: the format is checked, then it is scored."""

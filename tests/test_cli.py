@@ -13,7 +13,8 @@ import pytest
 
 from digit_recognizer import demo
 
-STAGES = ("download", "train", "evaluate", "submission", "submit", "demo")
+STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo")
+FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
 
 
 def test_help_names_every_stage_and_answers_at_once(command):
@@ -46,6 +47,8 @@ def test_help_imports_nothing_heavy():
         (("train", "--epochs", "0"), "expected epochs 1 or more, got 0"),
         (("train",), "expected the competition's train.csv as data/train.csv, found none; run `make download`"),
         (("evaluate",), "expected a trained run in models, found none; run `make train`"),
+        (("report",), "expected a trained run in models, found none; run `make train`"),
+        (("compare", "a", "b"), "expected the run 'a' in models, found none; run `make train`, or name another RUN="),
         (("submission",), "expected a trained run in models, found none; run `make train`"),
         (("submit",), "expected a trained run in models, found none; run `make train`"),
     ],
@@ -105,7 +108,7 @@ def test_evaluation_draws_its_figures_and_prints_json_alone(small_run, command):
     assert (answer.returncode, answer.stderr) == (0, "")
     assert result["accuracy"]["rows"] == 288
     assert len(result["classes"]) == 10
-    assert [Path(path).name for path in result["figures"]] == ["confusion_matrix.png", "curves.png", "mistakes.png"]
+    assert [Path(path).name for path in result["figures"]] == FIGURES
     assert all(cv2.imread(path) is not None for path in result["figures"])
     text = command("evaluate", *options).stdout
     assert f"{result['accuracy']['value']:.2%} (95% confidence interval" in text

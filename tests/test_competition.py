@@ -244,7 +244,9 @@ def test_an_archive_that_stays_damaged_changes_nothing(kaggle, command, variable
     (tmp_path / "data" / "train.csv").write_text("mine")
     kaggle.archive = kaggle.archive[:-100] + bytes(100)
     line = failed(command("download", **variables))
-    assert re.search("found a damaged one twice: it cannot be read as a zip archive .*; data is as it was; run", line)
+    assert re.search(
+        "found a damaged one twice: it cannot be read as a zip archive .*; nothing in data was changed; run", line
+    )
     assert kaggle.requests.count("download") == 2
     assert {path.name: path.read_text() for path in (tmp_path / "data").iterdir()} == {"train.csv": "mine"}
 
@@ -265,7 +267,7 @@ def test_a_damaged_archive_of_the_right_size_is_not_taken_for_up_to_date(kaggle,
 
 def test_a_folder_that_cannot_be_written_to_is_named(kaggle, tmp_path):
     (tmp_path / "data").touch()
-    with pytest.raises(UserError, match=r"expected to write into .*data, found: File exists; free it, or name another"):
+    with pytest.raises(UserError, match=r"could not write into .*data \(File exists\); make room, or name another"):
         competition.download(tmp_path / "data")
     assert kaggle.requests == []
 
@@ -347,7 +349,7 @@ SUCCESS_TEXT = {"status": 200, "body": {"message": "Successfully submitted to Di
 @pytest.mark.parametrize("fault", [{"status": 500}, {"reset": True}, SUCCESS_TEXT], ids=str)
 def test_a_submission_that_was_not_recorded_is_uploaded_by_the_next_command(kaggle, folder, fault):
     kaggle.fail("CreateSubmission", **fault)
-    with pytest.raises(UserError, match="it is not in Kaggle's list of submissions: run the command again, it looks"):
+    with pytest.raises(UserError, match="and does not list it; run the command again: it looks in Kaggle's list"):
         competition.submit(folder)
     assert (kaggle.submissions, submission.read_record(folder)["status"]) == ([], "uploading")
     assert kaggle.requests.count("CreateSubmission") == 1
@@ -361,7 +363,7 @@ def test_a_submission_that_is_listed_late_is_found_by_the_next_command(kaggle, f
     kaggle.fail("CreateSubmission", status=500, obey=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(competition, "_list_submissions", lambda *_: [])
-        with pytest.raises(UserError, match="it is not in Kaggle's list of submissions"):
+        with pytest.raises(UserError, match="and does not list it; run the command again"):
             competition.submit(folder)
     competition.submit(folder)
     assert_submitted_once(kaggle, folder)
@@ -372,7 +374,8 @@ def test_a_submission_whose_fate_cannot_be_read_is_not_repeated(kaggle, folder):
     kaggle.fail("ListSubmissions", delay=0)
     kaggle.fail("ListSubmissions", status=500, headers={"Retry-After": "0"}, times=client.ATTEMPTS)
     with pytest.raises(
-        UserError, match=r"submission with 500 .* whether the submission was recorded is not known: run the"
+        UserError,
+        match=r"submission with 500 .* and whether it was recorded is not known, for: Kaggle answered the list",
     ):
         competition.submit(folder)
     competition.submit(folder)
@@ -407,13 +410,16 @@ def test_an_upload_that_never_arrives_is_given_up(kaggle, folder, monkeypatch):
 
 def test_a_refused_submission_gives_kaggles_reason(kaggle, submit_command, folder):
     kaggle.fail("CreateSubmission", status=400, body={"code": 400, "message": "The competition is closed"})
-    assert failed(submit_command()).endswith("Kaggle answered the submission with 400 (The competition is closed)")
+    line = failed(submit_command())
+    assert line.endswith("answered the submission with 400 (The competition is closed); nothing was submitted")
     assert (kaggle.submissions, submission.read_record(folder)["status"]) == ([], "written")
 
 
 def test_rules_that_are_not_accepted_are_named_at_the_submission(kaggle, submit_command, folder):
     kaggle.rules_accepted = False
-    assert f"accept the competition's rules at {RULES} and run the command again" in failed(submit_command())
+    assert f"accept the competition's rules at {RULES} and run the command again; nothing was" in failed(
+        submit_command()
+    )
 
 
 @pytest.mark.parametrize("moment", ["the upload begins", "it is recorded", "its score is pending"])
@@ -508,7 +514,7 @@ def test_identical_predictions_are_submitted_again_only_when_forced(kaggle, subm
 def test_an_earlier_submission_of_the_same_name_and_message_is_not_taken_for_a_lost_one(kaggle, folder):
     competition.submit(folder)
     kaggle.fail("CreateSubmission", status=500)
-    with pytest.raises(UserError, match="it is not in Kaggle's list of submissions"):
+    with pytest.raises(UserError, match="and does not list it; run the command again"):
         competition.submit(folder, force=True)
     competition.submit(folder, force=True)
     assert ledger_of(folder)["submission_id"].tolist() == [30000001, 30000002]

@@ -7,6 +7,7 @@ import pytest
 from tiny import TINY, train
 
 from digit_recognizer import ensemble, runs, training
+from digit_recognizer.budget import TimeBudget
 from digit_recognizer.errors import UserError
 
 
@@ -63,3 +64,46 @@ def test_a_finished_run_is_not_trained_again(trained, rows, monkeypatch):
 def test_a_run_of_other_settings_is_not_mixed_with(trained, rows):
     with pytest.raises(UserError, match="differs in epochs"):
         train(replace(TINY, epochs=3), rows, trained)
+
+
+@pytest.mark.slow
+def test_two_workers_end_with_the_same_members_as_one(rows, tmp_path):
+    config = replace(TINY, folds=3, epochs=1, augment=True)
+    train(config, rows, tmp_path / "in-turn")
+    train(config, rows, tmp_path / "at-once", gpus=["", ""])  # processes as for two GPUs, but without any
+    for name in ("member-0", "member-1", "member-2"):
+        one, other = (runs.read_member_answers(tmp_path / run / name) for run in ("in-turn", "at-once"))
+        assert (one.probabilities == other.probabilities).all()
+        assert (one.rows == other.rows).all()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock on which the first member takes 10 seconds, and each other one 20."""
+    times = [0]
+    write = runs.write_member
+
+    def write_member(*arguments):
+        times.append(times[-1] + (20 if len(times) > 1 else 10))
+        write(*arguments)
+
+    monkeypatch.setattr(runs, "write_member", write_member)
+    return lambda: times[-1]
+
+
+def test_members_that_do_not_fit_are_left_out_and_recorded(rows, clock, tmp_path):
+    config = replace(TINY, folds=4, epochs=1)
+    record = train(config, rows, tmp_path / "run", budget=TimeBudget(49, clock=clock))
+    assert [path.name for path in runs.member_dirs(tmp_path / "run")] == ["member-0", "member-1"]
+    assert record["left_out"] == [2, 3]
+    assert runs.finished_record(tmp_path / "run")["left_out"] == [2, 3]
+    assert record["scores"]["validation_rows"] == 200
+    assert train(config, rows, tmp_path / "run")["left_out"] == []  # with time enough they are trained after all
+    assert len(runs.read_answers(tmp_path / "run").rows) == 400
+
+
+def test_a_single_member_that_does_not_fit_is_an_error_after_its_second_epoch(rows, tmp_path):
+    times = iter([0, 0, 0, 30, 60])
+    with pytest.raises(UserError, match=r"found that its 9 epochs of 30\.0 s each would end .* minutes late; choose"):
+        train(replace(TINY, epochs=9), rows, tmp_path / "run", budget=TimeBudget(100, clock=lambda: next(times)))
+    assert not runs.member_dirs(tmp_path / "run")

@@ -14,8 +14,22 @@ MODULES = sorted(PACKAGE.glob("*.py"))
 # From the bottom to the top; a module may import those above it in this list alone.
 ORDER = [
     *("errors", "files", "config", "quiet", "progress", "data", "augmentation", "model", "demo"),
-    *("training", "runs", "evaluation", "ensemble", "figures", "tables"),
-    *("submission", "prediction", "archive", "client", "competition", "cli"),
+    *("architecture", "drawings", "pictures", "mnist", "ink", "handwriting", "reading"),
+    *(
+        "training",
+        "runs",
+        "evaluation",
+        "session",
+        "budget",
+        "workers",
+        "ensemble",
+        "figures",
+        "tables",
+        "documents",
+        "comparison",
+    ),
+    *("submission", "prediction", "report", "archive", "client", "competition", "page"),
+    *("pipeline", "notebook", "output", "kernel", "cli"),
 ]
 
 
@@ -87,8 +101,11 @@ def test_requirements_are_exact_and_within_the_declared_ranges():
 
     from packaging.requirements import Requirement
 
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    pinned = {Requirement(line).name.replace("_", "-").lower(): Requirement(line) for line in lines}
+    pinned = {}
+    lines = [line for path in ROOT.glob("requirements*.txt") for line in path.read_text().splitlines()]
+    for requirement in (Requirement(line) for line in lines if not line.startswith("#")):
+        known = pinned.setdefault(requirement.name.replace("_", "-").lower(), requirement)
+        assert known.specifier == requirement.specifier, "the files pin different versions"
     for requirement in pinned.values():
         assert [specifier.operator for specifier in requirement.specifier] == ["=="]
         assert requirement.url is None

@@ -1,5 +1,6 @@
 """A run's folder: what is in it, and how it is found."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,12 @@ def test_a_run_holds_its_settings_history_and_answers(trained, rows):
     assert record["config"] == TINY.to_dict()
     assert record["data"] == {"train.csv": rows.sha256}
     assert {"python", "keras", "numpy"} < record["versions"].keys()
+    machine = record["machine"]
+    assert machine["processors"] == os.cpu_count()
+    assert isinstance(machine["gpus"], list)
+    assert 1 <= machine["threads"] <= os.cpu_count()
+    assert machine["processor"]
+    assert 100e6 < record["peak_memory_bytes"] < 100e9
     assert any(name.startswith("tensorflow") for name in record["versions"])
     history = runs.read_history(trained / "member-0")
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(

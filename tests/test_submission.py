@@ -94,7 +94,9 @@ def test_a_wrong_file_is_named_with_line_expectation_and_find(folder, change, li
     assert "\n" not in message
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_or_record_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"record\.json, found none; run `make submission`"):
+        submission.read_record(tmp_path)
     with pytest.raises(UserError, match=r"submission\.csv, found none; run `make submission`"):
         submission.check_submission(tmp_path / "submission.csv")
 

@@ -9,6 +9,6 @@ TINY = Config(preset="tiny", epochs=2, channels=(4, 8), batch_size=32, augment=F
 QUIET = Console(quiet=True)
 
 
-def train(config, rows, run_dir):
+def train(config, rows, run_dir, **options):
     record = runs.new_record(config, run=run_dir.name, competition="demo", data={"train.csv": rows.sha256})
-    return ensemble.train_run(config, rows, run_dir, record, QUIET)
+    return ensemble.train_run(config, rows, run_dir, record, QUIET, **options)

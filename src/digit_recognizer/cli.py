@@ -16,8 +16,6 @@ from rich.console import Console
 from digit_recognizer.config import COMPETITION, Config, make_config
 from digit_recognizer.errors import UserError
 
-GALLERY_SIZE = 40  # of the worst mistakes
-
 app = typer.Typer(
     help="Kaggle's Digit Recognizer, from the download to the score on the leaderboard.",
     no_args_is_help=True,
@@ -28,10 +26,17 @@ app = typer.Typer(
 _console = Console()
 _progress = Console(stderr=True)  # so that what is piped on is the result alone
 
+Preset = Annotated[str, typer.Option(help="fast (about a minute) or single (one good model).")]
+Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold, a member a fold.")]
+Validation = Annotated[float | None, typer.Option(help="Share of the rows held out, with one fold.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")]
+Augment = Annotated[bool | None, typer.Option(help="Distort the training images.")]
 DataDir = Annotated[Path, typer.Option(help="Folder of train.csv, test.csv and sample_submission.csv.")]
 ModelsDir = Annotated[Path, typer.Option(help="Folder that holds one folder a run.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="the latest")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+ReportsDir = Annotated[Path, typer.Option(help="Folder that holds one folder a report.")]
 SubmissionsDir = Annotated[Path, typer.Option(help="Folder that holds one folder a submission, and ledger.csv.")]
 
 
@@ -44,18 +49,18 @@ def download(
     """Fetch the competition's files through the official Kaggle client."""
     from digit_recognizer import competition
 
-    competition.download(data_dir, force=force, say=typer.echo)
+    competition.download(data_dir, force=force, say=_say)
 
 
 @app.command()
 def train(
     *,
-    preset: Annotated[str, typer.Option(help="fast (about a minute) or single (one good model).")] = "single",
-    folds: Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold, a member a fold.")] = None,
-    validation: Annotated[float | None, typer.Option(help="Share of the rows held out, with one fold.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")] = None,
-    augment: Annotated[bool | None, typer.Option(help="Distort the training images.")] = None,
+    preset: Preset = "single",
+    folds: Folds = None,
+    validation: Validation = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    augment: Augment = None,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = Path("data"),
     models_dir: ModelsDir = Path("models"),
@@ -75,46 +80,60 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Print accuracy, a table by digit and the confusions on the held out rows, and draw the figures."""
-    from digit_recognizer import evaluation, figures, runs, tables
-    from digit_recognizer.data import load_train
+    from digit_recognizer import pipeline, runs
+
+    result = pipeline.evaluate(runs.find_run(models_dir, run), data_dir)
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    pipeline.print_evaluation(result, _console)
+    names = ", ".join(path.name for path in result.figures)
+    _console.print(f"Figures in {result.figures[0].parent}: {names}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    *,
+    run: RunName = None,
+    data_dir: DataDir = Path("data"),
+    models_dir: ModelsDir = Path("models"),
+    submissions_dir: SubmissionsDir = Path("submissions"),
+    reports_dir: ReportsDir = Path("reports"),
+) -> None:
+    """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
+    from digit_recognizer import documents, progress, runs
+    from digit_recognizer.report import make_report
 
     run_dir = runs.find_run(models_dir, run)
-    record = runs.finished_record(run_dir)
-    answers = runs.read_answers(run_dir)
-    train = load_train(data_dir)
-    if train.sha256 != record["data"]["train.csv"]:
-        raise UserError(
-            f"expected the train.csv of the run {run_dir.name}, found another in {data_dir}; name the run's DATA_DIR="
-        )
-    accuracy = evaluation.accuracy(answers.labels, answers.probabilities)
-    scores = evaluation.class_scores(answers.labels, answers.probabilities)
-    confusions = evaluation.confusions(answers.labels, answers.probabilities)
-    worst = evaluation.mistakes(answers.labels, answers.probabilities)[:GALLERY_SIZE]
+    with progress.steps_shown(_progress) as step:
+        document = make_report(run_dir, data_dir, submissions_dir, step)
+        paths = documents.write_document(document, reports_dir / run_dir.name, step)
+    _console.print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
 
-    folder = run_dir / "figures"
-    figures.draw_curves([runs.read_history(member) for member in runs.member_dirs(run_dir)], folder / "curves.png")
-    figures.draw_confusion_matrix(
-        evaluation.confusion_matrix(answers.labels, answers.probabilities), folder / "confusion_matrix.png"
-    )
-    rows = answers.rows[worst]
-    figures.draw_mistakes(
-        train.images[rows], answers.labels[worst], answers.probabilities[worst], folder / "mistakes.png", rows=rows
-    )
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of a run.")],
+    second: Annotated[str, typer.Argument(help="Name of another; what it has right alone is called fixed.")],
+    *,
+    data_dir: DataDir = Path("data"),
+    models_dir: ModelsDir = Path("models"),
+    reports_dir: ReportsDir = Path("reports"),
+    as_json: AsJson = False,
+) -> None:
+    """Put two runs side by side: settings, accuracy on the same rows with McNemar's test, curves, changed images."""
+    from digit_recognizer import comparison, documents, progress, runs, tables
+
+    result = comparison.compare_runs(runs.find_run(models_dir, first), runs.find_run(models_dir, second))
+    with progress.steps_shown(_progress) as step:
+        document = comparison.make_comparison(result, models_dir, data_dir, step)
+        paths = documents.write_document(document, reports_dir / f"compare-{first}-{second}", step)
     if as_json:
-        _print_json(
-            {
-                "run": run_dir.name,
-                "accuracy": accuracy._asdict(),
-                "classes": scores,
-                "confusions": [confusion._asdict() for confusion in confusions],
-                "figures": [str(path) for path in sorted(folder.glob("*.png"))],
-            }
-        )
+        _print_json(result.to_dict() | {"reports": [str(path) for path in paths]})
         return
-    _console.print(f"{run_dir.name}: validation accuracy {accuracy}", soft_wrap=True)
-    _console.print(tables.class_table(scores))
-    _console.print(tables.confusion_table(confusions[:10]))
-    _console.print(f"Figures: {folder}/curves.png, confusion_matrix.png, mistakes.png", soft_wrap=True)
+    _console.print(tables.settings_table(result.settings, result.names))
+    _console.print(tables.accuracies_table(result.names, result.accuracies, result.test))
+    _console.print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
 
 
 @app.command("submission")
@@ -141,18 +160,25 @@ def submit(
         str | None, typer.Option(help="Description on Kaggle.", show_default="run, model, validation accuracy")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Submit predictions that were submitted before.")] = False,
+    kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
     data_dir: DataDir = Path("data"),
     models_dir: ModelsDir = Path("models"),
     submissions_dir: SubmissionsDir = Path("submissions"),
     as_json: AsJson = False,
 ) -> None:
     """Upload the submission, written first if it is not there, and wait for its public score."""
-    from digit_recognizer import competition, runs
+    from digit_recognizer import competition, output, runs
     from digit_recognizer.prediction import make_submission
 
-    folder = make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir, _progress)
+    if kernel and run:
+        raise UserError(f"expected either the kernel's output or a run to submit, received both and the run {run!r}")
+    folder = (
+        output.make_submission(submissions_dir)
+        if kernel
+        else make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir, _progress)
+    )
     # Progress goes to stdout, so that a failure is one line on stderr; JSON takes its place there.
-    record = competition.submit(folder, message=message, force=force, say=partial(typer.echo, err=as_json))
+    record = competition.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:
         _print_json(record)
         return
@@ -161,6 +187,73 @@ def submit(
         f"Public score {score} (submission {record['submission_id']}, validation accuracy "
         f"{record['validation_accuracy']:.4f})"
     )
+
+
+@app.command("kernel")
+def build_kernel() -> None:
+    """Build kernel/digit-recognizer.ipynb, the notebook for Kaggle, from this package's source."""
+    from digit_recognizer import kernel
+
+    kernel.build()
+    _console.print(f"Wrote {kernel.NOTEBOOK}")
+
+
+@app.command()
+def push(
+    *,
+    preset: Preset = "single",
+    folds: Folds = None,
+    validation: Validation = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    augment: Augment = None,
+    hours: Annotated[float | None, typer.Option(help="Time for the training.", show_default="11")] = None,
+    submissions_dir: SubmissionsDir = Path("submissions"),
+) -> None:
+    """Run the notebook at Kaggle, wait for its end, fetch its output and compare it with the local run."""
+    from digit_recognizer import kernel
+
+    settings = {"preset": preset, "folds": folds, "validation": validation, "epochs": epochs, "seed": seed}
+    kernel.push(settings | {"augment": augment, "hours": hours}, submissions_dir, say=typer.echo)
+
+
+@app.command("kernel-status")
+def show_kernel_status() -> None:
+    """Print what Kaggle says of the notebook's latest version."""
+    from digit_recognizer import kernel
+
+    kernel.show_status(say=typer.echo)
+
+
+@app.command("kernel-output")
+def fetch_kernel_output(*, submissions_dir: SubmissionsDir = Path("submissions")) -> None:
+    """Fetch what the notebook's latest version has made, and compare it with the local run."""
+    from digit_recognizer import kernel
+
+    kernel.fetch_output(submissions_dir, say=typer.echo)
+
+
+@app.command()
+def draw(
+    *,
+    run: RunName = None,
+    port: Annotated[int, typer.Option(help="Of the page on this computer; 0 for any that is free.")] = 8028,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+    data_dir: DataDir = Path("data"),
+    models_dir: ModelsDir = Path("models"),
+) -> None:
+    """Open a page to draw digits on, or to drop pictures on; "it was a ..." saves into DATA_DIR/handwriting/."""
+    from digit_recognizer import runs
+
+    try:
+        from digit_recognizer import page
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
+        ) from None
+    run_dir = runs.find_run(models_dir, run)
+    runs.finished_record(run_dir)
+    page.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
 @app.command()
@@ -184,33 +277,19 @@ def demo(*, folder: Annotated[Path, typer.Option(help="Where everything goes.")]
 def _train(config: Config, *, run: str | None, data_dir: Path, models_dir: Path, as_json: bool) -> None:
     """Trains a run and prints what came out."""
     from digit_recognizer import demo as demo_data
-    from digit_recognizer import ensemble, evaluation, runs, tables
-    from digit_recognizer.data import load_test, load_train
+    from digit_recognizer import pipeline
 
-    train, test = load_train(data_dir), load_test(data_dir)
-    run_dir = models_dir / (run or runs.run_name(config, train.sha256))
     competition = demo_data.COMPETITION if (data_dir / demo_data.MARKER).exists() else COMPETITION
-    record = ensemble.train_run(
-        config,
-        train,
-        run_dir,
-        runs.new_record(
-            config,
-            run=run_dir.name,
-            competition=competition,
-            data={"train.csv": train.sha256, "test.csv": test.sha256},
-        ),
-        _progress,
-    )
+    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, competition=competition)
     if as_json:
         _print_json(record)
         return
-    for member in runs.member_dirs(run_dir):
-        _console.print(tables.history_table(runs.read_history(member), member.name))
-    answers = runs.read_answers(run_dir)
-    accuracy = evaluation.accuracy(answers.labels, answers.probabilities)
-    _console.print(f"Validation accuracy {accuracy}", soft_wrap=True)
-    _console.print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}", soft_wrap=True)
+    pipeline.print_training(run_dir, record, _console)
+
+
+def _say(line: str, *, error: bool = False) -> None:
+    """Prints a line of progress; rich puts it above a live display when it goes through the present `sys.stdout`."""
+    print(line, file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def _print_json(value: object) -> None:

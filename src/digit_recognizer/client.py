@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,11 @@ SETTINGS_PAGE = "https://www.kaggle.com/settings/api"
 TIMEOUT = (10, 60)  # seconds to connect, and between two parts of an answer
 ATTEMPTS = 8
 RETRY_SECONDS = 120  # no attempt starts later than this after the first
+# What to do about an answer of a status, for calls that are about the competition.
+ADVICE = {
+    403: f"accept the competition's rules at {RULES_PAGE} and run the command again",
+    404: f"look whether {RULES_PAGE.removesuffix('/rules')} is still there, and open",
+}
 BACKOFF = tenacity.wait_exponential_jitter(max=30)  # seconds, where Kaggle does not say how long to wait
 
 Result = TypeVar("Result")
@@ -40,6 +45,10 @@ Result = TypeVar("Result")
 
 class UploadError(Exception):
     """The client could not bring a file to Kaggle's storage, so that nothing was submitted."""
+
+
+class DownloadError(Exception):
+    """What came is not the file that was asked for."""
 
 
 def connect(*, say: Callable[[str], None] = print) -> "KaggleApi":
@@ -95,6 +104,7 @@ def call(
     *args: Any,
     say: Callable[[str], None] = print,
     retriable: Callable[[BaseException], bool] | None = None,
+    advice: Mapping[int, str] = ADVICE,
     **kwargs: Any,
 ) -> Result:
     """Calls a method of the client, again where the failure may pass, within limits of time.
@@ -105,6 +115,7 @@ def call(
         *args: of the method.
         say: takes each line of progress.
         retriable: whether to try again after an exception; `is_transient` unless given.
+        advice: what to do when Kaggle answers with a status, by that status.
         **kwargs: of the method.
 
     Raises:
@@ -129,9 +140,9 @@ def call(
     started = time.monotonic()
     try:
         return retrying(attempt)
-    except (requests.RequestException, json.JSONDecodeError, UploadError) as error:
+    except (requests.RequestException, json.JSONDecodeError, UploadError, DownloadError) as error:
         tries = retrying.statistics["attempt_number"]
-        raise _explain(error, what, tries, time.monotonic() - started) from error
+        raise _explain(error, what, advice, tries, time.monotonic() - started) from error
 
 
 def is_transient(error: BaseException) -> bool:
@@ -140,9 +151,9 @@ def is_transient(error: BaseException) -> bool:
         return status_of(error) == requests.codes.too_many_requests or status_of(error) >= 500
     if isinstance(error, requests.exceptions.SSLError):
         return False
-    broken = requests.exceptions.ChunkedEncodingError
+    broken = requests.exceptions.ChunkedEncodingError | UploadError | DownloadError
     # No JSON under status 200 is the page of a gateway.
-    return isinstance(error, requests.ConnectionError | requests.Timeout | broken | json.JSONDecodeError | UploadError)
+    return isinstance(error, requests.ConnectionError | requests.Timeout | json.JSONDecodeError | broken)
 
 
 def status_of(error: BaseException | None) -> int:
@@ -161,6 +172,7 @@ def describe(error: BaseException | None, what: str) -> str:
         return f"Kaggle answered {what} with {status_of(error)}{f' ({reason})' if reason else ''}"
     words = (
         (UploadError, "the file did not reach Kaggle's storage"),
+        (DownloadError, f"what came of {what} is another file"),
         (json.JSONDecodeError, f"Kaggle's answer to {what} was not JSON"),
         (requests.exceptions.SSLError, f"no secure connection to Kaggle for {what}"),
         (requests.exceptions.ProxyError, f"no connection to the proxy for {what}"),
@@ -169,23 +181,23 @@ def describe(error: BaseException | None, what: str) -> str:
     return next((text for kind, text in words if isinstance(error, kind)), f"the connection failed during {what}")
 
 
-def _explain(error: BaseException, what: str, attempts: int, seconds: float) -> UserError:
+def _explain(error: BaseException, what: str, advice: Mapping[int, str], attempts: int, seconds: float) -> UserError:
     """Turns the last failure of a call into a message with what to do about it."""
     status = status_of(error)
     if status == requests.codes.unauthorized:
         return _rejected_credentials()
     text = describe(error, what)
-    if status == requests.codes.forbidden:
-        return UserError(f"{text}; accept the competition's rules at {RULES_PAGE} and run the command again")
-    if status == requests.codes.not_found:
-        return UserError(f"{text}; look whether {RULES_PAGE.removesuffix('/rules')} is still there, and open")
+    if status in advice:
+        return UserError(f"{text}; {advice[status]}")
     if is_transient(error):
         tries = f"{attempts} attempts in {seconds:.0f} s" if attempts > 1 else "1 attempt"
         asked = _retry_after(error)
-        wait = f"{asked:.0f} s, as Kaggle asks" if asked else "some minutes"
-        return UserError(
-            f"{text}; gave up after {tries}; wait {wait}, look at your connection, and run the command again"
+        remedy = (
+            f"wait {f'{asked:.0f} s, as Kaggle asks,' if asked else 'some minutes'}"
+            if status
+            else "look at your connection"
         )
+        return UserError(f"{text}; gave up after {tries}; {remedy} and run the command again")
     if isinstance(error, requests.exceptions.SSLError):
         return UserError(f"{text}; look at the clock, the proxy, and REQUESTS_CA_BUNDLE")
     return UserError(text)

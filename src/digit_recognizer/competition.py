@@ -1,20 +1,20 @@
 """The two things to do at Kaggle: fetch the competition's files, and submit predictions once."""
 
-import contextlib
 import datetime
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 
 from digit_recognizer import archive
-from digit_recognizer.client import UploadError, call, connect, is_transient, status_of
+from digit_recognizer.client import UploadError, call, connect, describe, is_transient, status_of
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
+from digit_recognizer.progress import waiting
 from digit_recognizer.submission import (
     FILE_NAME,
     LEDGER_NAME,
@@ -71,14 +71,14 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
         if fault:
             shutil.rmtree(workspace)
             raise UserError(
-                f"expected the competition's archive, found a damaged one twice: {fault}; {data_dir} is as it was; "
-                "run the command again later"
+                f"expected the competition's archive, found a damaged one twice: {fault}; nothing in {data_dir} was "
+                "changed; run the command again later"
             )
         archive.unpack(path, data_dir)
         shutil.rmtree(workspace)
     except OSError as error:
         raise UserError(
-            f"expected to write into {data_dir}, found: {error.strerror}; free it, or name another"
+            f"could not write into {data_dir} ({error.strerror}); make room, or name another DATA_DIR= (--data-dir)"
         ) from None
     say(f"unpacked {', '.join(archive.EXPECTED)} into {data_dir}")
 
@@ -166,24 +166,19 @@ def _upload(api: "KaggleApi", folder: Path, record: dict[str, Any], message: str
     except UserError as error:
         failure = error
     refused = failure is not None and _was_not_submitted(failure.__cause__)
+    said = describe(failure.__cause__, "the submission") if failure else f"Kaggle said {answer.message!r}"
+    again = "run the command again: it looks in Kaggle's list once more before it uploads"
     try:
         found = _find_upload(api, record, say, ref=answer.ref if answer else 0, looks=1 if refused else len(LOOK_WAITS))
     except UserError as error:
-        raise UserError(
-            f"{failure or error}; whether the submission was recorded is not known: run the command again, it looks "
-            "before it uploads"
-        ) from None
+        raise UserError(f"{said}, and whether it was recorded is not known, for: {error}; {again}") from None
     if found is not None:
         _note_upload(folder, record, found)
         return
     if refused:
         update_record(folder, record | NOT_UPLOADED)
-        raise failure from None
-    said = failure or f"Kaggle answered the submission with {answer.message!r}"
-    raise UserError(
-        f"{said}; it is not in Kaggle's list of submissions: run the command again, it looks there again before it "
-        "uploads"
-    ) from None
+        raise UserError(f"{failure}; nothing was submitted")
+    raise UserError(f"{said}, and does not list it; {again}")
 
 
 def _submit_file(api: "KaggleApi", path: Path, message: str) -> Any:
@@ -237,7 +232,7 @@ def _wait_for_score(api: "KaggleApi", folder: Path, record: dict[str, Any], say:
     number = record["submission_id"]
     say(f"submission {number} is uploaded; waiting for its score")
     deadline, interval = time.monotonic() + SCORE_SECONDS, FIRST_POLL_SECONDS
-    with _spinner(f"waiting for the score of submission {number}"):
+    with waiting(f"waiting for the score of submission {number}"):
         while True:
             submission = next((item for item in _list_submissions(api, say) if item.ref == number), None)
             if submission is not None and submission.status.name != "PENDING":
@@ -280,16 +275,3 @@ def _submissions_left(api: "KaggleApi", say: Say) -> int | None:
         f"no submissions are left today ({limits.num_today} made); run the command again in {minutes // 60} h "
         f"{minutes % 60} min, after 00:00 UTC"
     )
-
-
-@contextlib.contextmanager
-def _spinner(text: str) -> Iterator[None]:
-    """Shows a text and the time passed while the block runs, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        progress.add_task(text, total=None)
-        yield

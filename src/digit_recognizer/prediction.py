@@ -1,13 +1,15 @@
 """The answers of a trained run to images, and the submission made of them."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from digit_recognizer import runs, submission
-from digit_recognizer.config import CLASSES
+from digit_recognizer.config import CLASSES, IMAGE_SIZE
 from digit_recognizer.data import load_test, normalise
 from digit_recognizer.errors import UserError
 from digit_recognizer.quiet import native_messages_hidden
@@ -25,45 +27,81 @@ def predict(run_dir: Path, images: np.ndarray, console: Console) -> np.ndarray:
         float32 [n, 10].
     """
     with native_messages_hidden():
-        import keras
-
         from digit_recognizer.training import PREDICTION_BATCH
 
-    folders = runs.member_dirs(run_dir)
+    members = len(runs.member_dirs(run_dir))
+    models = track(load_members(run_dir), "predicting", total=members, console=console, disable=not console.is_terminal)
     inputs = normalise(images)
     total = np.zeros((len(images), CLASSES))
-    for folder in track(folders, "predicting", console=console, disable=not console.is_terminal):
-        model = keras.models.load_model(folder / "model.keras", compile=False)
+    for model in models:
         total += model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0)
-    return (total / len(folders)).astype(np.float32)
+    return (total / members).astype(np.float32)
 
 
-def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, console: Console) -> Path:
-    """Predicts test.csv and writes submissions/<run>/ with submission.csv and record.json, unless they are there.
+def load_members(run_dir: Path) -> Iterator[Any]:
+    """Yields the network of each member, a `keras.Model`, in their order."""
+    with native_messages_hidden():
+        import keras
+
+    for folder in runs.member_dirs(run_dir):
+        yield keras.models.load_model(folder / "model.keras", compile=False)
+
+
+def load_classifier(run_dir: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads the networks of a run once, for answers to a few images at a time.
+
+    Returns:
+        A function from uint8 [n, 28, 28] to the mean of the members' probabilities, float32 [n, 10]. It is compiled
+        once: a call takes 3 ms, where `keras.Model.predict` takes 125 ms.
+    """
+    with native_messages_hidden():
+        import tensorflow as tf
+    members = list(load_members(run_dir))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, IMAGE_SIZE, IMAGE_SIZE, 1], tf.float32)])
+    def answer(images: Any) -> Any:
+        return tf.reduce_mean(tf.stack([member({"images": images}, training=False) for member in members]), axis=0)
+
+    return lambda images: answer(normalise(images)).numpy()
+
+
+def predict_test(run_dir: Path, data_dir: Path, console: Console) -> np.ndarray:
+    """Returns the answers of a run to test.csv.
 
     Args:
         run_dir: of a finished run.
-        submissions_dir: the folder of all submissions.
         data_dir: the folder of test.csv.
         console: where to show the progress.
 
     Returns:
-        The submission's folder.
+        int64 [n] in 0..9.
 
     Raises:
         UserError: the run is not finished, or test.csv is not the one beside which it was trained.
     """
     record = runs.finished_record(run_dir)
-    folder = submissions_dir / run_dir.name
-    if submission.is_current(folder, record):
-        return folder
     test = load_test(data_dir)
     if test.sha256 != record["data"]["test.csv"]:
         raise UserError(
             f"expected the test.csv that lay beside the run's train.csv, found another in {data_dir}; "
             "name the run's DATA_DIR=, or train again"
         )
-    labels = predict(run_dir, test.images, console).argmax(axis=1)
-    submission.write_submission(folder / "submission.csv", labels)
+    return predict(run_dir, test.images, console).argmax(axis=1)
+
+
+def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, console: Console) -> Path:
+    """Predicts test.csv and writes submissions/<run>/ with submission.csv and record.json, unless they are there.
+
+    Takes and raises what `predict_test` does; `submissions_dir` is the folder of all submissions.
+
+    Returns:
+        The submission's folder.
+    """
+    record = runs.finished_record(run_dir)
+    folder = submissions_dir / run_dir.name
+    if submission.is_current(folder, record):
+        return folder
+    labels = predict_test(run_dir, data_dir, console)
+    submission.write_submission(folder / submission.FILE_NAME, labels)
     submission.write_record(folder, record, labels)
     return folder

@@ -3,7 +3,9 @@
 import datetime
 import hashlib
 import importlib.metadata
+import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -83,6 +85,24 @@ def finished_record(run_dir: Path) -> dict[str, Any]:
     return record
 
 
+def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path) -> None:
+    """Compares the hashes of files with those of a run's.
+
+    Args:
+        record: of the run.
+        hashes: SHA-256 of each file to compare, by its name.
+        data_dir: where they lie, for the message.
+
+    Raises:
+        UserError: one of them is another file.
+    """
+    for name, digest in hashes.items():
+        if record["data"][name] != digest:
+            raise UserError(
+                f"expected the {name} of the run {record['run']}, found another in {data_dir}; name the run's DATA_DIR="
+            )
+
+
 def new_record(config: Config, *, run: str, competition: str, data: dict[str, str]) -> dict[str, Any]:
     """Returns the record of a run that begins now.
 
@@ -99,10 +119,16 @@ def new_record(config: Config, *, run: str, competition: str, data: dict[str, st
         "data": data,
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version()} | _versions(),
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "processors": os.cpu_count(),
+            "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
         "started_at": now(),
         "finished_at": None,
         "training_seconds": None,
+        "peak_memory_bytes": None,  # of the largest of the processes that trained last
         "scores": None,
     }
 
@@ -160,12 +186,15 @@ def read_history(folder: Path) -> dict[str, np.ndarray]:
     return {name: table[name] for name in table.dtype.names}
 
 
+def read_member_answers(folder: Path) -> Answers:
+    """Returns the answers of one member to the rows that it had held out."""
+    with np.load(folder / "validation.npz", allow_pickle=False) as file:
+        return Answers(file["rows"], file["labels"], file["probabilities"])
+
+
 def read_answers(run_dir: Path) -> Answers:
     """Returns the answers of all members to the rows that each had held out, in the order of the rows."""
-    parts = []
-    for folder in member_dirs(run_dir):
-        with np.load(folder / "validation.npz", allow_pickle=False) as file:
-            parts.append(Answers(file["rows"], file["labels"], file["probabilities"]))
+    parts = [read_member_answers(folder) for folder in member_dirs(run_dir)]
     rows = np.concatenate([part.rows for part in parts])
     order = np.argsort(rows)
     return Answers(
@@ -184,6 +213,13 @@ def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
     """Writes a run's record and makes the run the latest one."""
     write_json(run_dir / "run.json", record)
     write_json(run_dir.parent / "latest.json", run_dir.name)
+
+
+def _processor() -> str:
+    """Returns the name of the processor; Linux tells it in one place, other systems in another."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ SUBMISSION_COLUMNS = ("ImageId", "Label")
 SUBMISSION_ROWS = 28_000  # of test.csv
 FILE_NAME = "submission.csv"
 RECORD_NAME = "record.json"
+MANIFEST_NAME = "manifest.json"  # of a kernel's output: its run, and the SHA-256 of each of its files
 LEDGER_NAME = "ledger.csv"
 LEDGER_COLUMNS = (
     "run",
@@ -50,11 +51,12 @@ def write_submission(path: Path, labels: np.ndarray) -> None:
     write_text(path, "\r\n".join(lines) + "\r\n")
 
 
-def check_submission(path: Path) -> np.ndarray:
+def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
     """Checks a submission as Kaggle would and returns its predictions.
 
     Args:
         path: of a CSV file with the header ImageId,Label and ImageId 1..28000 in order; either line end will do.
+        remedy: what to do about a fault; None for making the file again.
 
     Returns:
         uint8 [28000] in 0..9.
@@ -62,7 +64,7 @@ def check_submission(path: Path) -> np.ndarray:
     Raises:
         UserError: the first fault, with its file and line.
     """
-    again = f"delete {path} and run `make submission`"
+    again = remedy or f"delete {path} and run `make submission`"
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:
@@ -152,6 +154,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         UserError: it is missing, or is not a record.
     """
     path = folder / RECORD_NAME
+    if not path.exists():
+        raise UserError(f"expected the record of a submission as {path}, found none; run `make submission`")
     record = read_json(path)
     needed = {"run", "competition", "config", "trained_at", "validation_accuracy"} | {
         "submission_sha256",

@@ -1,0 +1,88 @@
+"""Runs a notebook as a Kaggle session does: in a folder laid out like /kaggle, from start to end, without a network.
+
+    python tests/execute_notebook.py NOTEBOOK ROOT
+
+ROOT takes the place of /kaggle: ROOT/input is there before, ROOT/working is made. ROOT/executed.ipynb is the notebook
+with what its cells printed and drew, ROOT/log.json the same text as Kaggle's log. The exit status is 1 when a cell
+failed. ROOT/connections.txt names every host outside of this machine that a process wanted to reach; it found none.
+
+It needs nothing but nbclient and ipykernel, and no package of this repository.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+# Every Python process begins with it, those that the notebook starts too.
+NO_NETWORK = r"""
+import os
+import socket
+
+LOOPBACK = {"localhost", "127.0.0.1", "::1", "", None}
+
+
+def refuse(host):
+    with open(os.environ["CONNECTIONS"], "a") as file:
+        file.write(f"{host}\n")
+    raise socket.gaierror(f"no network: {host}")
+
+
+def guard(function, host_of):
+    def guarded(*args, **kwargs):
+        host = host_of(*args)
+        if (host.decode() if isinstance(host, bytes) else host) not in LOOPBACK:
+            refuse(host)
+        return function(*args, **kwargs)
+
+    return guarded
+
+
+def address_host(_, address, *__):
+    return address[0] if isinstance(address, tuple) else None
+
+
+socket.getaddrinfo = guard(socket.getaddrinfo, lambda host, *_: host)
+for name in ("connect", "connect_ex"):
+    setattr(socket.socket, name, guard(getattr(socket.socket, name), address_host))
+"""
+
+
+def execute(notebook: Path, root: Path) -> int:
+    """Runs a notebook and writes what came of it; returns the exit status."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    working, early = root / "working", root / "early"
+    for folder in (working, early, root / "home"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (early / "sitecustomize.py").write_text(NO_NETWORK)
+    os.environ.update(
+        KAGGLE_ROOT=str(root), PYTHONPATH=str(early), CONNECTIONS=str(root / "connections.txt"), HOME=str(root / "home")
+    )
+    content = nbformat.read(notebook, as_version=4)
+    failure = None
+    if "kernelspec" not in content.metadata:
+        failure = "ValueError: No kernel name found in notebook and no override provided."
+    else:
+        client = NotebookClient(content, timeout=3600, resources={"metadata": {"path": str(working)}})
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            failure = str(error)
+    nbformat.write(content, root / "executed.ipynb")
+    log = [
+        {"stream_name": output.get("name", "stderr"), "time": 0.0, "data": text}
+        for cell in content.cells
+        for output in cell.get("outputs", ())
+        if (text := output.get("text") or "\n".join(output.get("traceback", ())))
+    ]
+    if failure and not (log and "Traceback" in log[-1]["data"]):
+        log.append({"stream_name": "stderr", "time": 0.0, "data": failure})
+    (root / "log.json").write_text(json.dumps(log))
+    return 1 if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(execute(Path(sys.argv[1]), Path(sys.argv[2])))

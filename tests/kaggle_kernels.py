@@ -1,0 +1,175 @@
+"""The kernels of a loopback Kaggle: notebooks that are pushed, really run, listed, and their output handed over."""
+
+import datetime
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+EXECUTE = Path(__file__).with_name("execute_notebook.py")
+ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
+
+
+class Kernels:
+    """The kernels of one account. The methods named as Kaggle's take and return what goes over the wire."""
+
+    def __init__(self, user: str, competition: str, archive: Callable[[], bytes], refuse: type[Exception]) -> None:
+        """Begins without kernels; the attributes may be set at any time.
+
+        Args:
+            user: whose kernels these are.
+            competition: that a kernel can have as its input.
+            archive: gives the zip file that is unpacked as its input.
+            refuse: makes an error of a status and a text.
+        """
+        self.user, self.competition, self._archive, self._refuse = user, competition, archive, refuse
+        self.versions: dict[str, list[dict[str, Any]]] = {}  # of each kernel, oldest first
+        self.polls_until_running = 0  # how often a new version is said to be queued
+        self.polls_until_ended = 0  # how often it is said to be running, where it is not really run
+        self.output: dict[str, bytes] | None = None  # what every new version makes; None: it is really run
+        self.failure: str | None = None  # the end of every new version that is not really run
+        self.end = "ERROR"  # which end that is
+        self.log: list[str] = []  # its lines
+        self.session_limit = 2
+        self.input_folder = f"input/competitions/{competition}"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def close(self) -> None:
+        """Ends what runs."""
+        for process in self._processes:
+            process.kill()
+
+    def save(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Takes a version and starts it."""
+        user, _, name = request["slug"].partition("/")
+        title = request["newTitle"]
+        if user != self.user:
+            raise self._refuse(403, "Permission 'kernels.update' was denied")
+        taken = [versions[-1]["title"] for slug, versions in self.versions.items() if slug != name]
+        if title in taken or (name not in self.versions and re.sub(r"[^a-z0-9]+", "-", title.lower()) != name):
+            raise self._refuse(409, "The requested title is already in use by another notebook or its slug differs")
+        cells = json.loads(request["text"])["cells"]
+        if not all(isinstance(cell["source"], str) for cell in cells):
+            raise self._refuse(400, "source must be a string")
+        running = [v for versions in self.versions.values() for v in versions if v["status"] not in ENDED]
+        if len(running) >= self.session_limit:
+            return {"error": f"Maximum batch GPU session count of {self.session_limit} reached."}
+        versions = self.versions.setdefault(name, [])
+        version = {
+            "request": request,
+            "title": title,
+            "status": "QUEUED",
+            "polls": 0,
+            "failure": None,
+            "log": "",
+            "files": {},
+        }
+        versions.append(version)
+        if self.output is None:
+            threading.Thread(target=self._run, args=(version,), daemon=True).start()
+        invalid = [source for source in request["competitionDataSources"] if source != self.competition]
+        return {
+            "ref": f"/code/{request['slug']}",
+            "url": f"https://www.kaggle.com/code/{request['slug']}",
+            "versionNumber": len(versions),
+            "invalidCompetitionSources": invalid,
+        }
+
+    def status(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Tells how the latest version is."""
+        version = self._latest(request)
+        version["polls"] += 1
+        made = self.output is not None
+        if version["status"] == "QUEUED" and version["polls"] > self.polls_until_running:
+            version["status"] = "RUNNING"
+        if version["status"] == "RUNNING" and made and version["polls"] > self.polls_until_ended:
+            version.update(log=_log(self.log), failure=self.failure, status=self.end if self.failure else "COMPLETE")
+            version["files"] = {} if self.failure else dict(self.output)
+        if version["status"] == "RUNNING" and "end" in version:
+            version["status"] = version["end"]
+        answer = {"status": version["status"]}
+        return answer | ({"failureMessage": version["failure"]} if version["failure"] else {})
+
+    def get(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Hands over the latest version's source, with what Kaggle adds around its cells."""
+        version = self._latest(request)
+        name, pushed = request["kernelSlug"], version["request"]
+        content = json.loads(pushed["text"])
+        content["metadata"]["kaggle"] = {"isInternetEnabled": pushed["enableInternet"]}
+        return {
+            "metadata": self._metadata(name),
+            "blob": {"source": json.dumps(content), "slug": name, "language": "python", "kernelType": "notebook"},
+        }
+
+    def list(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Lists the kernels."""
+        return {"kernels": [self._metadata(name) for name in self.versions]}
+
+    def list_output(self, request: dict[str, Any], signed: Callable[[str], str]) -> dict[str, Any]:
+        """Lists the latest version's files with their addresses, a page at a time, and its log."""
+        version = self._latest(request)
+        start, size = int(request.get("pageToken") or 0), min(request["pageSize"], 5)
+        names = sorted(version["files"])
+        place = f"/kernels/{request['kernelSlug']}"
+        files = [{"fileName": name, "url": signed(f"{place}/{name}")} for name in names[start : start + size]]
+        following = str(start + size) if start + size < len(names) else ""
+        return {"files": files, "log": version["log"], "nextPageToken": following}
+
+    def file(self, path: str) -> bytes:
+        """Returns a file of the output by its path in storage."""
+        _, _, name, file = path.split("/", 3)
+        return self.versions[name][-1]["files"][file]
+
+    def _latest(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["userName"] != self.user or request["kernelSlug"] not in self.versions:
+            raise self._refuse(403, "Permission 'kernels.get' was denied")
+        return self.versions[request["kernelSlug"]][-1]
+
+    def _metadata(self, name: str) -> dict[str, Any]:
+        versions = self.versions[name]
+        return {
+            "id": 1,
+            "ref": f"{self.user}/{name}",
+            "title": versions[-1]["title"],
+            "author": self.user,
+            "slug": name,
+            "lastRunTime": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "currentVersionNumber": len(versions),
+        }
+
+    def _run(self, version: dict[str, Any]) -> None:
+        """Runs a version in a folder laid out like /kaggle."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            if version["request"]["competitionDataSources"] == [self.competition]:
+                with zipfile.ZipFile(io.BytesIO(self._archive())) as archive:
+                    archive.extractall(root / self.input_folder)
+            (root / "notebook.ipynb").write_text(version["request"]["text"])
+            process = subprocess.Popen(
+                [sys.executable, EXECUTE, root / "notebook.ipynb", root],
+                env={"PATH": os.environ["PATH"]},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            self._processes.append(process)
+            good = process.wait() == 0
+            working = root / "working"
+            made = [path for path in working.rglob("*") if path.is_file()]
+            version["files"] = {path.relative_to(working).as_posix(): path.read_bytes() for path in made}
+            log = root / "log.json"
+            version["log"] = log.read_text() if log.exists() else ""
+            version["connections"] = (root / "connections.txt").exists()
+        version["failure"] = None if good else "Your notebook was stopped because a cell failed."
+        version["end"] = "COMPLETE" if good else "ERROR"
+
+
+def _log(lines: list[str]) -> str:
+    return json.dumps([{"stream_name": "stdout", "time": 1.0, "data": f"{line}\n"} for line in lines])
