@@ -36,6 +36,7 @@ STYLE = {
     "grid.color": "#808080",
     "svg.fonttype": "none",
     "svg.hashsalt": "digit-recognizer",  # the same figure gives the same bytes
+    "text.parse_math": False,  # a run's name may hold a dollar sign
 }
 
 
@@ -143,6 +144,9 @@ def draw_reliability(calibration: Calibration) -> Figure:
     upper.grid()
     lower.bar(calibration.confidence, calibration.counts, 0.03, color=COLOURS[0])
     lower.set(xlabel="probability of the answer (mean of the bin)", ylabel="answers", yscale="log", ylim=0.7)
+    lower.yaxis.set_major_locator(LogLocator(numticks=9))
+    lower.yaxis.set_major_formatter("{x:g}")
+    lower.yaxis.set_minor_formatter("")
     lower.grid(axis="y")
     return figure
 
@@ -203,12 +207,8 @@ def draw_architecture(layers: Sequence[Layer]) -> Figure:
     places = {layer.name: index for index, layer in enumerate(layers)}
     for index, layer in enumerate(layers):
         colour = COLOURS[0] if layer.multiply_adds else COLOURS[4] if len(layer.inputs) > 1 else "#808080"
-        axes.add_patch(
-            FancyBboxPatch(
-                (1, index - 0.3), 6, 0.6, boxstyle="round,pad=0,rounding_size=0.1", facecolor=colour + "33",
-                edgecolor=colour,
-            )
-        )  # fmt: skip
+        style = {"boxstyle": "round,pad=0,rounding_size=0.1", "facecolor": colour + "33", "edgecolor": colour}
+        axes.add_patch(FancyBboxPatch((1, index - 0.3), 6, 0.6, **style))
         axes.text(4, index, layer.kind, ha="center", va="center", size=8)
         axes.text(7.3, index, " x ".join(map(str, layer.shape)), va="center", size=8)
         for name in layer.inputs:
@@ -216,8 +216,8 @@ def draw_architecture(layers: Sequence[Layer]) -> Figure:
             if places[name] < index - 1:  # around the layers between
                 axes.plot((1, 0.4, 0.4), (places[name], places[name], index), color=COLOURS[4])
                 start, end = (0.4, index), (1, index)
-            style = {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", end, start, arrowprops=style | {"color": COLOURS[4] if start[0] < 1 else INK})
+            arrow = {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", end, start, arrowprops=arrow | {"color": COLOURS[4] if start[0] < 1 else INK})
     axes.set(xlim=(0, 10), ylim=(len(layers) - 0.5, -0.5))
     return figure
 
@@ -225,7 +225,7 @@ def draw_architecture(layers: Sequence[Layer]) -> Figure:
 @rc_context(STYLE)
 def draw_scores(points: Mapping[str, tuple[float, float]]) -> Figure:
     """Draws the public score of each submission against its validation accuracy; points are named."""
-    figure, axes = _axes(3.6)
+    figure, axes = _axes(4.4)
     for (name, (validation, public)), colour, marker in zip(
         points.items(), COLOURS * len(points), MARKERS * len(points), strict=False
     ):
@@ -235,11 +235,11 @@ def draw_scores(points: Mapping[str, tuple[float, float]]) -> Figure:
     ends = values.min() - margin, values.max() + margin
     axes.plot(ends, ends, color="#808080", linestyle="--", label="equal", zorder=1)
     axes.set(xlim=ends, ylim=ends, xlabel="validation accuracy", ylabel="public score (accuracy)", aspect=1)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(PercentFormatter(1, decimals=2))
     axes.grid()
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
+    axes.legend(loc="upper left", fontsize=7)  # the points lie near the diagonal
     return figure
 
 
