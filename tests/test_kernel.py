@@ -164,6 +164,15 @@ def test_a_push_that_did_not_arrive_is_made_by_the_next_command(ready, fault):
     assert_pushed_once(ready)
 
 
+def test_an_earlier_version_is_not_taken_for_the_push_that_did_not_arrive(ready):
+    push()
+    ready.fail("SaveKernel", status=503)
+    with pytest.raises(UserError, match="it is not there yet"):
+        push()
+    push()
+    assert len(ready.kernels.versions[NAME]) == 2
+
+
 def test_too_many_requests_are_passed_over(ready):
     ready.fail("SaveKernel", status=429, headers={"Retry-After": "0"})
     push()

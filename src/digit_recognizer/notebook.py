@@ -133,9 +133,8 @@ def _settings_cell(settings: Mapping[str, Any]) -> str:
     make_config(**{name: value for name, value in values.items() if name != "hours"})
     if not 0 < values["hours"] <= 12:
         raise UserError(f"expected hours more than 0 and at most 12, got {values['hours']}")
-    lines = {name: f"{name.upper()} = {values[name]!r}".replace("'", '"') for name in SETTINGS}
-    width = max(map(len, (f"{name.upper()} = {value!r}" for name, (value, _) in SETTINGS.items())))
-    return "\n".join(f"{lines[name]:{width}}  # {about}" for name, (_, about) in SETTINGS.items())
+    lines = (f"{name.upper()} = {values[name]!r}  # {about}" for name, (_, about) in SETTINGS.items())
+    return "\n".join(lines).replace("'", '"')
 
 
 def _presets_table() -> str:
