@@ -27,6 +27,7 @@ def test_augmented_copies_are_made_of_training_rows_alone(rows, monkeypatch, tmp
     assert (images == expected).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_trains_only_what_is_missing_and_ends_the_same(rows, monkeypatch, tmp_path):
     config = replace(TINY, folds=2, epochs=1)
     train(config, rows, tmp_path / "whole")
@@ -91,6 +92,7 @@ def clock(monkeypatch):
     return lambda: times[-1]
 
 
+@pytest.mark.slow
 def test_members_that_do_not_fit_are_left_out_and_recorded(rows, clock, tmp_path):
     config = replace(TINY, folds=4, epochs=1)
     record = train(config, rows, tmp_path / "run", budget=TimeBudget(49, clock=clock))
@@ -102,6 +104,7 @@ def test_members_that_do_not_fit_are_left_out_and_recorded(rows, clock, tmp_path
     assert len(runs.read_answers(tmp_path / "run").rows) == 400
 
 
+@pytest.mark.slow
 def test_a_single_member_that_does_not_fit_is_an_error_after_its_second_epoch(rows, tmp_path):
     times = iter([0, 0, 0, 30, 60])
     with pytest.raises(UserError, match=r"found that its 9 epochs of 30\.0 s each would end .* minutes late; choose"):

@@ -309,6 +309,7 @@ def test_a_killed_push_is_taken_up_by_the_next_one(ready, clean_environment, var
     assert_pushed_once(ready)
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_and_started_again_it_pushes_once(ready):
     """A step is the time before or after any call of Kaggle and any writing of the state file."""
     for last in itertools.count():

@@ -9,6 +9,7 @@ from tiny import QUIET, TINY, train
 from digit_recognizer import data, progress, runs, training
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(rows, tmp_path):
     config = replace(TINY, augment=True, plain_epochs=1, dropout=0.3)
     for name in ("one", "two"):
