@@ -149,7 +149,7 @@ def test_the_answer_comes_while_the_stroke_is_drawn(open_page):
             most.append(len(under_way))
 
     page.on("request", begin)
-    page.on("requestfinished", under_way.discard)
+    page.on("requestfinished", lambda request: under_way.discard(request))
     paper = page.locator("#pad").bounding_box()
     page.mouse.move(paper["x"] + 250, paper["y"] + 80)
     page.mouse.down()
