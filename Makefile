@@ -18,13 +18,14 @@ switch = $(if $(filter 1,$($(1))),$(2))
 data = --data-dir $(call quoted,$(DATA_DIR))
 run = $(call option,RUN,--run)
 json = $(call switch,JSON,--json)
-settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call option,VALIDATION,--validation) \
+settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call option,MEMBERS,--members) \
+	$(call option,VALIDATION,--validation) \
 	$(call option,EPOCHS,--epochs) $(call option,SEED,--seed) \
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
 .NOTPARALLEL: # the targets of one command are stages, in their order
 .PHONY: help setup download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output demo draw test test-browser test-slow test-kaggle-image lint clean
+	kernel-output bench demo draw test test-browser test-slow test-kaggle-image lint clean
 
 help: ## Print the targets.
 	@echo 'usage: make TARGET ... [VARIABLE=value ...]'
@@ -46,7 +47,7 @@ $(STAMP): requirements.txt pyproject.toml
 download: setup ## Fetch the competition's files into DATA_DIR=data. FORCE=1: again.
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup ## Train. PRESET=fast|single FOLDS= VALIDATION=0.1 EPOCHS= SEED= AUGMENT=0|1 RUN=
+train: setup ## Train. PRESET=fast|single|best FOLDS= MEMBERS= VALIDATION=0.1 EPOCHS= SEED= AUGMENT=0|1 RUN=
 	@$(KIT) train $(settings) $(run) $(data) $(json)
 
 evaluate: setup ## Print scores and draw figures of the latest run, or RUN=.
@@ -76,6 +77,9 @@ kernel-status: setup ## Print what Kaggle says of the notebook's latest version.
 
 kernel-output: setup ## Fetch what the notebook's latest version made, compare it with the local run.
 	@$(KIT) kernel-output
+
+bench: setup ## Measure the kit beside other people's recipes (an hour). ABLATION=1: settings beside each other.
+	@$(KIT) bench $(data) $(call switch,ABLATION,--ablation) $(json)
 
 demo: setup ## Do all of it without an account, on digits that scikit-learn ships.
 	@$(KIT) demo

@@ -5,7 +5,7 @@ from digit_recognizer.model import build_model
 
 
 def test_layers_shapes_parameters_and_multiply_adds_by_hand():
-    layers = architecture.describe(build_model(channels=(4, 8), dropout=0.1))
+    layers = architecture.describe(build_model(architecture="residual", channels=(4, 8), dropout=0.1))
     counted = [(layer.kind, layer.shape, layer.parameters, layer.multiply_adds) for layer in layers]
     assert counted[:4] == [
         ("InputLayer", (28, 28, 1), 0, 0),
@@ -24,12 +24,12 @@ def test_layers_shapes_parameters_and_multiply_adds_by_hand():
 
 
 def test_parameters_add_up_to_those_of_the_model():
-    model = build_model(channels=(4, 8), dropout=0)
+    model = build_model(architecture="residual", channels=(4, 8), dropout=0)
     assert sum(layer.parameters for layer in architecture.describe(model)) == model.count_params()
 
 
 def test_residual_connections_name_both_sources():
-    layers = architecture.describe(build_model(channels=(4, 8), dropout=0))
+    layers = architecture.describe(build_model(architecture="residual", channels=(4, 8), dropout=0))
     places = {layer.name: index for index, layer in enumerate(layers)}
     sums = [layer for layer in layers if layer.kind == "Add"]
     assert len(sums) == 2

@@ -2,58 +2,43 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from tiny import TINY, train
 
-from digit_recognizer import ensemble, runs, training
+from digit_recognizer import ensemble, runs, session, workers
 from digit_recognizer.budget import TimeBudget
 from digit_recognizer.errors import UserError
 
 
-def test_augmented_copies_are_made_of_training_rows_alone(rows, monkeypatch, tmp_path):
-    copied = []
-
-    def spy(images, *, epochs, seed):
-        copied.append((images, epochs))
-        return iter([images] * epochs)
-
-    monkeypatch.setattr(ensemble, "augmented_epochs", spy)
-    train(replace(TINY, augment=True, plain_epochs=1), rows, tmp_path / "run")
-    ((images, epochs),) = copied
-    assert epochs == 1
-    held_out = runs.read_answers(tmp_path / "run").rows
-    expected = np.delete(rows.images, held_out, axis=0)
-    assert (images == expected).all()
-
-
 @pytest.mark.slow
 def test_an_interrupted_run_trains_only_what_is_missing_and_ends_the_same(rows, monkeypatch, tmp_path):
-    config = replace(TINY, folds=2, epochs=1)
+    config = replace(TINY, folds=2, members=2, epochs=1, augment=True)
     train(config, rows, tmp_path / "whole")
 
-    calls = []
-    original = training.train_member
+    original = workers.share_out
+    tasks = []
 
-    def interrupted(*arguments, **options):
-        calls.append(options["seed"])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments, **options)
+    def interrupted(function, missing, parts, **options):
+        tasks.append(list(missing))
+        for done, result in enumerate(original(function, missing, parts, **options)):
+            yield result
+            if len(tasks) == 1 and done == 1:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train_member", interrupted)
+    monkeypatch.setattr(workers, "share_out", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, rows, tmp_path / "parts")
-    assert [path.name for path in runs.member_dirs(tmp_path / "parts")] == ["member-0"]
-    assert not list((tmp_path / "parts").glob(".member*"))
+    complete = [path.name for path in runs.member_dirs(tmp_path / "parts")]
+    assert 2 <= len(complete) < 4 or complete == ["member-0", "member-1", "member-2", "member-3"]
+    assert not list((tmp_path / "parts").glob(".*"))
     with pytest.raises(UserError, match="interrupted; run `make train` again"):
         runs.finished_record(tmp_path / "parts")
     train(config, rows, tmp_path / "parts")
-    assert len(calls) == 3
-    assert len(set(calls)) == 2
+    assert tasks[1:] == [[index for index in range(4) if f"member-{index}" not in complete]]
     whole, parts = (runs.read_answers(tmp_path / name) for name in ("whole", "parts"))
     assert whole.rows.tolist() == parts.rows.tolist() == list(range(400))
     assert (whole.probabilities == parts.probabilities).all()
+    assert (runs.read_test_answers(tmp_path / "whole") == runs.read_test_answers(tmp_path / "parts")).all()
 
 
 def test_a_finished_run_is_not_trained_again(trained, rows, monkeypatch):
@@ -68,14 +53,27 @@ def test_a_run_of_other_settings_is_not_mixed_with(trained, rows):
 
 
 @pytest.mark.slow
-def test_two_workers_end_with_the_same_members_as_one(rows, tmp_path):
+def test_members_do_not_depend_on_how_many_are_trained_at_once(rows, monkeypatch, tmp_path):
     config = replace(TINY, folds=3, epochs=1, augment=True)
+    train(config, rows, tmp_path / "at-once")
+    part = session.machine_parts(3, [])[0]
+    monkeypatch.setattr(session, "machine_parts", lambda *_: [part])
     train(config, rows, tmp_path / "in-turn")
-    train(config, rows, tmp_path / "at-once", gpus=["", ""])  # processes as for two GPUs, but without any
     for name in ("member-0", "member-1", "member-2"):
         one, other = (runs.read_member_answers(tmp_path / run / name) for run in ("in-turn", "at-once"))
         assert (one.probabilities == other.probabilities).all()
         assert (one.rows == other.rows).all()
+
+
+@pytest.mark.slow
+def test_an_epoch_that_cannot_be_made_ends_the_run(rows, monkeypatch, tmp_path):
+    def broken(images, *, epochs, seed):
+        raise MemoryError("no room for an epoch")
+        yield
+
+    monkeypatch.setattr(ensemble, "augmented_epochs", broken)
+    with pytest.raises(MemoryError, match="no room for an epoch"):
+        train(replace(TINY, folds=2, epochs=1, augment=True), rows, tmp_path / "run")
 
 
 @pytest.fixture

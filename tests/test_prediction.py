@@ -8,7 +8,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from tiny import QUIET, TINY, train
+from tiny import TINY, train
 
 from digit_recognizer import data, prediction, runs
 from digit_recognizer.errors import UserError
@@ -32,13 +32,14 @@ assert not any(name.startswith("digit_recognizer") for name in sys.modules)
 
 def test_the_answers_of_several_members_are_averaged(rows, tmp_path):
     train(replace(TINY, folds=2, epochs=1), rows, tmp_path / "run")
-    together = prediction.predict(tmp_path / "run", rows.images[:20], QUIET)
+    together = prediction.load_classifier(tmp_path / "run")(rows.images[:20])
     each = [
         keras.models.load_model(folder / "model.keras").predict(data.normalise(rows.images[:20]), verbose=0)
         for folder in runs.member_dirs(tmp_path / "run")
     ]
     assert together == pytest.approx(np.mean(each, axis=0), abs=1e-6)
     assert np.abs(each[0] - each[1]).max() > 1e-3
+    assert runs.read_test_answers(tmp_path / "run")[:20] == pytest.approx(together, abs=1e-6)
 
 
 def test_a_submission_of_other_test_images_is_refused(trained, demo_dir, tmp_path):
@@ -48,7 +49,7 @@ def test_a_submission_of_other_test_images_is_refused(trained, demo_dir, tmp_pat
     other.mkdir(parents=True)
     (other / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"expected the test.csv that lay beside the run's train.csv"):
-        prediction.make_submission(other, tmp_path / "submissions", demo_dir, QUIET)
+        prediction.make_submission(other, tmp_path / "submissions", demo_dir)
     assert not (tmp_path / "submissions").exists()
 
 
@@ -60,16 +61,16 @@ def test_a_submission_is_made_again_only_when_its_run_or_its_file_changed(rows, 
     (run_dir / "run.json").write_text(json.dumps(record))
     made = []
 
-    def predict(_, images, __):
-        made.append(len(images))
-        return np.eye(10, dtype=np.float32)[np.zeros(len(images), int)]
+    def read_test_answers(_):
+        made.append(1)
+        return np.eye(10, dtype=np.float32)[np.zeros(360, int)]
 
-    monkeypatch.setattr(prediction, "predict", predict)
+    monkeypatch.setattr(runs, "read_test_answers", read_test_answers)
     for change in (None, "nothing", "run", "file"):
         if change == "run":
             (run_dir / "run.json").write_text(json.dumps(record | {"finished_at": "later"}))
         elif change == "file":
             (submissions_dir / "run" / "submission.csv").write_text("ImageId,Label\n")
-        folder = prediction.make_submission(run_dir, submissions_dir, demo_dir, QUIET)
+        folder = prediction.make_submission(run_dir, submissions_dir, demo_dir)
         assert len((folder / "submission.csv").read_bytes().splitlines()) == 361
-    assert made == [360] * 3  # at first, after the run changed, after the file changed
+    assert made == [1] * 3  # at first, after the run changed, after the file changed

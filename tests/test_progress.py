@@ -20,18 +20,19 @@ def clock(monkeypatch):
 
 def display(output, *, terminal):
     console = Console(file=output, force_terminal=terminal, width=160)
-    return progress.TrainingDisplay(members=2, epochs=2, steps=5, batch_size=64, console=console)
+    return progress.TrainingDisplay(members=[0, 2], epochs=2, steps=5, batch_size=64, console=console)
 
 
 def train(shown, clock):
+    """Two members in turns, a step of the one and a step of the other."""
     with shown:
-        for _ in range(2):
-            for epoch in range(2):
-                for _ in range(5):
+        for epoch in range(2):
+            for step in range(5):
+                for member in (0, 2):
                     clock[0] += 2
-                    shown.step(epoch, LOGS)
-                shown.epoch(epoch, LOGS | {"val_loss": 0.5, "val_accuracy": 0.75})
-            shown.member_done()
+                    last = step == 4
+                    more = {"val_loss": 0.5, "val_accuracy": 0.75} if last else {}
+                    shown.show(member, epoch, step, LOGS | more, last=last)
 
 
 def test_a_pipe_gets_a_line_an_epoch(clock):
@@ -39,13 +40,13 @@ def test_a_pipe_gets_a_line_an_epoch(clock):
     train(display(output, terminal=False), clock)
     lines = output.getvalue().splitlines()
     assert lines[0] == (
-        "member 1/2  epoch 1/2  loss 0.2500  accuracy 87.50%  validation loss 0.5000  validation accuracy 75.00%  "
-        "32 images/s  0:30 left"
+        "member 0, 0/2 done  epoch 1/2  loss 0.2500  accuracy 87.50%  validation loss 0.5000  "
+        "validation accuracy 75.00%  32 images/s  0:22 left"
     )
-    assert [line[:22] for line in lines[1:]] == [
-        "member 1/2  epoch 2/2 ",
-        "member 2/2  epoch 1/2 ",
-        "member 2/2  epoch 2/2 ",
+    assert [line[:30] for line in lines[1:]] == [
+        "member 2, 0/2 done  epoch 1/2 ",
+        "member 0, 1/2 done  epoch 2/2 ",
+        "member 2, 2/2 done  epoch 2/2 ",
     ]
     assert lines[-1].endswith("0:00 left")
 
@@ -54,6 +55,6 @@ def test_a_terminal_gets_a_bar(clock):
     output = io.StringIO()
     train(display(output, terminal=True), clock)
     last = output.getvalue().rsplit("\r", 1)[-1]
-    assert "member 2/2  epoch 2/2" in last
+    assert "2/2 members  epoch 2/2" in last
     assert "100%" in last
     assert "32 images/s" in last

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import QUIET, TINY, train
+from tiny import TINY, train
 
-from digit_recognizer import data, progress, runs, training
+from digit_recognizer import data, ensemble, runs, training
 
 
 @pytest.mark.slow
@@ -20,24 +20,28 @@ def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(rows, tmp_pat
     assert (one != other).any()
 
 
-def test_no_held_out_row_is_trained_on(rows, monkeypatch, tmp_path):
-    """Each image carries its row number in its pixels; the batches that Keras gets are looked at."""
+@pytest.mark.parametrize("augment", [False, True])
+def test_no_held_out_row_is_trained_on(rows, monkeypatch, tmp_path, augment):
+    """Each image carries its row number in its pixels, its distorted copy too; the batches are looked at."""
     marked = rows.images.copy()
     marked[:, 0, 0], marked[:, 0, 1] = np.divmod(np.arange(400), 256)
     seen = []
-    original = training._Batches.__getitem__
+    original = training.normalise
 
-    def spy(self, index):
-        batch = original(self, index)
-        pixels = (batch[0][:, 0, :2, 0] * 255).round().astype(int)
-        seen.extend((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
-        return batch
+    def spy(images):
+        if len(images) == TINY.batch_size:
+            pixels = images[:, 0, :2].astype(int)
+            seen.extend((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
+        return original(images)
 
-    monkeypatch.setattr(training._Batches, "__getitem__", spy)
-    train(TINY, data.Dataset(marked, rows.labels, "0"), tmp_path / "run")
+    monkeypatch.setattr(training, "normalise", spy)
+    monkeypatch.setattr(ensemble, "augmented_epochs", lambda images, *, epochs, seed: iter([images] * epochs))
+    config = replace(TINY, augment=augment, plain_epochs=1)
+    train(config, data.Dataset(marked, rows.labels, "0"), tmp_path / "run")
     held_out = set(runs.read_answers(tmp_path / "run").rows.tolist())
     assert len(held_out) == 80
-    assert len(set(seen)) > 300  # every row is seen but for those that the last partial batch left out
+    assert len(seen) == 2 * 10 * TINY.batch_size
+    assert len(set(seen)) > 300
     assert not held_out & set(seen)
 
 
@@ -52,20 +56,37 @@ def test_the_learning_rate_makes_one_cycle(rows, tmp_path):
 
 
 def test_each_epoch_sees_its_own_images_and_the_last_ones_the_plain_images(rows, monkeypatch):
-    seen = []
-    original = training._Batches.__getitem__
-
-    def spy(self, index):
-        batch = original(self, index)
-        seen.append(round(float(batch[0].max() * 255)))
-        return batch
-
-    monkeypatch.setattr(training._Batches, "__getitem__", spy)
     plain = data.Dataset(np.full_like(rows.images, 30), rows.labels, "0")
     (fold,) = data.make_folds(rows.labels, folds=1, validation=0.2, seed=0)
-    augmented = iter([np.full_like(rows.images[fold.train], value) for value in (10, 20)])
-    with progress.TrainingDisplay(members=1, epochs=4, steps=10, batch_size=32, console=QUIET) as display:
-        training.train_member(replace(TINY, epochs=4), plain, fold, seed=0, augmented=augmented, display=display)
+    augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])
+    seen, told = [], []
+    original = training.normalise
+
+    def spy(images):
+        if len(images) == TINY.batch_size:
+            seen.append(int(images.max()))
+        return original(images)
+
+    monkeypatch.setattr(training, "normalise", spy)
+    training.train_member(
+        replace(TINY, epochs=4),
+        plain,
+        fold,
+        rows.images[:3],
+        seed=0,
+        precision="float32",
+        augmented=augmented,
+        tell=told.append,
+    )
     steps = training.steps_per_epoch(len(fold.train), TINY.batch_size)
-    assert seen[-4 * steps :] == [10] * steps + [20] * steps + [30] * 2 * steps
-    assert set(seen[: -4 * steps]) <= {30}  # what Keras looked at before
+    assert seen == [10] * steps + [20] * steps + [30] * 2 * steps
+    assert [(step.epoch, step.step) for step in told] == [divmod(number, steps) for number in range(4 * steps)]
+    assert [step.epoch for step in told if step.last] == [0, 1, 2, 3]
+    assert all("val_accuracy" in step.logs for step in told if step.last)
+
+
+def test_a_member_on_all_rows_has_no_validation(rows, tmp_path):
+    record = train(replace(TINY, epochs=1, folds=0), rows, tmp_path / "run")
+    assert record["scores"] == {"validation_accuracy": None, "validation_loss": None, "validation_rows": 0}
+    assert "val_loss" not in runs.read_history(tmp_path / "run" / "member-0")
+    assert runs.read_test_answers(tmp_path / "run").shape == (50, 10)

@@ -2,12 +2,26 @@
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
+from digit_recognizer.files import replacing
+
+POLL_SECONDS = 0.1  # between two looks for an epoch that another process makes
 CHUNK = 2048  # images that one task of a worker augments; a part of the result, since each chunk has its own seed
+
+# Turn (degrees), scale and shift (pixels) of the copies whose answers are averaged.
+VIEWS = (
+    (0, 1, 0, 0),
+    *((0, 1, right, down) for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1))),
+    *((degrees, 1, 0, 0) for degrees in (7, -7)),
+    *((0, scale, 0, 0) for scale in (1.07, 0.93)),
+)
 
 
 def augment(images: np.ndarray, seed: int) -> np.ndarray:
@@ -36,6 +50,25 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
         seed=seed,
     )
     return np.stack([distort(image=image)["image"] for image in images])
+
+
+def make_views(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
+    """Yields the images, then slightly moved copies: all in the same way, and without chance.
+
+    Args:
+        images: uint8 [n, 28, 28].
+        views: how many of `VIEWS`.
+
+    Yields:
+        uint8 [n, 28, 28].
+    """
+    import cv2
+
+    yield images
+    for degrees, scale, right, down in VIEWS[1:views]:
+        matrix = cv2.getRotationMatrix2D((13.5, 13.5), degrees, scale)
+        matrix[:, 2] += right, down
+        yield np.array([cv2.warpAffine(image, matrix, (28, 28)) for image in images], np.uint8).reshape(images.shape)
 
 
 def augmented_epochs(images: np.ndarray, *, epochs: int, seed: int) -> Iterator[np.ndarray]:
@@ -77,3 +110,28 @@ def augmented_epochs(images: np.ndarray, *, epochs: int, seed: int) -> Iterator[
             pool.shutdown(wait=False, cancel_futures=True)
 
     return epochs_in_turn()
+
+
+def write_epochs(epochs: Iterator[np.ndarray], folder: Path, stop: threading.Event) -> None:
+    """Writes each epoch to a file of a folder, for processes that share them by `read_epochs`, until told to stop."""
+    for epoch, images in enumerate(epochs):
+        if stop.is_set():
+            return
+        with replacing(folder / f"{epoch}.npy") as temporary:
+            np.save(temporary, images)
+
+
+def read_epochs(folder: Path, *, epochs: int) -> Iterator[np.ndarray]:
+    """Yields the epochs that the parent process writes by `write_epochs`, waiting for each.
+
+    Raises:
+        RuntimeError: the parent has ended, so that nothing would come any more.
+    """
+    parent = multiprocessing.parent_process()
+    for epoch in range(epochs):
+        path = folder / f"{epoch}.npy"
+        while not path.exists():
+            if parent is not None and not parent.is_alive():
+                raise RuntimeError(f"expected {path} of the parent process, found that it has ended")
+            time.sleep(POLL_SECONDS)
+        yield np.load(path, mmap_mode="r")

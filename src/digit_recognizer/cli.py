@@ -26,8 +26,9 @@ app = typer.Typer(
 _console = Console()
 _progress = Console(stderr=True)  # so that what is piped on is the result alone
 
-Preset = Annotated[str, typer.Option(help="fast (about a minute) or single (one good model).")]
-Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold, a member a fold.")]
+Preset = Annotated[str, typer.Option(help="fast (seconds), single (one good network) or best (ten).")]
+Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold; 0: train on all rows.")]
+Members = Annotated[int | None, typer.Option(help="Networks a fold, with different seeds; without folds on all rows.")]
 Validation = Annotated[float | None, typer.Option(help="Share of the rows held out, with one fold.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")]
@@ -57,6 +58,7 @@ def train(
     *,
     preset: Preset = "single",
     folds: Folds = None,
+    members: Members = None,
     validation: Validation = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -67,7 +69,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the CNN; what an interrupted run of the same settings has finished is kept."""
-    config = make_config(preset, folds=folds, validation=validation, epochs=epochs, seed=seed, augment=augment)
+    config = make_config(
+        preset, folds=folds, members=members, validation=validation, epochs=epochs, seed=seed, augment=augment
+    )
     _train(config, run=run, data_dir=data_dir, models_dir=models_dir, as_json=as_json)
 
 
@@ -148,7 +152,7 @@ def write_submission(
     from digit_recognizer import runs
     from digit_recognizer.prediction import make_submission
 
-    folder = make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir, _progress)
+    folder = make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir)
     _console.print(f"Wrote {folder / 'submission.csv'}", soft_wrap=True)
 
 
@@ -175,17 +179,19 @@ def submit(
     folder = (
         output.make_submission(submissions_dir)
         if kernel
-        else make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir, _progress)
+        else make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir)
     )
     # Progress goes to stdout, so that a failure is one line on stderr; JSON takes its place there.
     record = competition.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:
         _print_json(record)
         return
+    accuracy = record["validation_accuracy"]
     score = "none given" if record["public_score"] is None else f"{record['public_score']:.5f}"
     typer.echo(
-        f"Public score {score} (submission {record['submission_id']}, validation accuracy "
-        f"{record['validation_accuracy']:.4f})"
+        f"Public score {score} (submission {record['submission_id']}"
+        + ("" if accuracy is None else f", validation accuracy {accuracy:.4f}")
+        + ")"
     )
 
 
@@ -203,6 +209,7 @@ def push(
     *,
     preset: Preset = "single",
     folds: Folds = None,
+    members: Members = None,
     validation: Validation = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -213,8 +220,9 @@ def push(
     """Run the notebook at Kaggle, wait for its end, fetch its output and compare it with the local run."""
     from digit_recognizer import kernel
 
-    settings = {"preset": preset, "folds": folds, "validation": validation, "epochs": epochs, "seed": seed}
-    kernel.push(settings | {"augment": augment, "hours": hours}, submissions_dir, say=typer.echo)
+    settings = {"preset": preset, "folds": folds, "members": members, "validation": validation, "epochs": epochs}
+    settings |= {"seed": seed, "augment": augment, "hours": hours}
+    kernel.push(settings, submissions_dir, say=typer.echo)
 
 
 @app.command("kernel-status")
@@ -254,6 +262,38 @@ def draw(
     run_dir = runs.find_run(models_dir, run)
     runs.finished_record(run_dir)
     page.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+
+
+@app.command()
+def bench(
+    *,
+    data_dir: DataDir = Path("data"),
+    work_dir: Annotated[Path, typer.Option(help="Of the runs; parts that are there are not done again.")] = Path(
+        "bench"
+    ),
+    networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full.")] = 4,
+    members: Annotated[int, typer.Option(help="Of the preset best.")] = 10,
+    rival_epochs: Annotated[int, typer.Option(help="Of Deotte's recipe.")] = 45,
+    ablation: Annotated[bool, typer.Option("--ablation", help="Compare settings instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the kit beside other people's recipes, or settings beside each other; takes most of an hour."""
+    from digit_recognizer import benchmark, files
+
+    say = partial(_say, error=True)
+    if ablation:
+        result = benchmark.ablate(data_dir, work_dir, say=say)
+        name, text = "ablation", benchmark.ablation_to_markdown(result)
+    else:
+        result = benchmark.measure(
+            data_dir, work_dir, networks=networks, members=members, rival_epochs=rival_epochs, say=say
+        )
+        name, text = "benchmark", benchmark.to_markdown(result)
+    files.write_json(work_dir / f"{name}-result.json", result)
+    if as_json:
+        _print_json(result)
+        return
+    typer.echo(text)
 
 
 @app.command()

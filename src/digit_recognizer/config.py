@@ -8,6 +8,7 @@ from digit_recognizer.errors import UserError
 COMPETITION = "digit-recognizer"
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels a side
+LISTS = ("architectures", "channels")  # settings that JSON has as lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,17 +17,20 @@ class Config:
 
     preset: str
     seed: int = 0  # of the initial weights, the order of the rows, dropout and augmentation; not of the split
-    folds: int = 1  # 1: one stratified hold-out of `validation`; k >= 2: stratified k-fold, a member a fold
+    folds: int = 1  # 0: no row held out; 1: a stratified hold-out of `validation`; k >= 2: stratified k-fold
+    members: int = 1  # of each fold, with different seeds
     validation: float = 0.1  # share of the rows held out when folds is 1
     split_seed: int = 0  # fixed, so that runs of different seeds are scored on the same rows
     epochs: int
     batch_size: int = 128  # images
+    architectures: tuple[str, ...] = ("residual",)  # keys of `model.ARCHITECTURES`, which the members take in turn
     channels: tuple[int, ...]  # of the convolutions of each stage
     dropout: float = 0.0  # share of the features before the last layer
     learning_rate: float = 1e-2  # at the peak of the one-cycle schedule
     weight_decay: float = 1e-2  # a step, times the learning rate (AdamW)
     augment: bool
     plain_epochs: int = 0  # the last epochs, trained on the images as they are
+    views: int = 1  # moved copies of an image (`augmentation.VIEWS`) whose answers are averaged
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -35,7 +39,8 @@ class Config:
             UserError: a setting is out of its range.
         """
         checks = [
-            ("folds", self.folds, self.folds >= 1, "1 or more"),
+            ("folds", self.folds, self.folds >= 0, "0 or more"),
+            ("members", self.members, self.members >= 1, "1 or more"),
             ("validation", self.validation, 0 < self.validation <= 0.5, "more than 0 and at most 0.5"),
             ("epochs", self.epochs, self.epochs >= 1, "1 or more"),
             ("batch size", self.batch_size, self.batch_size >= 1, "1 or more"),
@@ -47,16 +52,34 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as a value that JSON can hold."""
-        return asdict(self) | {"channels": list(self.channels)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in LISTS}
 
 
 PRESETS = {
     "fast": Config(
-        preset="fast", epochs=3, channels=(16, 32, 64), learning_rate=1e-2, dropout=0.0, augment=False, plain_epochs=0
+        preset="fast",
+        epochs=2,
+        batch_size=192,
+        architectures=("plain",),
+        channels=(16, 32, 64),
+        learning_rate=1.5e-2,
+        augment=False,
     ),
     "single": Config(
         preset="single",
         epochs=12,
+        channels=(32, 64, 128),
+        learning_rate=5e-3,
+        dropout=0.2,
+        augment=True,
+        plain_epochs=2,
+        views=9,
+    ),
+    "best": Config(
+        preset="best",
+        folds=10,
+        epochs=12,
+        architectures=("residual", "plain"),
         channels=(32, 64, 128),
         learning_rate=5e-3,
         dropout=0.2,
@@ -69,6 +92,8 @@ PRESETS = {
 def make_config(preset: str, **overrides: Any) -> Config:
     """Returns a preset's settings with some of them overridden.
 
+    Members without folds are trained on all rows.
+
     Args:
         preset: a key of `PRESETS`.
         **overrides: fields of `Config`; a value of None leaves the preset's.
@@ -78,7 +103,15 @@ def make_config(preset: str, **overrides: Any) -> Config:
     """
     if preset not in PRESETS:
         raise UserError(f"expected a preset out of {', '.join(PRESETS)}, got {preset!r}")
-    return replace(PRESETS[preset], **{name: value for name, value in overrides.items() if value is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if "members" in given and "folds" not in given:
+        given["folds"] = 0
+    return replace(PRESETS[preset], **given)
+
+
+def count_members(values: dict[str, Any]) -> int:
+    """Returns how many members a run has by the settings that `Config.to_dict` wrote."""
+    return max(values.get("folds", 1), 1) * values.get("members", 1)
 
 
 def read_config(values: dict[str, Any]) -> Config:
@@ -93,4 +126,4 @@ def read_config(values: dict[str, Any]) -> Config:
             f"expected the settings {', '.join(sorted(expected))}, found {', '.join(sorted(values))}: "
             "the run is another version's; train again"
         )
-    return Config(**(values | {"channels": tuple(values["channels"])}))
+    return Config(**(values | {name: tuple(values[name]) for name in LISTS}))

@@ -63,8 +63,8 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) 
 
     Args:
         labels: uint8 [n] in 0..9.
-        folds: 1 for a single hold-out of `validation` of the rows; k >= 2 for k folds whose validation rows partition
-            all rows.
+        folds: 0 to hold out no row; 1 for a single hold-out of `validation` of the rows; k >= 2 for k folds whose
+            validation rows partition all rows.
         validation: share of the rows held out when `folds` is 1.
         seed: the same seed gives the same rows.
 
@@ -73,6 +73,8 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) 
     """
     from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
+    if folds == 0:
+        return [Fold(np.arange(len(labels)), np.arange(0))]
     splitter = (
         StratifiedShuffleSplit(n_splits=1, test_size=validation, random_state=seed)
         if folds == 1

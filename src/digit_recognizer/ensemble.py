@@ -1,8 +1,12 @@
-"""The members of a run: trained one after the other, or one a GPU at a time; each complete or absent."""
+"""The members of a run, each complete or absent: one alone with all of the machine, several side by side."""
 
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer import evaluation, files, runs, workers
-from digit_recognizer.augmentation import augmented_epochs
+from digit_recognizer import evaluation, files, runs, session, workers
+from digit_recognizer.augmentation import augmented_epochs, read_epochs, write_epochs
 from digit_recognizer.budget import OutOfTimeError, TimeBudget
 from digit_recognizer.config import Config
 from digit_recognizer.data import Dataset, Fold, make_folds
 from digit_recognizer.errors import UserError
+from digit_recognizer.precision import choose_precision
 from digit_recognizer.progress import TrainingDisplay
 from digit_recognizer.quiet import native_messages_hidden
+
+TELL_SECONDS = 0.2  # between two steps that a worker tells of; each costs both processes time
+
+Epochs = Callable[[], Iterator[np.ndarray]]  # the distorted copies of all rows, uint8 [n, 28, 28] an epoch
 
 
 class Job(NamedTuple):
@@ -25,14 +34,17 @@ class Job(NamedTuple):
 
     config: Config
     data: Dataset  # train.csv
+    test_images: np.ndarray  # uint8 [n, 28, 28], test.csv
     folds: list[Fold]
     run_dir: Path  # models/<run>
+    precision: str
     budget: TimeBudget
 
 
 def train_run(
     config: Config,
     data: Dataset,
+    test_images: np.ndarray,
     run_dir: Path,
     record: dict[str, Any],
     console: Console,
@@ -45,6 +57,7 @@ def train_run(
     Args:
         config: the settings.
         data: train.csv.
+        test_images: uint8 [n, 28, 28], of test.csv, which each member answers.
         run_dir: models/<run>; what is complete in it is kept.
         record: of the run (`runs.new_record`), taken when there is no run.json yet.
         console: where to show the progress.
@@ -57,26 +70,34 @@ def train_run(
     Raises:
         UserError: the folder holds a run of other settings or data, or there is no time for a single member.
     """
+    started = time.monotonic()
     record = _begin(run_dir, record)
     folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
-    missing = _missing(run_dir, folds)
+    missing = _missing(config, run_dir, folds)
     if missing:
-        _train_members(Job(config, data, folds, run_dir, budget or TimeBudget()), missing, gpus, console)
-    left_out = _missing(run_dir, folds)
+        epochs = _start_augmentation(config, data)  # takes as long as TensorFlow's import, which comes next
+        record["precision"] = record["precision"] or choose_precision(gpus)
+        budget = budget or TimeBudget()
+        job = Job(config, data, test_images, folds, run_dir, record["precision"], budget)
+        processor_seconds = _processor_seconds()
+        display = _display(job, missing, console)
+        try:
+            _train_members(job, missing, epochs, gpus, display)
+        finally:  # of an interrupted run too
+            record["training_seconds"] += round(time.monotonic() - started, 1)
+            record["processor_seconds"] += round(_processor_seconds() - processor_seconds, 1)
+            if display.first_step:
+                record["first_step_seconds"] = round(display.first_step - started, 1)
+            files.write_json(run_dir / "run.json", record)
+    left_out = _missing(config, run_dir, folds)
     if left_out:
         console.print(
-            f"out of time: {len(left_out)} of {len(folds)} members are left out; the others make up the run",
+            f"out of time: {len(left_out)} of {len(folds) * config.members} members are left out; the others make up "
+            "the run",
             soft_wrap=True,
         )
     if missing or record["scores"] is None:
-        answers = runs.read_answers(run_dir)
-        record["scores"] = {
-            "validation_accuracy": evaluation.accuracy(answers.labels, answers.probabilities).value,
-            "validation_loss": evaluation.log_loss(answers.labels, answers.probabilities),
-            "validation_rows": len(answers.rows),
-        }
-        seconds = [runs.read_history(folder)["seconds"].sum() for folder in runs.member_dirs(run_dir)]
-        record["training_seconds"] = round(float(sum(seconds)), 1)
+        record["scores"] = _scores(runs.read_answers(run_dir))
         record["finished_at"] = runs.now()
         record["left_out"] = left_out
     if missing:
@@ -86,8 +107,18 @@ def train_run(
     return record
 
 
-def _missing(run_dir: Path, folds: list[Fold]) -> list[int]:
-    return [index for index in range(len(folds)) if not runs.member_dir(run_dir, index).exists()]
+def _scores(answers: runs.Answers) -> dict[str, Any]:
+    held_out = len(answers.rows)
+    return {
+        "validation_accuracy": evaluation.accuracy(*answers[1:]).value if held_out else None,
+        "validation_loss": evaluation.log_loss(*answers[1:]) if held_out else None,
+        "validation_rows": held_out,
+    }
+
+
+def _missing(config: Config, run_dir: Path, folds: list[Fold]) -> list[int]:
+    """Returns the numbers of the members that are not complete; those of a fold follow each other."""
+    return [index for index in range(len(folds) * config.members) if not runs.member_dir(run_dir, index).exists()]
 
 
 def _begin(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -107,16 +138,28 @@ def _begin(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _train_members(job: Job, missing: list[int], gpus: Sequence[str], console: Console) -> None:
+def _display(job: Job, missing: list[int], console: Console) -> TrainingDisplay:
+    with native_messages_hidden():
+        from digit_recognizer.training import steps_per_epoch
+
+    return TrainingDisplay(
+        members=missing,
+        epochs=job.config.epochs,
+        steps=steps_per_epoch(len(job.folds[0].train), job.config.batch_size),
+        batch_size=job.config.batch_size,
+        console=console,
+    )
+
+
+def _train_members(job: Job, missing: list[int], epochs: Epochs, gpus: Sequence[str], display: TrainingDisplay) -> None:
     """Trains members and writes their folders, as long as there is time."""
-    if min(len(gpus), len(missing)) > 1:
-        train = partial(_train_alone, job)
-        times = workers.share_out(train, missing, gpus, may_begin=job.budget.has_room, console=console)
-    else:
-        times = _train_in_turn(job, missing, console)
+    members = len(job.folds) * job.config.members
     try:
-        for seconds in times:
-            job.budget.member_ended(seconds)
+        with display:
+            if members == 1:
+                _train(job, epochs(), 0, lambda told: display.show(*told[:-1], last=told[-1]))
+            else:
+                _train_side_by_side(job, missing, epochs, session.machine_parts(members, gpus), display)
     except OutOfTimeError as error:
         if not runs.member_dirs(job.run_dir):
             raise UserError(
@@ -125,49 +168,98 @@ def _train_members(job: Job, missing: list[int], gpus: Sequence[str], console: C
             ) from None
 
 
-def _train_in_turn(job: Job, missing: list[int], console: Console) -> Iterator[float]:
-    """Trains members in this process and yields the seconds that each took."""
-    # Augmentation starts before TensorFlow is imported, which takes as long as the first epoch's images.
-    epochs_ahead = _augmentation(job, missing[0])
-    with _display(job, len(missing), console) as display:
-        for index in missing:
-            if not job.budget.has_room():
-                return
-            yield _train(job, index, epochs_ahead if index == missing[0] else _augmentation(job, index), display)
-            display.member_done()
+def _train_side_by_side(
+    job: Job, missing: list[int], epochs: Epochs, parts: list[dict[str, str]], display: TrainingDisplay
+) -> None:
+    """Trains members in processes of their own, which share the distorted copies of the images through files."""
+    with (
+        tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.") as folder,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        stop = threading.Event()
+        writing = thread.submit(write_epochs, epochs(), Path(folder), stop)
+        times = workers.share_out(
+            partial(_train_alone, job, Path(folder)),
+            missing,
+            parts,
+            may_begin=lambda: _still(writing) and job.budget.has_room(),
+            tell=lambda told: display.show(*told[:-1], last=told[-1]),
+        )
+        try:
+            for seconds in times:
+                job.budget.member_ended(seconds)
+        finally:
+            stop.set()
 
 
-def _train_alone(job: Job, index: int, console: Console) -> float:
+def _still(writing: Future[None]) -> bool:
+    """Returns True; raises what has ended the writing of epochs, which the members would wait for."""
+    if writing.done():
+        writing.result()
+    return True
+
+
+def _train_alone(job: Job, folder: Path, index: int, tell: workers.Tell) -> float:
     """Trains one member in a process of its own and returns the seconds that it took."""
-    epochs_ahead = _augmentation(job, index)
-    with _display(job, 1, console) as display:
-        return _train(job, index, epochs_ahead, display)
+    told = 0.0
+
+    def tell_now_and_then(step: tuple[Any, ...]) -> None:
+        nonlocal told
+        if step[-1] or time.monotonic() > told + TELL_SECONDS:
+            told = time.monotonic()
+            tell(step)
+
+    return _train(job, read_epochs(folder, epochs=_augmented(job.config)), index, tell_now_and_then)
 
 
-def _train(job: Job, index: int, augmented: Iterator[np.ndarray], display: TrainingDisplay) -> float:
+def _train(job: Job, epochs: Iterator[np.ndarray], index: int, tell: workers.Tell) -> float:
+    """Trains and writes a member, tells of it by the arguments of `TrainingDisplay.show`, and returns the seconds."""
     with native_messages_hidden():
-        from digit_recognizer.training import train_member
+        from digit_recognizer.training import Step, train_member
 
-    started, fold = job.budget.now(), job.folds[index]
+    def tell_step(step: Step) -> None:
+        tell((index, *step))
+        if step.last:
+            job.budget.epoch_ended(step.epoch, job.config.epochs)
+
+    started, fold = job.budget.now(), job.folds[index // job.config.members]
     member = train_member(
-        job.config, job.data, fold, seed=_seed(job.config, index), augmented=augmented, display=display
+        job.config,
+        job.data,
+        fold,
+        job.test_images,
+        architecture=job.config.architectures[index % len(job.config.architectures)],
+        seed=_seed(job.config, index),
+        precision=job.precision,
+        augmented=epochs,
+        tell=tell_step,
     )
     runs.write_member(runs.member_dir(job.run_dir, index), member, fold.validation, job.data.labels[fold.validation])
     return job.budget.now() - started
 
 
-def _display(job: Job, members: int, console: Console) -> TrainingDisplay:
-    with native_messages_hidden():
-        from digit_recognizer.training import steps_per_epoch
+def _start_augmentation(config: Config, data: Dataset) -> Epochs:
+    """Starts to make the first epoch's distorted copies, and returns what yields those of all epochs."""
+    if not _augmented(config):
+        return lambda: iter(())
+    epochs = augmented_epochs(data.images, epochs=_augmented(config), seed=config.seed)
+    return lambda: epochs
 
-    return TrainingDisplay(
-        members=members,
-        epochs=job.config.epochs,
-        steps=steps_per_epoch(len(job.folds[0].train), job.config.batch_size),
-        batch_size=job.config.batch_size,
-        console=console,
-        after_epoch=lambda epoch: job.budget.epoch_ended(epoch, job.config.epochs),
-    )
+
+def _augmented(config: Config) -> int:
+    """Returns the number of augmented epochs."""
+    return max(0, config.epochs - config.plain_epochs) if config.augment else 0
+
+
+def _seed(config: Config, index: int) -> int:
+    """Returns the seed of a member, another for each member and each seed of the run."""
+    return int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+
+
+def _processor_seconds() -> float:
+    """Returns the time that processors have spent on this process and on those of its workers that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _peak_memory() -> int:
@@ -182,15 +274,3 @@ def _gpus() -> list[str]:
 
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
     return [device.get("device_name", "GPU") for device in details]
-
-
-def _seed(config: Config, index: int) -> int:
-    """Returns the seed of a member, another for each member and each seed of the run."""
-    return int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
-
-
-def _augmentation(job: Job, index: int) -> Iterator[np.ndarray]:
-    epochs = max(0, job.config.epochs - job.config.plain_epochs)
-    if not job.config.augment or not epochs:
-        return iter(())
-    return augmented_epochs(job.data.images[job.folds[index].train], epochs=epochs, seed=_seed(job.config, index))

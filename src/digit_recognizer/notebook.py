@@ -17,7 +17,8 @@ ENTRY = "pipeline"  # the module that the notebook calls
 # Each setting with its value in the tracked notebook, and what a reader needs to know.
 SETTINGS: dict[str, tuple[Any, str]] = {
     "preset": ("single", " or ".join(PRESETS)),
-    "folds": (None, "1: one network, one hold-out; 5: five networks, each with another fifth held out"),
+    "folds": (None, "1: one network, one hold-out; 5: five networks, each with another fifth held out; 0: all rows"),
+    "members": (None, "networks a fold, with different seeds; without folds on all rows"),
     "validation": (None, "share of the rows held out, with one fold"),
     "epochs": (None, "passes over the training rows"),
     "seed": (None, "another one gives other networks, judged on the same rows"),

@@ -13,6 +13,7 @@ import requests
 
 from digit_recognizer import files, runs
 from digit_recognizer.client import DownloadError, call
+from digit_recognizer.config import count_members
 from digit_recognizer.errors import UserError
 from digit_recognizer.submission import FILE_NAME, MANIFEST_NAME, check_submission, write_record
 
@@ -164,9 +165,10 @@ def _is_manifest(path: Path) -> bool:
 def _compare(run: str, submissions_dir: Path, say: Say) -> None:
     """Says how the kernel's answers differ from those of the local run of the same settings, data and code."""
     record = runs.finished_record(OUTPUT / "models" / run)
-    say(f"{run}: validation accuracy {record['scores']['validation_accuracy']:.4f}")
+    accuracy = record["scores"]["validation_accuracy"]
+    say(f"{run}: " + ("no row was held out" if accuracy is None else f"validation accuracy {accuracy:.4f}"))
     if record["left_out"]:
-        say(f"the kernel had no time for {len(record['left_out'])} of its {record['config']['folds']} members")
+        say(f"the kernel had no time for {len(record['left_out'])} of its {count_members(record['config'])} members")
     local, fetched = submissions_dir / run / FILE_NAME, OUTPUT / FILE_NAME
     if not local.exists():
         say(f"there is no {local} to compare it with; `make train submission` with the same settings writes it")

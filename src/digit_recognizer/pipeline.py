@@ -68,7 +68,7 @@ def train(
     hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
     record = runs.new_record(config, run=run_dir.name, competition=competition, data=hashes)
     gpus = session.find_gpus() if gpus is None else gpus
-    return run_dir, ensemble.train_run(config, train, run_dir, record, console, gpus=gpus, budget=budget)
+    return run_dir, ensemble.train_run(config, train, test.images, run_dir, record, console, gpus=gpus, budget=budget)
 
 
 def print_training(run_dir: Path, record: dict[str, Any], console: Console) -> None:
@@ -76,8 +76,9 @@ def print_training(run_dir: Path, record: dict[str, Any], console: Console) -> N
     for member in runs.member_dirs(run_dir):
         console.print(tables.history_table(runs.read_history(member), member.name))
     answers = runs.read_answers(run_dir)
-    accuracy = evaluation.accuracy(answers.labels, answers.probabilities)
-    console.print(f"Validation accuracy {accuracy}", soft_wrap=True)
+    if len(answers.rows):
+        accuracy = evaluation.accuracy(answers.labels, answers.probabilities)
+        console.print(f"Validation accuracy {accuracy}", soft_wrap=True)
     console.print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}", soft_wrap=True)
 
 
@@ -85,12 +86,12 @@ def evaluate(run_dir: Path, data_dir: Path) -> Evaluation:
     """Scores a run on the rows that its members had held out, and draws the figures into its folder.
 
     Raises:
-        UserError: the run is not finished, or train.csv is not the one that it was trained on.
+        UserError: the run is not finished, held out no row, or was trained on another train.csv.
     """
     record = runs.finished_record(run_dir)
     train = load_train(data_dir)
     runs.require_data(record, {"train.csv": train.sha256}, data_dir)
-    rows, labels, probabilities = runs.read_answers(run_dir)
+    rows, labels, probabilities = runs.require_held_out(runs.read_answers(run_dir), run_dir)
     histories = [runs.read_history(member) for member in runs.member_dirs(run_dir)]
     worst = evaluation.mistakes(labels, probabilities)[:GALLERY_SIZE]
     drawn = {
@@ -119,19 +120,18 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     console.print(tables.confusion_table(result.confusions[:CONFUSIONS]))
 
 
-def write_outputs(run_dir: Path, data_dir: Path, folder: Path, console: Console) -> np.ndarray:
+def write_outputs(run_dir: Path, data_dir: Path, folder: Path) -> np.ndarray:
     """Writes what a kernel hands over: submission.csv, and a manifest of all files in its folder.
 
     Args:
         run_dir: of a finished run, inside of `folder`.
         data_dir: the folder of test.csv.
         folder: of everything that the kernel has made.
-        console: where to show the progress.
 
     Returns:
         The predictions, int64 [n].
     """
-    labels = prediction.predict_test(run_dir, data_dir, console)
+    labels = prediction.predict_test(run_dir, data_dir)
     path = folder / submission.FILE_NAME
     submission.write_submission(path, labels)
     made = [path, *sorted(path for path in run_dir.rglob("*") if path.is_file())]

@@ -5,37 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from digit_recognizer import runs, submission
-from digit_recognizer.config import CLASSES, IMAGE_SIZE
-from digit_recognizer.data import load_test, normalise
+from digit_recognizer.data import load_test
 from digit_recognizer.errors import UserError
 from digit_recognizer.quiet import native_messages_hidden
-
-
-def predict(run_dir: Path, images: np.ndarray, console: Console) -> np.ndarray:
-    """Returns the mean of the members' probabilities.
-
-    Args:
-        run_dir: of a finished run.
-        images: uint8 [n, 28, 28], strokes bright on black.
-        console: where to show the progress.
-
-    Returns:
-        float32 [n, 10].
-    """
-    with native_messages_hidden():
-        from digit_recognizer.training import PREDICTION_BATCH
-
-    members = len(runs.member_dirs(run_dir))
-    models = track(load_members(run_dir), "predicting", total=members, console=console, disable=not console.is_terminal)
-    inputs = normalise(images)
-    total = np.zeros((len(images), CLASSES))
-    for model in models:
-        total += model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0)
-    return (total / members).astype(np.float32)
 
 
 def load_members(run_dir: Path) -> Iterator[Any]:
@@ -51,27 +25,23 @@ def load_classifier(run_dir: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Loads the networks of a run once, for answers to a few images at a time.
 
     Returns:
-        A function from uint8 [n, 28, 28] to the mean of the members' probabilities, float32 [n, 10]. It is compiled
+        A function from uint8 [n, 28, 28] to the mean of the members' probabilities, float32 [n, 10], over as many views
+        as the run's settings say. It is compiled
         once: a call takes 3 ms, where `keras.Model.predict` takes 125 ms.
     """
     with native_messages_hidden():
-        import tensorflow as tf
-    members = list(load_members(run_dir))
+        from digit_recognizer.model import make_predictor
 
-    @tf.function(input_signature=[tf.TensorSpec([None, IMAGE_SIZE, IMAGE_SIZE, 1], tf.float32)])
-    def answer(images: Any) -> Any:
-        return tf.reduce_mean(tf.stack([member({"images": images}, training=False) for member in members]), axis=0)
-
-    return lambda images: answer(normalise(images)).numpy()
+    views = runs.finished_record(run_dir)["config"]["views"]
+    return make_predictor(list(load_members(run_dir)), views=views)
 
 
-def predict_test(run_dir: Path, data_dir: Path, console: Console) -> np.ndarray:
-    """Returns the answers of a run to test.csv.
+def predict_test(run_dir: Path, data_dir: Path) -> np.ndarray:
+    """Returns the answers of a run to test.csv: the likeliest digits by the mean of the members' probabilities.
 
     Args:
         run_dir: of a finished run.
         data_dir: the folder of test.csv.
-        console: where to show the progress.
 
     Returns:
         int64 [n] in 0..9.
@@ -86,11 +56,11 @@ def predict_test(run_dir: Path, data_dir: Path, console: Console) -> np.ndarray:
             f"expected the test.csv that lay beside the run's train.csv, found another in {data_dir}; "
             "name the run's DATA_DIR=, or train again"
         )
-    return predict(run_dir, test.images, console).argmax(axis=1)
+    return runs.read_test_answers(run_dir).argmax(axis=1)
 
 
-def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, console: Console) -> Path:
-    """Predicts test.csv and writes submissions/<run>/ with submission.csv and record.json, unless they are there.
+def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path) -> Path:
+    """Writes submissions/<run>/ with submission.csv and record.json, unless they are there.
 
     Takes and raises what `predict_test` does; `submissions_dir` is the folder of all submissions.
 
@@ -101,7 +71,7 @@ def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path, consol
     folder = submissions_dir / run_dir.name
     if submission.is_current(folder, record):
         return folder
-    labels = predict_test(run_dir, data_dir, console)
+    labels = predict_test(run_dir, data_dir)
     submission.write_submission(folder / submission.FILE_NAME, labels)
     submission.write_record(folder, record, labels)
     return folder

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 from rich.console import Console
@@ -43,32 +43,22 @@ def waiting(text: str) -> Iterator[Callable[[str], None]]:
 class TrainingDisplay:
     """One display for all members of a run, used as a context manager."""
 
-    def __init__(
-        self,
-        *,
-        members: int,
-        epochs: int,
-        steps: int,
-        batch_size: int,
-        console: Console,
-        after_epoch: Callable[[int], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, *, members: Sequence[int], epochs: int, steps: int, batch_size: int, console: Console) -> None:
         """Prepares a display.
 
         Args:
-            members: how many members are to be trained.
+            members: the numbers of those that are to be trained, from 0.
             epochs: of each member.
             steps: batches of an epoch.
             batch_size: images of a batch.
             console: where to show it.
-            after_epoch: is told of each epoch's end, from 0 in each member.
         """
-        self._after_epoch = after_epoch
-        self._members, self._epochs, self._steps, self._batch_size = members, epochs, steps, batch_size
+        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._console = console
-        self._done = 0  # steps of this run
-        self._member = 0
+        self._done = dict.fromkeys(members, 0)  # steps of each member
+        self._total = len(members) * epochs * steps
         self._started = time.monotonic()
+        self.first_step: float | None = None  # when it ended, by the same clock
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -79,7 +69,7 @@ class TrainingDisplay:
             expand=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=members * epochs * steps, status="")
+        self._task = self._bar.add_task("starting", total=self._total, status="")
 
     def __enter__(self) -> Self:
         """Starts the display."""
@@ -91,35 +81,35 @@ class TrainingDisplay:
         """Ends the display and leaves its last line."""
         self._bar.stop()
 
-    def step(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Shows one more batch.
+    def show(self, member: int, epoch: int, step: int, logs: Mapping[str, float], *, last: bool) -> None:
+        """Shows that a member has done one more step; where there is no terminal, a line an epoch.
 
         Args:
-            epoch: from 0, in the present member.
+            member: one of those that the display was prepared for.
+            epoch: from 0.
+            step: of the epoch, from 0.
             logs: Keras' running means of the epoch.
+            last: whether it was the epoch's last step.
         """
-        self._done += 1
-        self._bar.update(self._task, completed=self._done, description=self._position(epoch), status=self._status(logs))
+        self.first_step = self.first_step or time.monotonic()
+        self._done[member] = epoch * self._steps + step + 1
+        of_epoch = f"epoch {epoch + 1}/{self._epochs}"
+        if self._console.is_terminal:
+            members = f"{self._members_done()}/{len(self._done)} members  " if len(self._done) > 1 else ""
+            description, status = f"{members}{of_epoch}", self._status(logs)
+            self._bar.update(self._task, completed=sum(self._done.values()), description=description, status=status)
+        elif last:
+            name = f"member {member}, {self._members_done()}/{len(self._done)} done  " if len(self._done) > 1 else ""
+            self._console.print(f"{name}{of_epoch}  {self._status(logs)}", soft_wrap=True)
 
-    def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Shows the end of an epoch: a line where there is no terminal."""
-        if not self._console.is_terminal:
-            self._console.print(f"{self._position(epoch)}  {self._status(logs)}", soft_wrap=True)
-        self._after_epoch(epoch)
-
-    def member_done(self) -> None:
-        """Counts a member as trained."""
-        self._member += 1
-
-    def _position(self, epoch: int) -> str:
-        member = f"member {self._member + 1}/{self._members}  " if self._members > 1 else ""
-        return f"{member}epoch {epoch + 1}/{self._epochs}"
+    def _members_done(self) -> int:
+        return sum(done == self._epochs * self._steps for done in self._done.values())
 
     def _status(self, logs: Mapping[str, float]) -> str:
-        seconds = time.monotonic() - self._started
-        left = seconds / self._done * (self._members * self._epochs * self._steps - self._done)
+        seconds, done = time.monotonic() - self._started, sum(self._done.values())
+        left = seconds / done * (self._total - done)
         values = [f"{METRICS[name]} {_format(name, value)}" for name, value in logs.items() if name in METRICS]
-        rate = self._done * self._batch_size / seconds
+        rate = done * self._batch_size / seconds
         return "  ".join([*values, f"{rate:,.0f} images/s", f"{int(left) // 60}:{int(left) % 60:02d} left"])
 
 

@@ -47,13 +47,13 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
         step: is told what is being done, up to `documents.COMPOSED`.
 
     Raises:
-        UserError: the run is not finished, or these are not its data.
+        UserError: the run is not finished or held out no row, or these are not its data.
     """
     record = runs.finished_record(run_dir)
     step("reading the data", 0)
     train, test = load_train(data_dir), load_test(data_dir)
     runs.require_data(record, {"train.csv": train.sha256, "test.csv": test.sha256}, data_dir)
-    answers = runs.read_answers(run_dir)
+    answers = runs.require_held_out(runs.read_answers(run_dir), run_dir)
     step("loading the networks", 0.05)
     chosen = np.sort(np.random.default_rng(0).permutation(len(test.images))[:COMPARED_IMAGES])
     folders = runs.member_dirs(run_dir)
@@ -64,7 +64,7 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
         if len(folders) > 1:
             probabilities.append(_ask(model, test.images[chosen]))
     step("reading handwriting", 0.45)
-    facts = {"record": record, "image_size": IMAGE_SIZE, "left_out": record["config"]["folds"] - len(folders)}
+    facts = {"record": record, "image_size": IMAGE_SIZE, "left_out": len(record["left_out"])}
     pictures: dict[str, Figure] = {}
     for more_facts, more_pictures in (
         _data_facts(train, test),

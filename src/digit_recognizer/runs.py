@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from digit_recognizer.config import Config
+from digit_recognizer.config import CLASSES, Config
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import read_json, write_json, write_text
 
 # What a member's weights depend on, beside the settings and the data.
-SOURCES = ("augmentation.py", "config.py", "data.py", "model.py", "training.py")
+SOURCES = ("augmentation.py", "config.py", "data.py", "model.py", "precision.py", "training.py")
 PACKAGES = (
     "albumentations",
     "keras",
@@ -127,7 +127,10 @@ def new_record(config: Config, *, run: str, competition: str, data: dict[str, st
         },
         "started_at": now(),
         "finished_at": None,
-        "training_seconds": None,
+        "training_seconds": 0.0,  # of a clock, in all sittings
+        "processor_seconds": 0.0,  # of all processes and cores, the same
+        "first_step_seconds": None,  # of a clock, from the loaded data to the end of the first step, last time
+        "precision": None,  # a dtype policy of Keras, chosen when the training begins
         "peak_memory_bytes": None,  # of the largest of the processes that trained last
         "scores": None,
     }
@@ -153,7 +156,9 @@ def member_dir(run_dir: Path, index: int) -> Path:
 
 
 def write_member(folder: Path, member: Any, rows: np.ndarray, labels: np.ndarray) -> None:
-    """Writes a member's files: model.keras, history.csv, validation.npz; the folder appears with all of them or not.
+    """Writes a member's files: model.keras, history.csv, validation.npz, test.npz.
+
+    The folder appears with all of them or not at all.
 
     Args:
         folder: to make.
@@ -173,7 +178,8 @@ def write_member(folder: Path, member: Any, rows: np.ndarray, labels: np.ndarray
             ),
         ]
         write_text(temporary / "history.csv", "\n".join(lines) + "\n")
-        np.savez(temporary / "validation.npz", rows=rows, labels=labels, probabilities=member.probabilities)
+        np.savez(temporary / "validation.npz", rows=rows, labels=labels, probabilities=member.validation)
+        np.savez(temporary / "test.npz", probabilities=member.test)
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
@@ -193,15 +199,41 @@ def read_member_answers(folder: Path) -> Answers:
 
 
 def read_answers(run_dir: Path) -> Answers:
-    """Returns the answers of all members to the rows that each had held out, in the order of the rows."""
+    """Returns the answers of all members to the rows that each had held out, in the order of the rows.
+
+    Where several members held out a row, the answer is the mean of theirs.
+    """
     parts = [read_member_answers(folder) for folder in member_dirs(run_dir)]
-    rows = np.concatenate([part.rows for part in parts])
-    order = np.argsort(rows)
-    return Answers(
-        rows[order],
-        np.concatenate([part.labels for part in parts])[order],
-        np.concatenate([part.probabilities for part in parts])[order],
+    rows, first, position, counts = np.unique(
+        np.concatenate([part.rows for part in parts]), return_index=True, return_inverse=True, return_counts=True
     )
+    total = np.zeros((len(rows), CLASSES))
+    np.add.at(total, position, np.concatenate([part.probabilities for part in parts]))
+    labels = np.concatenate([part.labels for part in parts])[first]
+    return Answers(rows, labels, (total / counts[:, np.newaxis]).astype(np.float32))
+
+
+def require_held_out(answers: Answers, run_dir: Path) -> Answers:
+    """Returns the answers.
+
+    Raises:
+        UserError: there are none, because the run was trained on all rows.
+    """
+    if not len(answers.rows):
+        raise UserError(
+            f"expected rows that {run_dir.name} had held out, found that it was trained on all of them; train with "
+            "FOLDS=5, say, for scores"
+        )
+    return answers
+
+
+def read_test_answers(run_dir: Path) -> np.ndarray:
+    """Returns the mean of the members' probabilities for test.csv, float32 [n, 10]."""
+    members = []
+    for folder in member_dirs(run_dir):
+        with np.load(folder / "test.npz", allow_pickle=False) as file:
+            members.append(file["probabilities"])
+    return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
 
 
 def member_dirs(run_dir: Path) -> list[Path]:

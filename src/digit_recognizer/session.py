@@ -57,6 +57,28 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
+def machine_parts(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """Shares the machine out among members that are trained at the same time.
+
+    On a processor a core a member is the fastest: two networks on a core each do about 1.2 times the work of two cores
+    on one network, which have to wait for each other after every operation.
+
+    Args:
+        members: of the run; its number alone decides on the parts, so that a resumed run goes on in the same way.
+        gpus: out of `find_gpus`.
+
+    Returns:
+        For each part the environment variables that keep TensorFlow within it.
+    """
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:members]]
+    cores = os.cpu_count() or 1
+    parts = min(cores, members)
+    # With a single thread between operators, a tf.data generator can wait for the very step that waits for it.
+    threads = {"TF_NUM_INTRAOP_THREADS": str(cores // parts), "TF_NUM_INTEROP_THREADS": "2"}
+    return [threads | {"CUDA_VISIBLE_DEVICES": "-1"}] * parts
+
+
 def describe_hardware(gpus: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
     """Says what a training will run on.
 
@@ -66,7 +88,7 @@ def describe_hardware(gpus: Sequence[str], environment: Mapping[str, str] = os.e
     """
     if gpus:
         return f"{len(gpus)} GPUs, a member on each at a time" if len(gpus) > 1 else "1 GPU"
-    cores = f"training on the processor's {os.cpu_count()} cores"
+    cores = f"training on the processor's {os.cpu_count()} cores, a member on each at a time where there are several"
     if environment.get("PJRT_DEVICE") == "TPU" or any(name.startswith("TPU_") for name in environment):
         return f"a TPU, which this TensorFlow, made for processors alone, cannot use: {cores}; choose GPU T4 x2 instead"
     return f"no GPU: {cores}"

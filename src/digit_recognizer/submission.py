@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer.config import CLASSES
+from digit_recognizer.config import CLASSES, count_members
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import read_json, sha256, write_json, write_text
 
@@ -247,8 +247,10 @@ def refuse_repetition(ledger: Path, record: dict[str, Any]) -> None:
 def default_message(record: dict[str, Any]) -> str:
     """Returns the description that a submission carries on Kaggle."""
     config = record["config"]
-    folds = f" of {config['folds']} folds" if config.get("folds", 1) > 1 else ""
-    return f"{record['run']}: {config['preset']} CNN{folds}, validation accuracy {record['validation_accuracy']:.4f}"
+    members = f"{count} CNNs" if (count := count_members(config)) > 1 else "CNN"
+    accuracy = record["validation_accuracy"]
+    scored = "trained on all rows" if accuracy is None else f"validation accuracy {accuracy:.4f}"
+    return f"{record['run']}: {config['preset']} {members}, {scored}"
 
 
 def _shown(text: str) -> str:

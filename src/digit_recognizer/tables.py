@@ -9,28 +9,27 @@ from rich.table import Table
 
 from digit_recognizer.evaluation import Accuracy, Confusion, PairedTest
 
+HISTORY_COLUMNS = {
+    "loss": ("loss", ".4f"),
+    "accuracy": ("accuracy", ".2%"),
+    "val_loss": ("validation loss", ".4f"),
+    "val_accuracy": ("validation accuracy", ".2%"),
+    "seconds": ("seconds", ".1f"),
+}
+
 
 def history_table(history: Mapping[str, np.ndarray], title: str) -> Table:
     """Returns a row an epoch.
 
     Args:
-        history: loss, accuracy, val_loss, val_accuracy, seconds: float64 [epochs].
+        history: loss, accuracy, seconds, and val_loss, val_accuracy where rows were held out: float64 [epochs].
         title: above the table.
     """
-    columns = ("epoch", "loss", "accuracy", "validation loss", "validation accuracy", "seconds")
-    table = _table(title, columns)
-    for epoch, values in enumerate(
-        zip(*(history[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")), strict=True), 1
-    ):
-        loss, accuracy, validation_loss, validation_accuracy, seconds = values
-        table.add_row(
-            str(epoch),
-            f"{loss:.4f}",
-            f"{accuracy:.2%}",
-            f"{validation_loss:.4f}",
-            f"{validation_accuracy:.2%}",
-            f"{seconds:.1f}",
-        )
+    names = [name for name in HISTORY_COLUMNS if name in history]
+    table = _table(title, ("epoch", *(HISTORY_COLUMNS[name][0] for name in names)))
+    for epoch, values in enumerate(zip(*(history[name] for name in names), strict=True), 1):
+        cells = [format(value, HISTORY_COLUMNS[name][1]) for name, value in zip(names, values, strict=True)]
+        table.add_row(str(epoch), *cells)
     return table
 
 

@@ -1,72 +1,57 @@
 """Training of one member: a network on the rows of one fold."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from digit_recognizer.config import Config
+from digit_recognizer.config import IMAGE_SIZE, Config
 from digit_recognizer.data import Dataset, Fold, normalise
-from digit_recognizer.model import build_model
-from digit_recognizer.progress import TrainingDisplay
+from digit_recognizer.model import PREDICTION_BATCH, build_model, make_predictor
 
-PREDICTION_BATCH = 512  # images; larger ones leave the processor's cache
+WARMUP = 0.2  # share of the steps in which the learning rate goes up
 
 
 class Member(NamedTuple):
-    """A trained network, how it got there, and its answers to rows that it has never seen."""
+    """A trained network, how it got there, and its answers to images that it has never seen."""
 
-    model: keras.Model  # float32 [n, 28, 28, 1] in [0, 1] -> probabilities float32 [n, 10]
-    history: dict[str, list[float]]  # a value an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds
-    probabilities: np.ndarray  # float32 [len(fold.validation), 10]
+    model: keras.Model  # stock layers in float32: float32 [n, 28, 28, 1] in [0, 1] -> probabilities float32 [n, 10]
+    history: dict[str, list[float]]  # a value an epoch: accuracy, loss, learning_rate, seconds; val_ of held out rows
+    validation: np.ndarray  # float32 [len(fold.validation), 10]
+    test: np.ndarray  # float32 [len(test), 10]
 
 
-class _Batches(keras.utils.PyDataset):
-    """The training rows in a new order every epoch, augmented as long as there are augmented epochs."""
+class Step(NamedTuple):
+    """What is told of a step that is done."""
 
-    def __init__(
-        self, images: np.ndarray, labels: np.ndarray, augmented: Iterator[np.ndarray], *, batch_size: int, seed: int
-    ) -> None:
-        super().__init__()
-        self._plain, self._labels, self._augmented = images, labels, augmented
-        self._batch_size = batch_size
-        self._random = np.random.default_rng(seed)
-        self._images, self._order = images, np.arange(len(images))  # Keras looks at batches before the first epoch
-
-    def begin_epoch(self) -> None:
-        """Goes on to the next epoch. Keras calls the methods it has for this more often than there are epochs."""
-        self._images = next(self._augmented, self._plain)
-        self._order = self._random.permutation(len(self._plain))
-
-    def __len__(self) -> int:
-        return steps_per_epoch(len(self._plain), self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        return normalise(self._images[rows]), self._labels[rows]
+    epoch: int  # from 0
+    step: int  # of the epoch, from 0
+    logs: Mapping[str, float]  # Keras' running means of the epoch
+    last: bool  # of the epoch, whose validation is in the logs then
 
 
 class _Report(keras.callbacks.Callback):
-    """Hands Keras' logs to the display and times the epochs."""
+    """Tells of the steps, times the epochs and notes the learning rate that each ends with."""
 
-    def __init__(self, display: TrainingDisplay) -> None:
+    def __init__(self, tell: Callable[[Step], None], learning_rate: Any, steps: int) -> None:
         super().__init__()
-        self._display = display
+        self._tell, self._learning_rate, self._steps = tell, learning_rate, steps
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self._epoch = epoch
         self._started = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._display.step(self._epoch, logs or {})
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch < self._steps - 1:
+            self._tell(Step(self._epoch, batch, logs or {}, last=False))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._display.epoch(epoch, logs)
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self._tell(Step(epoch, self._steps - 1, dict(logs), last=True))
+        logs["learning_rate"] = float(self._learning_rate((epoch + 1) * self._steps))
         logs["seconds"] = time.monotonic() - self._started
 
 
@@ -76,7 +61,16 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
 
 
 def train_member(
-    config: Config, data: Dataset, fold: Fold, *, seed: int, augmented: Iterator[np.ndarray], display: TrainingDisplay
+    config: Config,
+    data: Dataset,
+    fold: Fold,
+    test_images: np.ndarray,
+    *,
+    architecture: str,
+    seed: int,
+    precision: str,
+    augmented: Iterator[np.ndarray],
+    tell: Callable[[Step], None],
 ) -> Member:
     """Trains one network.
 
@@ -88,43 +82,86 @@ def train_member(
         config: the settings.
         data: the rows of train.csv.
         fold: which of them to train on and which to hold out; the held out ones are only looked at.
+        test_images: uint8 [n, 28, 28], of test.csv, to answer.
+        architecture: of this member, a key of `model.ARCHITECTURES`.
         seed: of this member.
-        augmented: the distorted copies of the training rows, uint8 [len(fold.train), 28, 28], an epoch each; the
-            epochs beyond them train on the rows as they are.
-        display: is told of every step.
+        precision: a dtype policy of Keras, out of `precision.choose_precision`.
+        augmented: distorted copies of all rows, uint8 [len(data.images), 28, 28], an epoch each; the epochs beyond them
+            train on the rows as they are.
+        tell: is told of every step.
 
     Returns:
-        The network, its history and its probabilities for the held out rows.
+        The network, its history and its probabilities.
     """
     keras.utils.set_random_seed(seed)
     if tf.config.list_physical_devices("GPU"):  # on processors the operators used here are deterministic as they are
         tf.config.experimental.enable_op_determinism()
-    model = build_model(channels=config.channels, dropout=config.dropout)
-    steps = steps_per_epoch(len(fold.train), config.batch_size) * config.epochs
-    warmup = steps // 5
+    network = {"architecture": architecture, "channels": config.channels, "dropout": config.dropout}
+    model = build_model(**network, precision=precision, fused=True)
+    steps = steps_per_epoch(len(fold.train), config.batch_size)
+    warmup = int(WARMUP * steps * config.epochs)
     learning_rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 20, steps - warmup, warmup_target=config.learning_rate, warmup_steps=warmup
+        config.learning_rate / 20,
+        steps * config.epochs - warmup,
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup,
     )
     model.compile(
         keras.optimizers.AdamW(learning_rate, weight_decay=config.weight_decay),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
+        jit_compile=False,
     )
-    batches = _Batches(
-        data.images[fold.train], data.labels[fold.train], augmented, batch_size=config.batch_size, seed=seed
+    held_out = tf.data.Dataset.from_tensor_slices(
+        (normalise(data.images[fold.validation]), data.labels[fold.validation])
     )
-    held_out = normalise(data.images[fold.validation])
     history = model.fit(
-        batches,
+        make_dataset(_batches(config, data, fold, augmented, seed=seed)),
         epochs=config.epochs,
-        validation_data=(held_out, data.labels[fold.validation]),
-        validation_batch_size=PREDICTION_BATCH,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda _epoch, _logs: batches.begin_epoch()),
-            _Report(display),
-        ],
+        steps_per_epoch=steps,
+        shuffle=False,  # the batches are
+        validation_data=_not_tuned(held_out.batch(PREDICTION_BATCH)) if len(fold.validation) else None,
+        callbacks=[_Report(tell, learning_rate, steps)],
         verbose=0,
     ).history
-    probabilities = model.predict(held_out, batch_size=PREDICTION_BATCH, verbose=0)
-    # Without the optimiser, whose state is twice the weights' size and of no use for predicting.
-    return Member(keras.Model(model.inputs, model.outputs, name=model.name), history, probabilities)
+    stock = build_model(**network)
+    stock.set_weights(model.get_weights())
+    predict = make_predictor([stock], views=config.views)
+    return Member(stock, history, predict(data.images[fold.validation]), predict(test_images))
+
+
+def _batches(
+    config: Config, data: Dataset, fold: Fold, augmented: Iterator[np.ndarray], *, seed: int
+) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """Returns what yields the batches of all epochs: the training rows in a new order in each, augmented or not."""
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        random = np.random.default_rng(seed)
+        steps = steps_per_epoch(len(fold.train), config.batch_size)
+        for _ in range(config.epochs):
+            images, order = next(augmented, data.images), random.permutation(fold.train)
+            for step in range(steps):
+                rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+                yield normalise(images[rows]), data.labels[rows]
+
+    return batches
+
+
+def make_dataset(batches: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]) -> tf.data.Dataset:
+    """Makes batches a dataset, one of them ahead."""
+    signature = (
+        tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.float32),
+        tf.TensorSpec((None,), tf.uint8),
+    )
+    return _not_tuned(tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(1))
+
+
+def _not_tuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns the autotuning of a dataset off.
+
+    The thread that does it sleeps twice as long each time, up to a minute, and an iterator that ends waits for it.
+    Measured on one core: 84 s with it for what takes 43 s without.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

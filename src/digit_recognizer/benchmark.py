@@ -1,0 +1,487 @@
+"""The benchmark: the kit beside other people's recipes, each side in turn on this machine and the same rows."""
+
+import functools
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+from rich.console import Console
+
+from digit_recognizer import ensemble, evaluation, files, runs, session, workers
+from digit_recognizer.config import COMPETITION, PRESETS, Config
+from digit_recognizer.data import Dataset, Fold, load_test, load_train, make_folds
+from digit_recognizer.precision import choose_precision
+from digit_recognizer.quiet import native_messages_hidden
+
+HALF = 0.5  # of the rows is held out where two ensembles are compared: 21,000 tell more than the 4,200 of a tenth
+REPETITIONS = 3  # of what takes seconds
+STEPS = 150  # of a recipe that is timed and not trained to its end
+SAMPLE_SECONDS = 0.5  # between two looks at the memory
+
+Say = Callable[[str], None]
+
+
+class Job(NamedTuple):
+    """What the trainings of Deotte's networks have in common."""
+
+    data: Dataset
+    fold: Fold
+    precision: str
+    epochs: int
+
+
+def measure(
+    data_dir: Path, work_dir: Path, *, networks: int, members: int, rival_epochs: int, say: Say
+) -> dict[str, Any]:
+    """Runs the benchmark.
+
+    Args:
+        data_dir: the folder of train.csv and test.csv.
+        work_dir: where the runs go; a part that is there is not measured again.
+        networks: how many of Deotte's networks to train in full.
+        members: of the preset `best`, trained on the same rows.
+        rival_epochs: of Deotte's networks; 45 are his.
+        say: is told of each part.
+
+    Returns:
+        A value for JSON: a part a key.
+    """
+    parts: dict[str, Callable[[], Any]] = {
+        "engine": functools.partial(_alone, _engine),
+        "fast": functools.partial(_fast, data_dir, work_dir),
+        "single": functools.partial(_single, data_dir, work_dir),
+        "deotte_stock": functools.partial(_alone, _time_deotte, data_dir),
+        "best": functools.partial(_best, data_dir, work_dir, members),
+        "deotte": functools.partial(_deotte, data_dir, networks, rival_epochs),
+    }
+    result: dict[str, Any] = {"machine": _machine()}
+    for name, part in parts.items():
+        path = work_dir / f"{name}.json"
+        if not path.exists():
+            say(f"benchmark: {name}")
+            files.write_json(path, part())
+        result[name] = files.read_json(path)
+    right = {name: np.array(result[name].pop("right"), bool) for name in ("best", "deotte")}
+    result["difference"] = _difference(right["deotte"], right["best"])
+    return result
+
+
+# What differs from the preset `single`, each trained by two members on one half of the rows.
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "one view of an image to answer": {"views": 1},
+    "plain": {"architectures": ("plain",)},
+    "as many residual as plain": {"architectures": ("residual", "plain")},
+    "1.5 times as wide": {"channels": (48, 96, 192)},
+    "20 epochs": {"epochs": 20},
+    "6 epochs": {"epochs": 6},
+    "no augmentation": {"augment": False},
+    "augmented to the end": {"plain_epochs": 0},
+    "no dropout": {"dropout": 0.0},
+    "learning rate 1e-2": {"learning_rate": 1e-2},
+    "batches of 256": {"batch_size": 256},
+}
+
+
+def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
+    """Trains two members of each of `VARIATIONS`; one that is there is not trained again.
+
+    Returns:
+        For each the mean accuracy of one member, that of both together, and the time of all processors.
+    """
+    result = {}
+    for number, (name, changes) in enumerate(VARIATIONS.items()):
+        say(f"ablation: {name}")
+        config = replace(PRESETS["single"], members=2, validation=HALF, **changes)
+        run_dir = work_dir / f"ablation-{number}"
+        record = _alone(_train_variation, data_dir, run_dir, config)
+        labels = runs.read_answers(run_dir).labels
+        each = [runs.read_member_answers(folder).probabilities for folder in runs.member_dirs(run_dir)]
+        scores = _scores(labels, np.mean(each, axis=0), each)
+        result[name] = {
+            "changes": changes,
+            "accuracy": statistics.mean(scores["accuracies"]),
+            "together": scores["accuracy"],
+            "processor_seconds": record["processor_seconds"],
+        }
+    return {"machine": _machine(), "rows": len(labels), "variations": result}
+
+
+def _train_variation(data_dir: Path, run_dir: Path, config: Config) -> dict[str, Any]:
+    train, test = load_train(data_dir), load_test(data_dir)
+    hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
+    record = runs.new_record(config, run=run_dir.name, competition=COMPETITION, data=hashes)
+    console = Console(stderr=True)
+    return ensemble.train_run(config, train, test.images, run_dir, record, console, gpus=session.find_gpus())
+
+
+def _machine() -> dict[str, Any]:
+    record = runs.new_record(PRESETS["single"], run="", competition="", data={})
+    return {
+        "processor": record["machine"]["processor"],
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "versions": {name: record["versions"][name] for name in ("python", "keras", "numpy")}
+        | {name: value for name, value in record["versions"].items() if name.startswith("tensorflow")},
+        "measured_on": runs.now()[:10],
+        "git_commit": record["git_commit"],
+    }
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function in a new process, so that none takes memory or threads over from another."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _engine() -> dict[str, Any]:
+    """Compares the arithmetic rate of a training step with that of the same convolutions alone."""
+    precision = choose_precision(session.find_gpus())
+    with native_messages_hidden():
+        import keras
+        import tensorflow as tf
+
+        from digit_recognizer.model import build_model
+        from digit_recognizer.training import make_dataset
+
+    config = PRESETS["single"]
+    network = {"architecture": config.architectures[0], "channels": config.channels, "dropout": config.dropout}
+    model = build_model(**network, precision=precision, fused=True)
+    model.compile(keras.optimizers.AdamW(1e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    images = np.random.default_rng(0).random((config.batch_size, 28, 28, 1), np.float32)
+    labels = np.zeros(config.batch_size, np.uint8)
+    ends: list[float] = []
+    model.fit(
+        make_dataset(lambda: iter([(images, labels)] * (STEPS + 10))),
+        steps_per_epoch=STEPS + 10,
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
+        ],
+        verbose=0,
+    )
+    step = statistics.median(np.diff(ends)[10:])
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
+    operations, alone = 0, 0.0
+    for number, layer in enumerate(convolutions):
+        shape = (config.batch_size, *layer.input.shape[1:])
+        seconds, passes = _convolution_seconds(shape, layer.kernel.shape, dtype, first=number == 0)
+        alone += seconds
+        operations += (
+            passes * 2 * config.batch_size * int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
+        )
+    return {
+        "precision": precision,
+        "images_per_second": config.batch_size / step,
+        "gflops": operations / step / 1e9,
+        "convolutions_gflops": operations / alone / 1e9,
+        "share": alone / step,
+    }
+
+
+def _convolution_seconds(
+    shape: Sequence[int], kernel_shape: Sequence[int], dtype: Any, *, first: bool
+) -> tuple[float, int]:
+    """Returns the seconds of a convolution, forward and backward, and its passes: the first has none of images.
+
+    Each pass is repeated inside of one graph, so that starting it costs nothing.
+    """
+    import tensorflow as tf
+
+    images = tf.cast(tf.random.normal(shape), dtype)
+    kernel = tf.cast(tf.random.normal(kernel_shape), dtype)
+    gradient = tf.cast(tf.random.normal((*shape[:3], kernel_shape[-1])), dtype)
+    options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+    passes = [
+        lambda: tf.raw_ops.Conv2D(input=images, filter=kernel, **options),
+        lambda: tf.raw_ops.Conv2DBackpropFilter(
+            input=images, filter_sizes=kernel_shape, out_backprop=gradient, **options
+        ),
+    ]
+    if not first:
+        passes.append(
+            lambda: tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=gradient, **options)
+        )
+    total, repeats = 0.0, 20
+    for one_pass in passes:
+
+        @tf.function
+        def repeat(count: Any, one_pass: Callable[[], Any] = one_pass) -> Any:
+            last = tf.zeros([], dtype)
+            for _ in tf.range(count):
+                last += tf.reshape(one_pass(), [-1])[0]  # so that no pass is left out
+            return last
+
+        repeat(tf.constant(2))
+        seconds = []
+        for _ in range(REPETITIONS):
+            started = time.perf_counter()
+            repeat(tf.constant(repeats)).numpy()
+            seconds.append((time.perf_counter() - started) / repeats)
+        total += min(seconds)
+    return total, len(passes)
+
+
+def _fast(data_dir: Path, work_dir: Path) -> dict[str, Any]:
+    """Trains `fast` and the predecessor's network in turn."""
+    ours, theirs = [], []
+    for seed in range(REPETITIONS):
+        record, _ = _train(data_dir, work_dir, f"fast-{seed}", "--preset=fast", f"--seed={seed}")
+        seconds = float(runs.read_history(work_dir / f"fast-{seed}" / "member-0")["seconds"].sum())
+        ours.append({"accuracy": record["scores"]["validation_accuracy"], "seconds": seconds})
+        theirs.append(_alone(_train_predecessor, data_dir, seed))
+    return {"fast": _summary(ours), "predecessor": _summary(theirs), "repetitions": REPETITIONS}
+
+
+def _train_predecessor(data_dir: Path, seed: int) -> dict[str, float]:
+    with native_messages_hidden():
+        from digit_recognizer.rivals import train_predecessor
+
+    train = load_train(data_dir)
+    accuracy, measured = train_predecessor(train, _split(train, PRESETS["fast"]), seed=seed)
+    return {"accuracy": accuracy, "seconds": measured.seconds}
+
+
+def _single(data_dir: Path, work_dir: Path) -> dict[str, Any]:
+    """Trains `single` on all rows, then times its answers."""
+    record, memory = _train(data_dir, work_dir, "single", "--preset=single", "--folds=0")
+    rate = _alone(_prediction_rate, data_dir, work_dir / "single" / "member-0" / "model.keras")
+    return {
+        "seconds": float(runs.read_history(work_dir / "single" / "member-0")["seconds"].sum()),
+        "all_seconds": record["training_seconds"],
+        "first_step_seconds": record["first_step_seconds"],
+        "memory_bytes": memory,
+        "predictions_per_second": rate,
+    }
+
+
+def _prediction_rate(data_dir: Path, path: Path) -> float:
+    """Returns the images of test.csv that one member answers in a second, without test-time augmentation."""
+    with native_messages_hidden():
+        import keras
+
+        from digit_recognizer.model import make_predictor
+
+    images = load_test(data_dir).images
+    predict = make_predictor([keras.models.load_model(path, compile=False)])
+    predict(images[:1000])
+    seconds = []
+    for _ in range(REPETITIONS):
+        started = time.perf_counter()
+        predict(images)
+        seconds.append(time.perf_counter() - started)
+    return len(images) / min(seconds)
+
+
+def _time_deotte(data_dir: Path) -> dict[str, float]:
+    """Times Deotte's recipe in stock Keras and extrapolates it to his bag, on the rows that `best` is trained on."""
+    with native_messages_hidden():
+        from digit_recognizer.rivals import DEOTTE_EPOCHS, DEOTTE_NETWORKS, DEOTTE_SHARE, time_deotte
+
+        train = load_train(data_dir)
+        fold = _half(train)
+        measured = time_deotte(train, fold, steps=STEPS)
+    images = DEOTTE_NETWORKS * DEOTTE_EPOCHS * int(DEOTTE_SHARE * len(fold.train))
+    return {
+        "images_per_second": measured.images / measured.seconds,
+        "timed_images": measured.images,
+        "seconds": images * measured.seconds / measured.images,
+        "processor_seconds": images * measured.processor_seconds / measured.images,
+    }
+
+
+def _best(data_dir: Path, work_dir: Path, members: int) -> dict[str, Any]:
+    """Trains the members of `best` on one half of the rows and scores them on the other."""
+    arguments = ("--preset=best", "--folds=1", f"--validation={HALF}", f"--members={members}")
+    record, memory = _train(data_dir, work_dir, "best", *arguments)
+    answers = runs.read_answers(work_dir / "best")
+    each = [runs.read_member_answers(folder) for folder in runs.member_dirs(work_dir / "best")]
+    return {
+        "members": members,
+        "seconds": record["training_seconds"],
+        "processor_seconds": record["processor_seconds"],
+        "memory_bytes": memory,
+    } | _scores(answers.labels, answers.probabilities, [member.probabilities for member in each])
+
+
+def _deotte(data_dir: Path, networks: int, epochs: int) -> dict[str, Any]:
+    """Trains some of Deotte's networks on the same half by the fast engine and scores them on the other."""
+    train = load_train(data_dir)
+    job = Job(train, _half(train), choose_precision(session.find_gpus()), epochs)
+    parts = session.machine_parts(networks, session.find_gpus())
+    function = functools.partial(_train_deotte, job)
+    started = time.perf_counter()
+    trained = workers.share_out(function, range(networks), parts, may_begin=lambda: True, tell=lambda _: None)
+    probabilities = [answer for _, answer in sorted(trained, key=lambda pair: pair[0])]
+    labels = train.labels[job.fold.validation]
+    mean = np.mean(probabilities, axis=0)
+    return {"networks": networks, "epochs": epochs, "seconds": time.perf_counter() - started} | _scores(
+        labels, mean, probabilities
+    )
+
+
+def _train_deotte(job: Job, index: int, _tell: workers.Tell) -> tuple[int, np.ndarray]:
+    with native_messages_hidden():
+        from digit_recognizer.rivals import train_deotte
+
+        return index, train_deotte(job.data, job.fold, seed=index, precision=job.precision, epochs=job.epochs)
+
+
+def _scores(labels: np.ndarray, mean: np.ndarray, each: Sequence[np.ndarray]) -> dict[str, Any]:
+    return {
+        "accuracy": evaluation.accuracy(labels, mean).value,
+        "accuracies": [evaluation.accuracy(labels, one).value for one in each],
+        "right": (mean.argmax(axis=1) == labels).astype(int).tolist(),
+    }
+
+
+def _difference(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
+    """Returns by how much more of the same rows ours are right, with the standard error of the paired difference."""
+    difference = ours.astype(float) - theirs.astype(float)
+    return {
+        "rows": len(difference),
+        "only_ours_right": int((difference > 0).sum()),
+        "only_theirs_right": int((difference < 0).sum()),
+        "accuracy": float(difference.mean()),
+        "standard_error": float(difference.std(ddof=1) / np.sqrt(len(difference))),
+    }
+
+
+def _half(train: Dataset) -> Fold:
+    return _split(train, Config(preset="", epochs=1, channels=(1,), augment=False, validation=HALF))
+
+
+def _split(train: Dataset, config: Config) -> Fold:
+    """Returns the rows that a run of these settings with one hold-out is trained on and judged by."""
+    return make_folds(train.labels, folds=1, validation=config.validation, seed=config.split_seed)[0]
+
+
+def _train(data_dir: Path, work_dir: Path, run: str, *arguments: str) -> tuple[dict[str, Any], int]:
+    """Runs `digit-recognizer train` as a user would; returns the run's record and the most memory of all processes."""
+    command = [sys.executable, "-c", "from digit_recognizer.cli import main; main()", "train", *arguments]
+    command += [f"--run={run}", f"--data-dir={data_dir}", f"--models-dir={work_dir}", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    memory = 0
+    while process.poll() is None:
+        memory = max(memory, _memory(process.pid))
+        time.sleep(SAMPLE_SECONDS)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return runs.finished_record(work_dir / run), memory
+
+
+def _memory(pid: int) -> int:
+    """Returns the bytes that a process and its descendants hold, shared pages counted once."""
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            total += process.memory_full_info().pss
+    except psutil.NoSuchProcess:  # one has ended between the two looks
+        return 0
+    return total
+
+
+def _summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Returns mean and standard deviation of each value."""
+    return {
+        name: {
+            "mean": statistics.mean(one[name] for one in repetitions),
+            "deviation": statistics.stdev(one[name] for one in repetitions),
+        }
+        for name in repetitions[0]
+    }
+
+
+def ablation_to_markdown(result: Mapping[str, Any]) -> str:
+    """Returns the ablation as a table in Markdown."""
+    rows = [
+        ("`single` with", "one network", "two together", "processor time of two"),
+        ("---", "---", "---", "---"),
+        *(
+            (
+                name,
+                f"{values['accuracy']:.3%}",
+                f"{values['together']:.3%}",
+                f"{values['processor_seconds'] / 60:.1f} min",
+            )
+            for name, values in result["variations"].items()
+        ),
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """Returns the benchmark as the tables that stand in the README."""
+    fast, single, engine = result["fast"], result["single"], result["engine"]
+    best, deotte, stock, difference = (result[name] for name in ("best", "deotte", "deotte_stock", "difference"))
+
+    def spread(value: Mapping[str, float], form: Callable[[float], str]) -> str:
+        return f"{form(value['mean'])} ± {form(value['deviation'])}"
+
+    def percent(value: float) -> str:
+        return f"{value:.2%}"
+
+    def seconds(value: float) -> str:
+        return f"{value:,.1f} s"
+
+    rows = [
+        ("half of the rows held out", "right of 21,000", "processor time", "clock"),
+        ("---", "---", "---", "---"),
+        (
+            f"`best`, {best['members']} networks",
+            f"{best['accuracy']:.3%}",
+            f"{best['processor_seconds'] / 60:,.0f} min",
+            f"{best['seconds'] / 60:,.0f} min",
+        ),
+        (
+            f"Deotte's recipe, {deotte['networks']} of 15 networks trained, cost of 15 in stock Keras",
+            f"{deotte['accuracy']:.3%}",
+            f"{stock['processor_seconds'] / 60:,.0f} min",
+            f"{stock['seconds'] / 60:,.0f} min",
+        ),
+        (
+            "difference, ratio",
+            f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points",
+            f"{stock['processor_seconds'] / best['processor_seconds']:.0f} times",
+            f"{stock['seconds'] / best['seconds']:.0f} times",
+        ),
+    ]
+    more = [
+        ("a tenth of the rows held out", "validation accuracy", "training"),
+        ("---", "---", "---"),
+        ("`fast`", spread(fast["fast"]["accuracy"], percent), spread(fast["fast"]["seconds"], seconds)),
+        (
+            "a small CNN in stock Keras, 5 epochs",
+            spread(fast["predecessor"]["accuracy"], percent),
+            spread(fast["predecessor"]["seconds"], seconds),
+        ),
+    ]
+    figures = [
+        ("`single` on all rows", ""),
+        ("---", "---"),
+        ("training", seconds(single["seconds"])),
+        ("from the loaded data to the end of the first step", seconds(single["first_step_seconds"])),
+        (
+            "most memory, all processes (`best`)",
+            f"{single['memory_bytes'] / 1e9:.1f} GB ({best['memory_bytes'] / 1e9:.1f} GB)",
+        ),
+        ("images of test.csv answered", f"{single['predictions_per_second']:,.0f} a second"),
+        (f"images trained on, {engine['precision']}", f"{engine['images_per_second']:,.0f} a second"),
+        (
+            "arithmetic rate of a training step, of the same convolutions alone",
+            f"{engine['gflops']:,.0f} and {engine['convolutions_gflops']:,.0f} GFLOP/s: {engine['share']:.0%}",
+        ),
+    ]
+    return "\n\n".join("\n".join("| " + " | ".join(row) + " |" for row in table) for table in (rows, more, figures))
