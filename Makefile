@@ -10,6 +10,7 @@ KIT := .venv/bin/digit-recognizer
 STAMP := .venv/.setup-$(if $(filter 1,$(GPU)),gpu,cpu)
 DRAW := .venv/.draw
 BROWSER_TESTS := .venv/.browser
+LOGS := .venv/.tensorboard
 
 # $(call option,VARIABLE,--flag) is the flag with the variable's value, where that is set.
 quoted = '$(subst ','\'',$(1))'
@@ -47,8 +48,8 @@ $(STAMP): requirements.txt pyproject.toml
 download: setup ## Fetch the competition's files into DATA_DIR=data. FORCE=1: again.
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup ## Train. PRESET=fast|single|best FOLDS= MEMBERS= VALIDATION=0.1 EPOCHS= SEED= AUGMENT=0|1 RUN=
-	@$(KIT) train $(settings) $(run) $(data) $(json)
+train: setup $(if $(filter 1,$(TENSORBOARD)),$(LOGS)) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= TENSORBOARD=1
+	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(json)
 
 evaluate: setup ## Print scores and draw figures of the latest run, or RUN=.
 	@$(KIT) evaluate $(run) $(data) $(json)
@@ -87,7 +88,7 @@ demo: setup ## Do all of it without an account, on digits that scikit-learn ship
 draw: setup $(DRAW) ## Open a page to draw digits on, or to drop pictures on. RUN= PORT=8028 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)
 
-$(DRAW) $(BROWSER_TESTS): .venv/.%: requirements-%.txt | $(STAMP)
+$(DRAW) $(BROWSER_TESTS) $(LOGS): .venv/.%: requirements-%.txt | $(STAMP)
 	@echo 'Installing $< into .venv ...'
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -15,6 +15,12 @@ def test_a_preset_keeps_what_is_not_overridden():
     assert config.channels == PRESETS["fast"].channels
 
 
+def test_members_without_folds_are_trained_on_all_rows():
+    assert make_config("best", members=3).folds == 0
+    assert make_config("best", members=3, folds=5).folds == 5
+    assert make_config("best").folds == 10
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_settings_survive_json(preset):
     config = make_config(preset, folds=5, seed=3)
@@ -24,7 +30,8 @@ def test_settings_survive_json(preset):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"folds": 0}, "expected folds 1 or more, got 0"),
+        ({"folds": -1}, "expected folds 0 or more, got -1"),
+        ({"members": 0}, "expected members 1 or more, got 0"),
         ({"validation": 0.0}, "expected validation more than 0 and at most 0.5, got 0.0"),
         ({"validation": 0.6}, "got 0.6"),
         ({"epochs": 0}, "expected epochs 1 or more, got 0"),
@@ -37,7 +44,7 @@ def test_a_setting_out_of_range_is_refused(overrides, message):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(UserError, match="expected a preset out of fast, single, got 'slow'"):
+    with pytest.raises(UserError, match="expected a preset out of fast, single, best, got 'slow'"):
         make_config("slow")
 
 

@@ -12,7 +12,7 @@ from digit_recognizer.errors import UserError
 
 @pytest.mark.slow
 def test_an_interrupted_run_trains_only_what_is_missing_and_ends_the_same(rows, monkeypatch, tmp_path):
-    config = replace(TINY, folds=2, members=2, epochs=1, augment=True)
+    config = replace(TINY, folds=2, members=2, augment=True)
     train(config, rows, tmp_path / "whole")
 
     original = workers.share_out
@@ -54,7 +54,7 @@ def test_a_run_of_other_settings_is_not_mixed_with(trained, rows):
 
 @pytest.mark.slow
 def test_members_do_not_depend_on_how_many_are_trained_at_once(rows, monkeypatch, tmp_path):
-    config = replace(TINY, folds=3, epochs=1, augment=True)
+    config = replace(TINY, folds=3, augment=True)
     train(config, rows, tmp_path / "at-once")
     part = session.machine_parts(3, [])[0]
     monkeypatch.setattr(session, "machine_parts", lambda *_: [part])
@@ -73,7 +73,7 @@ def test_an_epoch_that_cannot_be_made_ends_the_run(rows, monkeypatch, tmp_path):
 
     monkeypatch.setattr(ensemble, "augmented_epochs", broken)
     with pytest.raises(MemoryError, match="no room for an epoch"):
-        train(replace(TINY, folds=2, epochs=1, augment=True), rows, tmp_path / "run")
+        train(replace(TINY, folds=2, augment=True), rows, tmp_path / "run")
 
 
 @pytest.fixture

@@ -6,18 +6,25 @@ import pytest
 import tensorflow as tf
 
 from digit_recognizer.config import PRESETS
-from digit_recognizer.model import FusedBatchNormalization, build_model, make_predictor
+from digit_recognizer.model import ARCHITECTURES, FusedBatchNormalization, build_model, make_predictor
 
 
-@pytest.mark.parametrize(("preset", "parameters"), [("fast", 110_602), ("single", 437_770)])
-def test_the_network_of_a_preset(preset, parameters):
-    config = PRESETS[preset]
-    model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout)
+@pytest.mark.parametrize(
+    ("architecture", "channels", "parameters"),
+    [("plain", (16, 32, 64), 73_114), ("plain", (32, 64, 128), 289_066), ("residual", (32, 64, 128), 437_770)],
+)
+def test_the_networks_of_the_presets(architecture, channels, parameters):
+    model = build_model(architecture=architecture, channels=channels, dropout=0.1)
     assert model.input_shape == (None, 28, 28, 1)
     assert model.output_shape == (None, 10)
     assert model.count_params() == parameters
-    maps = [layer.output.shape[1:] for layer in model.layers if layer.__class__.__name__ == "Add"]
-    assert maps == [(size, size, width) for size, width in zip((14, 7, 3), config.channels, strict=True)]
+    sizes = [layer.output.shape[1] for layer in model.layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    assert sizes == [14, 7, 3]
+    assert any(isinstance(layer, keras.layers.Add) for layer in model.layers) == (architecture == "residual")
+
+
+def test_every_preset_has_networks_that_there_are():
+    assert {name for config in PRESETS.values() for name in config.architectures} == set(ARCHITECTURES)
 
 
 def test_answers_are_probabilities():

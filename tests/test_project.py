@@ -29,7 +29,7 @@ ORDER = [
         "comparison",
     ),
     *("submission", "prediction", "report", "archive", "client", "competition", "page"),
-    *("pipeline", "notebook", "output", "kernel", "cli"),
+    *("pipeline", "notebook", "output", "kernel", "rivals", "benchmark", "cli"),
 ]
 
 

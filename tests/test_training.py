@@ -11,7 +11,7 @@ from digit_recognizer import data, ensemble, runs, training
 
 @pytest.mark.slow
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(rows, tmp_path):
-    config = replace(TINY, augment=True, plain_epochs=1, dropout=0.3)
+    config = replace(TINY, augment=True, epochs=3, plain_epochs=1, dropout=0.3)
     for name in ("one", "two"):
         train(config, rows, tmp_path / name)
     train(replace(config, seed=1), rows, tmp_path / "other")
@@ -36,7 +36,7 @@ def test_no_held_out_row_is_trained_on(rows, monkeypatch, tmp_path, augment):
 
     monkeypatch.setattr(training, "normalise", spy)
     monkeypatch.setattr(ensemble, "augmented_epochs", lambda images, *, epochs, seed: iter([images] * epochs))
-    config = replace(TINY, augment=augment, plain_epochs=1)
+    config = replace(TINY, augment=augment)
     train(config, data.Dataset(marked, rows.labels, "0"), tmp_path / "run")
     held_out = set(runs.read_answers(tmp_path / "run").rows.tolist())
     assert len(held_out) == 80
@@ -58,7 +58,7 @@ def test_the_learning_rate_makes_one_cycle(rows, tmp_path):
 def test_each_epoch_sees_its_own_images_and_the_last_ones_the_plain_images(rows, monkeypatch):
     plain = data.Dataset(np.full_like(rows.images, 30), rows.labels, "0")
     (fold,) = data.make_folds(rows.labels, folds=1, validation=0.2, seed=0)
-    augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])
+    augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])  # after the first epoch
     seen, told = [], []
     original = training.normalise
 
@@ -79,7 +79,7 @@ def test_each_epoch_sees_its_own_images_and_the_last_ones_the_plain_images(rows,
         tell=told.append,
     )
     steps = training.steps_per_epoch(len(fold.train), TINY.batch_size)
-    assert seen == [10] * steps + [20] * steps + [30] * 2 * steps
+    assert seen == [30] * steps + [10] * steps + [20] * steps + [30] * steps
     assert [(step.epoch, step.step) for step in told] == [divmod(number, steps) for number in range(4 * steps)]
     assert [step.epoch for step in told if step.last] == [0, 1, 2, 3]
     assert all("val_accuracy" in step.logs for step in told if step.last)

@@ -66,13 +66,14 @@ def train(
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = Path("data"),
     models_dir: ModelsDir = Path("models"),
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the CNN; what an interrupted run of the same settings has finished is kept."""
     config = make_config(
         preset, folds=folds, members=members, validation=validation, epochs=epochs, seed=seed, augment=augment
     )
-    _train(config, run=run, data_dir=data_dir, models_dir=models_dir, as_json=as_json)
+    _train(config, run=run, data_dir=data_dir, models_dir=models_dir, as_json=as_json, log=tensorboard)
 
 
 @app.command()
@@ -314,13 +315,15 @@ def demo(*, folder: Annotated[Path, typer.Option(help="Where everything goes.")]
     _console.print("\nWith an account: `make download train submit`.")
 
 
-def _train(config: Config, *, run: str | None, data_dir: Path, models_dir: Path, as_json: bool) -> None:
+def _train(
+    config: Config, *, run: str | None, data_dir: Path, models_dir: Path, as_json: bool, log: bool = False
+) -> None:
     """Trains a run and prints what came out."""
     from digit_recognizer import demo as demo_data
     from digit_recognizer import pipeline
 
     competition = demo_data.COMPETITION if (data_dir / demo_data.MARKER).exists() else COMPETITION
-    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, competition=competition)
+    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, competition=competition, log=log)
     if as_json:
         _print_json(record)
         return

@@ -29,7 +29,7 @@ class Config:
     learning_rate: float = 1e-2  # at the peak of the one-cycle schedule
     weight_decay: float = 1e-2  # a step, times the learning rate (AdamW)
     augment: bool
-    plain_epochs: int = 0  # the last epochs, trained on the images as they are
+    plain_epochs: int = 0  # the last epochs, trained on the images as they are, like the first
     views: int = 1  # moved copies of an image (`augmentation.VIEWS`) whose answers are averaged
 
     def __post_init__(self) -> None:
@@ -59,10 +59,9 @@ PRESETS = {
     "fast": Config(
         preset="fast",
         epochs=2,
-        batch_size=192,
         architectures=("plain",),
         channels=(16, 32, 64),
-        learning_rate=1.5e-2,
+        learning_rate=1e-2,
         augment=False,
     ),
     "single": Config(

@@ -39,6 +39,7 @@ class Job(NamedTuple):
     run_dir: Path  # models/<run>
     precision: str
     budget: TimeBudget
+    log: bool  # for TensorBoard
 
 
 def train_run(
@@ -51,6 +52,7 @@ def train_run(
     *,
     gpus: Sequence[str] = (),
     budget: TimeBudget | None = None,
+    log: bool = False,
 ) -> dict[str, Any]:
     """Trains the members of a run that are not there yet.
 
@@ -63,6 +65,7 @@ def train_run(
         console: where to show the progress.
         gpus: out of `session.find_gpus`; on two or more of them as many members are trained at once.
         budget: of time; members that would not fit into it are left out.
+        log: whether to write models/<run>/tensorboard/.
 
     Returns:
         The finished record, which is in run.json too; `left_out` in it has the members that there was no time for.
@@ -78,7 +81,7 @@ def train_run(
         epochs = _start_augmentation(config, data)  # takes as long as TensorFlow's import, which comes next
         record["precision"] = record["precision"] or choose_precision(gpus)
         budget = budget or TimeBudget()
-        job = Job(config, data, test_images, folds, run_dir, record["precision"], budget)
+        job = Job(config, data, test_images, folds, run_dir, record["precision"], budget, log)
         processor_seconds = _processor_seconds()
         display = _display(job, missing, console)
         try:
@@ -233,6 +236,7 @@ def _train(job: Job, epochs: Iterator[np.ndarray], index: int, tell: workers.Tel
         precision=job.precision,
         augmented=epochs,
         tell=tell_step,
+        log_dir=job.run_dir / "tensorboard" / f"member-{index}" if job.log else None,
     )
     runs.write_member(runs.member_dir(job.run_dir, index), member, fold.validation, job.data.labels[fold.validation])
     return job.budget.now() - started
@@ -248,7 +252,7 @@ def _start_augmentation(config: Config, data: Dataset) -> Epochs:
 
 def _augmented(config: Config) -> int:
     """Returns the number of augmented epochs."""
-    return max(0, config.epochs - config.plain_epochs) if config.augment else 0
+    return max(0, config.epochs - 1 - config.plain_epochs) if config.augment else 0
 
 
 def _seed(config: Config, index: int) -> int:

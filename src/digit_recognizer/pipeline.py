@@ -1,5 +1,6 @@
 """The stages from train.csv to submission.csv, as the command line and the Kaggle notebook both run them."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from digit_recognizer import ensemble, evaluation, figures, files, prediction, r
 from digit_recognizer.budget import TimeBudget
 from digit_recognizer.config import COMPETITION, Config
 from digit_recognizer.data import load_test, load_train
+from digit_recognizer.errors import UserError
 
 GALLERY_SIZE = 30  # of the worst mistakes
 CONFUSIONS = 10  # of the most frequent ones
@@ -44,6 +46,7 @@ def train(
     competition: str = COMPETITION,
     gpus: Sequence[str] | None = None,
     budget: TimeBudget | None = None,
+    log: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Trains a run, or what is missing of it.
 
@@ -56,19 +59,28 @@ def train(
         competition: whose data these are.
         gpus: names for CUDA_VISIBLE_DEVICES; None for those of this session.
         budget: of time; members that would not fit into it are left out.
+        log: whether to write models/<run>/tensorboard/; the package tensorboard has to be installed.
 
     Returns:
         The run's folder and its record.
 
     Raises:
-        UserError: the data are not in order, the folder holds another run, or there is no time for a single member.
+        UserError: the data are not in order, TensorBoard is missing, the folder holds another run, or there is no time
+            for a single member.
     """
+    if log and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "expected the package tensorboard, which --tensorboard needs, found none; run `make train TENSORBOARD=1`, "
+            "or pip install '.[tensorboard]'"
+        )
     train, test = load_train(data_dir), load_test(data_dir)
     run_dir = models_dir / (run or runs.run_name(config, train.sha256))
     hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
     record = runs.new_record(config, run=run_dir.name, competition=competition, data=hashes)
     gpus = session.find_gpus() if gpus is None else gpus
-    return run_dir, ensemble.train_run(config, train, test.images, run_dir, record, console, gpus=gpus, budget=budget)
+    return run_dir, ensemble.train_run(
+        config, train, test.images, run_dir, record, console, gpus=gpus, budget=budget, log=log
+    )
 
 
 def print_training(run_dir: Path, record: dict[str, Any], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +13,7 @@ from digit_recognizer.config import IMAGE_SIZE, Config
 from digit_recognizer.data import Dataset, Fold, normalise
 from digit_recognizer.model import PREDICTION_BATCH, build_model, make_predictor
 
+WATCHED = 5000  # held out rows, at most, that are looked at after each epoch; at the end it is all of them
 WARMUP = 0.2  # share of the steps in which the learning rate goes up
 
 
@@ -71,11 +73,13 @@ def train_member(
     precision: str,
     augmented: Iterator[np.ndarray],
     tell: Callable[[Step], None],
+    log_dir: Path | None = None,
 ) -> Member:
     """Trains one network.
 
     AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) with one cycle of the learning rate: up linearly over a fifth
-    of the steps, down as a cosine (Smith and Topin 2017, arXiv:1708.07120). The last epochs see the images as they are.
+    of the steps, down as a cosine (Smith and Topin 2017, arXiv:1708.07120). The first epoch and the last ones
+    see the images as they are.
     The same arguments give the same weights on the same machine.
 
     Args:
@@ -86,9 +90,11 @@ def train_member(
         architecture: of this member, a key of `model.ARCHITECTURES`.
         seed: of this member.
         precision: a dtype policy of Keras, out of `precision.choose_precision`.
-        augmented: distorted copies of all rows, uint8 [len(data.images), 28, 28], an epoch each; the epochs beyond them
-            train on the rows as they are.
+        augmented: distorted copies of all rows, uint8 [len(data.images), 28, 28], an epoch each, for the second epoch
+            and those after it; the first, which need not wait for them then, and those beyond them train on the rows as
+            they are.
         tell: is told of every step.
+        log_dir: where to write the epochs' values for TensorBoard, which has to be installed then.
 
     Returns:
         The network, its history and its probabilities.
@@ -112,16 +118,15 @@ def train_member(
         metrics=["accuracy"],
         jit_compile=False,
     )
-    held_out = tf.data.Dataset.from_tensor_slices(
-        (normalise(data.images[fold.validation]), data.labels[fold.validation])
-    )
+    watched = np.random.default_rng(seed).permutation(fold.validation)[:WATCHED]
+    held_out = tf.data.Dataset.from_tensor_slices((normalise(data.images[watched]), data.labels[watched]))
     history = model.fit(
         make_dataset(_batches(config, data, fold, augmented, seed=seed)),
         epochs=config.epochs,
         steps_per_epoch=steps,
         shuffle=False,  # the batches are
         validation_data=_not_tuned(held_out.batch(PREDICTION_BATCH)) if len(fold.validation) else None,
-        callbacks=[_Report(tell, learning_rate, steps)],
+        callbacks=[_Report(tell, learning_rate, steps), *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])],
         verbose=0,
     ).history
     stock = build_model(**network)
@@ -138,8 +143,9 @@ def _batches(
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         random = np.random.default_rng(seed)
         steps = steps_per_epoch(len(fold.train), config.batch_size)
-        for _ in range(config.epochs):
-            images, order = next(augmented, data.images), random.permutation(fold.train)
+        for epoch in range(config.epochs):
+            images = next(augmented, data.images) if epoch else data.images
+            order = random.permutation(fold.train)
             for step in range(steps):
                 rows = order[step * config.batch_size : (step + 1) * config.batch_size]
                 yield normalise(images[rows]), data.labels[rows]

@@ -1,0 +1,48 @@
+"""The benchmark's arithmetic, the tables made of it, and the recipes it measures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digit_recognizer import benchmark, data
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_difference_is_paired():
+    theirs = np.array([1, 1, 1, 0, 0, 1, 1, 1], bool)
+    ours = np.array([1, 1, 1, 1, 1, 0, 1, 1], bool)
+    found = benchmark._difference(theirs, ours)
+    assert (found["rows"], found["only_ours_right"], found["only_theirs_right"]) == (8, 2, 1)
+    assert found["accuracy"] == pytest.approx(1 / 8)
+    assert found["standard_error"] == pytest.approx(np.std([0, 0, 0, 1, 1, -1, 0, 0], ddof=1) / 8**0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("benchmark", benchmark.to_markdown), ("ablation", benchmark.ablation_to_markdown)]
+)
+def test_the_tables_of_the_readme_are_those_of_the_measured_values(name, table):
+    result = json.loads((ROOT / "docs" / f"{name}.json").read_text())
+    assert table(result) in (ROOT / "README.md").read_text()
+
+
+def test_the_networks_of_others_are_theirs():
+    from digit_recognizer import rivals
+
+    assert rivals.build_deotte(fast=False).count_params() == rivals.build_deotte(fast=True).count_params() == 327_242
+    assert rivals.build_predecessor().count_params() == 225_034
+
+
+@pytest.mark.slow
+def test_the_recipes_of_others_learn(rows):
+    from digit_recognizer import rivals
+
+    (fold,) = data.make_folds(rows.labels, folds=1, validation=0.2, seed=0)
+    accuracy, measured = rivals.train_predecessor(rows, fold, seed=0)
+    assert accuracy > 0.7
+    assert measured.images == 5 * len(fold.train)
+    assert rivals.time_deotte(rows, fold, steps=2).images == 2 * 64
+    answers = rivals.train_deotte(rows, fold, seed=0, precision="float32", epochs=30)
+    assert (answers.argmax(axis=1) == rows.labels[fold.validation]).mean() > 0.8
