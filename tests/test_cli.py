@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import cv2
+import hostile
+import numpy as np
 import pytest
 
-from digit_recognizer import demo
+from digit_recognizer import demo, drawings
 
-STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo")
+STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
 
 
@@ -150,3 +152,46 @@ def test_the_demo_runs_from_data_to_submission(command, tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["ImageId"]) for row in rows] == list(range(1, demo.TEST_ROWS + 1))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["demo"]
+
+
+@pytest.fixture
+def predict(command, trained, tmp_path):
+    """Runs `predict` with a tiny run on a folder of a drawing, blank paper and a text that is called a picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "drawing.png"), drawings.draw_digits()[4])
+    cv2.imwrite(str(folder / "blank.jpg"), np.full((50, 60, 3), 240, np.uint8))
+    for name in ("text.png", "bomb.png", "cut.png"):
+        (folder / name).write_bytes(hostile.HOSTILE[name])
+    run = ("--models-dir", str(trained.parent), "--run", trained.name)
+    return lambda *arguments: command("predict", *arguments, *run)
+
+
+def test_predict_prints_json_and_nothing_else(predict, tmp_path):
+    answer = predict("pictures/drawing.png", "pictures/blank.jpg", "--json")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    drawing, blank = json.loads(answer.stdout)
+    assert drawing["path"] == "pictures/drawing.png"
+    assert all(set(digit) == {"digit", "probability", "box"} for digit in drawing["digits"])
+    assert blank == {"path": "pictures/blank.jpg", "digits": [], "text": ""}
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_predict_reads_on_after_a_bad_file_and_names_it_in_one_line(predict, tmp_path):
+    answer = predict("pictures", "gone.png", "--expect", "4", "--output-dir", "out")
+    assert answer.returncode == 1
+    lines = answer.stderr.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == [
+        *("pictures/bomb.png", "pictures/cut.png", "pictures/text.png"),
+        "gone.png",
+    ]
+    assert all(line.startswith("digit-recognizer: ") for line in lines)
+    assert "pictures/blank.jpg" in answer.stdout
+    assert "2 images" in answer.stdout
+    assert {"blank.jpg.png", "drawing.png.png", "mistakes.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_predict_without_files_says_what_to_name(predict):
+    answer = predict()
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("digit-recognizer: expected pictures to read, received none")

@@ -86,7 +86,7 @@ def test_a_labelled_folder_is_read(gray, tmp_path):
     ("table", "message"),
     [
         ("path\na.png\n", "expected the columns path and label, found no label"),
-        ("path,label\nb.png,7\n", r"line 2: expected a file in .*, found 'b.png'"),
+        ("path,label\nb.png,7\n", r"b.png: expected a file, found none"),
         ("path,label\n../a.png,7\n", r"line 2: expected a file in .*, found '../a.png'"),
         ("path,label\nlabels.csv,7\n", r"labels.csv: expected a picture .*"),
     ],
@@ -98,3 +98,65 @@ def test_a_faulty_table_is_named_with_its_line(tmp_path, table, message):
     (folder / "labels.csv").write_text(table)
     with pytest.raises(UserError, match=message):
         list(pictures.read_labelled(folder))
+
+
+def test_folders_are_searched_and_files_are_taken_as_named(gray, tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):
+        (tmp_path / name).write_bytes(encode(gray))
+    found = pictures.list_pictures([tmp_path, tmp_path / "notes.txt", tmp_path / "b.png"])
+    assert [entry.path.relative_to(tmp_path).as_posix() for entry in found] == [
+        "a.JPG",
+        "b.png",
+        "sub/c.webp",
+        "notes.txt",
+    ]
+
+
+def test_a_table_gives_labels_to_what_it_names(gray, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encode(gray))
+    (tmp_path / "labels.csv").write_text("path,label,kind\na.png,7,scan\nmissing.png,1,scan\n")
+    expected = {"a.png": ("7", "scan"), "b.png": (None, None), "missing.png": ("1", "scan")}
+    found = {entry.path.name: (entry.label, entry.kind) for entry in pictures.list_pictures([tmp_path])}
+    assert found == expected
+    assert len(pictures.list_pictures([], tmp_path / "labels.csv")) == 2
+    assert pictures.list_pictures([tmp_path / "a.png"], tmp_path / "labels.csv")[0].label == "7"
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"gone.png: expected a file, found none"):
+        pictures.read_picture(tmp_path / "gone.png")
+    with pytest.raises(UserError, match=r"expected a file, found another thing"):
+        pictures.read_picture(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"])
+def test_every_mode_shows_the_dark_corner(gray, mode):
+    image = Image.fromarray(gray)
+    image = Image.fromarray(gray.astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    picture = pictures.decode(encode(image, "TIFF" if mode in ("CMYK", "F") else "PNG"))
+    assert picture.shape == (30, 40, 3)
+    assert picture[2:8, 2:18].mean() < picture[15:, 25:].mean() - 100
+
+
+def test_the_paper_of_a_cut_out_goes_on_where_it_is_transparent():
+    pixels = np.full((20, 20, 4), 230, np.uint8)
+    pixels[8:12, 8:12, :3] = 20
+    pixels[..., 3] = 255
+    pixels[:3, :3, 3] = 0
+    assert (pictures.decode(encode(pixels))[0, 0] == 230).all()
+
+
+def test_broken_pictures_of_all_formats_are_refused_or_read(gray):
+    """Nothing else comes out of bytes that changed at random."""
+    rng = np.random.default_rng(0)
+    for kind in ("PNG", "BMP", "TIFF", "WEBP", "JPEG"):
+        content = np.frombuffer(encode(Image.fromarray(gray).convert("RGB"), kind), np.uint8)
+        for _ in range(100):
+            broken = content.copy()
+            broken[rng.integers(0, len(broken), 5)] = rng.integers(0, 256, 5)
+            try:
+                assert pictures.decode(broken.tobytes()).ndim == 3
+            except UserError:
+                continue

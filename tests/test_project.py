@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.glob("*.py"))
 # From the bottom to the top; a module may import those above it in this list alone.
 ORDER = [
     *("errors", "files", "config", "quiet", "progress", "data", "augmentation", "model", "precision", "demo"),
-    *("architecture", "drawings", "pictures", "mnist", "ink", "handwriting", "reading"),
+    *("architecture", "drawings", "pictures", "mnist", "ink", "handwriting", "reading", "calibration"),
     *(
         "training",
         "runs",
@@ -28,7 +28,7 @@ ORDER = [
         "documents",
         "comparison",
     ),
-    *("submission", "prediction", "report", "archive", "client", "competition", "page"),
+    *("submission", "prediction", "recognition", "report", "archive", "client", "competition", "page"),
     *("pipeline", "notebook", "output", "kernel", "rivals", "benchmark", "cli"),
 ]
 

@@ -70,4 +70,27 @@ def test_blank_paper_holds_no_digit():
 def test_an_unsure_answer_is_no_digit():
     (result,) = reading.read_pictures(draw_digits()[:1], lambda images: np.full((len(images), 10), 0.1))
     assert result.rows == []
-    assert result.quality == 0
+
+
+@pytest.mark.parametrize(("width", "digits"), [(60, 1), (140, 2)])
+def test_parts_of_a_narrow_piece_must_be_much_surer_than_the_whole(width, digits):
+    picture = np.full((160, 240, 3), 250, np.uint8)
+    picture[30:130, 40:52] = picture[30:130, 28 + width : 40 + width] = picture[78:82, 40 : 40 + width] = 20
+
+    def surer_of_bars(images):
+        wide = (images > 127).any(axis=1).sum(axis=1) > 7
+        return np.where(np.arange(10) == 1, np.where(wide, 0.7, 0.97)[:, np.newaxis], 0.003)
+
+    (result,) = reading.read_pictures([picture], surer_of_bars)
+    assert result.text == "1" * digits
+
+
+def test_boxes_are_those_of_the_picture_however_large_it_is():
+    large = cv2.resize(draw_digits()[3], (2000, 2000), interpolation=cv2.INTER_CUBIC)
+    small, great = (result.rows[0][0] for result in reading.read_pictures([draw_digits()[3], large], nearest))
+    factor = 2000 / draw_digits()[3].shape[0]
+    assert np.abs(np.array(great.box) - np.array(small.box) * factor).max() < 3 * factor
+
+
+def test_no_pictures_are_read_as_none():
+    assert reading.read_pictures([], nearest) == []

@@ -243,6 +243,54 @@ def fetch_kernel_output(*, submissions_dir: SubmissionsDir = Path("submissions")
 
 
 @app.command()
+def predict(
+    files: Annotated[list[Path] | None, typer.Argument(help="Pictures, and folders of pictures.")] = None,
+    *,
+    run: RunName = None,
+    expect: Annotated[str | None, typer.Option(help="What is on all of them: score the answers.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table path,label: score the answers.", show_default="a folder's labels.csv")
+    ] = None,
+    models_dir: ModelsDir = Path("models"),
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder for annotated pictures.", show_default="predictions; none with --json")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read handwritten digits in photos, scans and drawings."""
+    from digit_recognizer import pictures, recognition, runs, tables
+    from digit_recognizer.progress import counted
+
+    listed = pictures.list_pictures(files or [], labels)
+    if not listed:
+        raise UserError("expected pictures to read, received none; name files or folders (make predict IMAGES=)")
+    if expect is not None:
+        listed = [file._replace(label=expect) for file in listed]
+    run_dir = runs.find_run(models_dir, run)
+    runs.finished_record(run_dir)
+    read = recognition.load_reader(run_dir)
+    refused: list[UserError] = []
+    found = counted(recognition.transcribe(listed, read, refuse=refused.append), "reading", len(listed), _progress)
+    transcripts = list(found)
+    folder = output_dir or (None if as_json else Path("predictions"))
+    drawn = recognition.draw_transcripts(transcripts, folder) if folder else 0
+    for error in refused:
+        _say(f"digit-recognizer: {error}", error=True)
+    if as_json:
+        _print_json([recognition.describe(transcript) for transcript in transcripts])
+    else:
+        _console.print(tables.readings_table([recognition.summarise(transcript) for transcript in transcripts]))
+        scores = recognition.score(transcripts)
+        if scores:
+            _console.print(f"Accuracy {scores['']}", soft_wrap=True)
+        if len(scores) > 1:
+            _console.print(tables.kinds_table(scores))
+        _console.print(f"Annotated pictures of {drawn} of {len(transcripts)} files: {folder}", soft_wrap=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
 def draw(
     *,
     run: RunName = None,

@@ -62,11 +62,15 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
         labels: uint8 [n] in 0..9.
         probabilities: float32 [n, 10].
     """
+    return share(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
+
+
+def share(right: int, count: int) -> Accuracy:
+    """Returns `right` out of `count`, at least 1, with the Wilson interval."""
     from scipy.stats import binomtest
 
-    right = int((probabilities.argmax(axis=1) == labels).sum())
-    interval = binomtest(right, len(labels)).proportion_ci(confidence_level=0.95, method="wilson")
-    return Accuracy(right / len(labels), interval.low, interval.high, len(labels))
+    interval = binomtest(right, count).proportion_ci(confidence_level=0.95, method="wilson")
+    return Accuracy(right / count, interval.low, interval.high, count)
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

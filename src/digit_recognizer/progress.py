@@ -2,11 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 # The names of Keras' logs, and what people call them.
 METRICS = {
@@ -28,6 +28,13 @@ def steps_shown(console: Console) -> Iterator[Step]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1)
         yield lambda description, done: bar.update(task, description=description, completed=done)
+
+
+def counted(items: Iterable[Any], text: str, total: int, console: Console) -> Iterator[Any]:
+    """Yields the items with a bar on a terminal, gone at the end; nothing is shown where the output goes elsewhere."""
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield from bar.track(items, total=total, description=text)
 
 
 @contextlib.contextmanager

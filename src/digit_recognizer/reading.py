@@ -1,17 +1,21 @@
-"""Digits of a picture, read by a network that is asked for whole strokes, for strokes together and for their parts."""
+"""Digits of a picture: strokes, strokes together and their parts, whichever a network takes for digits."""
 
 from collections.abc import Callable, Generator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
+from digit_recognizer.config import CLASSES
 from digit_recognizer.handwriting import Piece, cut, find_pieces, find_rows, join, typical_height
 from digit_recognizer.ink import gray_plane, ink, looks
-from digit_recognizer.mnist import make_image, stroke_width
+from digit_recognizer.mnist import SHAPES, make_image, stroke_width, variants
 
+LARGEST = 1600  # pixels of the longer side; larger pictures are reduced to that
 SURE = 0.9  # probability from which a piece is not cut, and quality from which no other look is tried
 THRESHOLD = 0.6  # a digit of less probability is none
+NARROW = 3.0  # in natural logarithms: by what parts must be surer than a whole, each of width over height that it lacks
 BLOT = 0.34  # stroke width as a share of the longer side from which a piece is a blot and no digit
 
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
@@ -23,8 +27,6 @@ class Digit(NamedTuple):
     probabilities: np.ndarray  # float [10]
     box: tuple[int, int, int, int]  # x, y, width, height in pixels
     image: np.ndarray  # uint8 [28, 28], what the network saw
-    mass: float = 0  # ink in pixels
-    blot: float = 0  # stroke width as a share of the longer side
 
     @property
     def digit(self) -> int:
@@ -41,7 +43,6 @@ class Reading(NamedTuple):
     """What a picture says."""
 
     rows: list[list[Digit]]
-    quality: float  # share of the ink that the digits explain, each as far as it is probable
 
     @property
     def text(self) -> str:
@@ -55,13 +56,19 @@ class Span(NamedTuple):
     first: int
     last: int  # not included
     piece: Piece  # the pieces as one
-    image: np.ndarray  # uint8 [28, 28]
     cost: float  # against its logarithmic probability
 
 
-# Gives the images to be classified, a list of uint8 [28, 28], and is sent their probabilities, float [n, 10].
-Questions = Generator[list[np.ndarray], np.ndarray, Reading]
-Answered = list[tuple[Span, np.ndarray]]
+class Found(NamedTuple):
+    """What is taken for one digit."""
+
+    piece: Piece
+    image: np.ndarray  # uint8 [28, 28]
+    answer: np.ndarray  # float [10]
+
+
+# Gives the images that a network is to answer, a list of uint8 [28, 28], and is sent float [n, 10].
+Questions = Generator[list[np.ndarray], np.ndarray, list[list[Found]]]
 
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify) -> list[Reading]:
@@ -71,17 +78,45 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify) -> list[Re
         pictures: uint8 [h, w, 3] each, RGB.
         classify: the network.
     """
-    readings: dict[int, Reading] = {}
-    running = dict(enumerate(map(_read_picture, pictures)))
+    small, scales = zip(*map(_reduced, pictures), strict=True) if pictures else ((), ())
+    found = _together([_find_digits(picture) for picture in small], classify)
+    images = [variants(digit.image) for rows in found for row in rows for digit in row]
+    answers = iter(classify(np.concatenate(images)).reshape(-1, len(SHAPES), CLASSES).mean(axis=1) if images else ())
+    readings = []
+    for rows, scale in zip(found, scales, strict=True):
+        read = [[_digit(digit, next(answers), scale) for digit in row] for row in rows]
+        kept = [[digit for digit in row if digit.probability >= THRESHOLD] for row in read]
+        readings.append(Reading([row for row in kept if row]))
+    return readings
+
+
+def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns a picture of at most the largest size, and how many times smaller it became."""
+    scale = max(1.0, max(picture.shape[:2]) / LARGEST)
+    if scale == 1:
+        return picture, scale
+    size = tuple(max(1, round(length / scale)) for length in picture.shape[1::-1])
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale
+
+
+def _digit(found: Found, answer: np.ndarray, scale: float) -> Digit:
+    piece = found.piece
+    box = tuple(round(value * scale) for value in (piece.x, piece.y, piece.width, piece.height))
+    return Digit(answer, box, found.image)
+
+
+def _together(running: list[Questions], classify: Classify) -> list[list[list[Found]]]:
+    """Runs all to their ends, each time with one call of the network for what all ask."""
+    results: list[list[list[Found]]] = [[]] * len(running)
     asked: dict[int, list[np.ndarray]] = {}
 
     def advance(index: int, answers: np.ndarray | None) -> None:
         try:
             asked[index] = running[index].send(answers)
         except StopIteration as end:
-            readings[index] = end.value
+            results[index] = end.value
 
-    for index in running:
+    for index in range(len(running)):
         advance(index, None)
     while asked:
         questions, asked = asked, {}
@@ -89,63 +124,66 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify) -> list[Re
         ends = np.cumsum([len(images) for images in questions.values()])
         for index, part in zip(questions, np.split(answers, ends[:-1]), strict=True):
             advance(index, part)
-    return [readings[index] for index in range(len(pictures))]
+    return results
 
 
-def _read_picture(picture: np.ndarray) -> Questions:
-    """Reads a picture in the likeliest way to look at it, and in others while that explains little of the ink."""
+def _find_digits(picture: np.ndarray) -> Questions:
+    """Looks at a picture in the likeliest way, and in others while the digits explain little of the ink."""
     gray = gray_plane(picture)
-    best = Reading([], -1.0)
+    best, quality = [], 0.0
     for look in looks(gray):
-        reading = yield from _read_ink(ink(gray, look))
-        if reading.quality * look.prior > best.quality:
-            best = reading._replace(quality=reading.quality * look.prior)
-        if best.quality > SURE:
+        rows, explained = yield from _find_in_ink(ink(gray, look))
+        if explained * look.prior > quality:
+            best, quality = rows, explained * look.prior
+        if quality > SURE:
             break
     return best
 
 
-def _read_ink(values: np.ndarray) -> Questions:
-    """Reads float32 [h, w] in [0, 1], 0 on paper."""
+def _find_in_ink(values: np.ndarray) -> Generator[list[np.ndarray], np.ndarray, tuple[list[list[Found]], float]]:
+    """Finds digits in float32 [h, w] in [0, 1], 0 on paper; says also which share of the ink they explain."""
     pieces, total = find_pieces(values)
     rows = find_rows(pieces)
     if not rows:
-        return Reading([], 0.0)
+        return [], 0.0
     usual = typical_height([piece for row in rows for piece in row])
     found = []
     for row in rows:
-        spans = _spans(row, typical_height(row), np.zeros(len(row) + 1))
-        answers = yield [span.image for span in spans]
-        answered: Answered = []
-        for span, answer in _best_path(len(row), spans, answers):
-            answered += yield from _read_parts(span, answer, typical_height(row))
-        digits = [_digit(span.piece, span.image, answer) for span, answer in answered]
-        found.append([digit for digit in digits if _is_digit(digit, usual)])
-    explained = sum(digit.mass * digit.probability for row in found for digit in row)
-    return Reading([row for row in found if row], explained / (total + 1e-9))
+        height = typical_height(row)
+        spans = _spans(row, height, np.zeros(len(row) + 1))
+        digits: list[Found] = []
+        for whole in _best_path(len(row), (yield from _ask(spans))):
+            digits += yield from _parts(whole, height)
+        found.append([digit for digit in digits if digit.piece.height > 0.4 * usual and not _is_blot(digit.piece)])
+    explained = sum(digit.piece.mass * digit.answer.max() for row in found for digit in row)
+    return [row for row in found if row], float(explained / total)
 
 
-def _read_parts(span: Span, answer: np.ndarray, height: float) -> Generator[list[np.ndarray], np.ndarray, Answered]:
-    """Takes a span apart where the network is surer of the parts than of the whole."""
-    piece = span.piece
-    doubtful = answer.max() < SURE or piece.width > 1.15 * max(piece.height, 0.8 * height)
+def _is_blot(piece: Piece) -> bool:
+    return stroke_width(piece.ink / piece.ink.max()) > BLOT * max(piece.ink.shape)
+
+
+def _ask(spans: list[Span]) -> Generator[list[np.ndarray], np.ndarray, list[tuple[Span, Found]]]:
+    images = [make_image(span.piece.ink) for span in spans]
+    answers = yield images
+    return [
+        (span, Found(span.piece, image, answer)) for span, image, answer in zip(spans, images, answers, strict=True)
+    ]
+
+
+def _parts(whole: Found, height: float) -> Generator[list[np.ndarray], np.ndarray, list[Found]]:
+    """Takes a piece apart where the network is surer of the parts than of the whole."""
+    piece = whole.piece
+    doubtful = whole.answer.max() < SURE or piece.width > 1.15 * max(piece.height, 0.8 * height)
     if not (doubtful and piece.width > 0.5 * piece.height and piece.height > 12):
-        return [(span, answer)]
+        return [whole]
     parts, crossed = cut(piece)
     if len(parts) == 1:
-        return [(span, answer)]
+        return [whole]
     spans = _spans(parts, piece.height, np.array([0, *crossed, 0]), most=len(parts))
-    answers = yield [part.image for part in spans]
-    return _best_path(len(parts), spans, answers, [part.width < 0.45 * piece.height for part in parts])
-
-
-def _digit(piece: Piece, image: np.ndarray, answer: np.ndarray) -> Digit:
-    width = stroke_width(piece.ink / piece.ink.max()) / max(piece.ink.shape)
-    return Digit(answer, (piece.x, piece.y, piece.width, piece.height), image, piece.mass, width)
-
-
-def _is_digit(digit: Digit, usual: float) -> bool:
-    return digit.probability >= THRESHOLD and digit.box[3] > 0.4 * usual and digit.blot < BLOT
+    narrow = NARROW * max(0, 1.2 - piece.width / piece.height)  # rarely holds two digits
+    spans = [span._replace(cost=span.cost - narrow) if span.piece.width == piece.width else span for span in spans]
+    return _best_path(len(parts), (yield from _ask(spans)), [part.width < 0.45 * piece.height for part in parts])
 
 
 def _spans(pieces: list[Piece], height: float, crossed: np.ndarray, most: int = 3) -> list[Span]:
@@ -171,33 +209,31 @@ def _spans(pieces: list[Piece], height: float, crossed: np.ndarray, most: int = 
             wide = max(0, joined.width / joined.height - 1.2)
             low = joined.height < 0.45 * height
             cost = 0.1 * float(crossed[first] + crossed[last]) + 3 * wide + 2 * low
-            spans.append(Span(first, last, joined, make_image(joined.ink), cost))
+            spans.append(Span(first, last, joined, cost))
     return spans
 
 
-def _best_path(count: int, spans: list[Span], answers: np.ndarray, shared: Sequence[bool] = ()) -> Answered:
-    """Returns the spans that cover a row from the left to the right with the highest probability.
+def _best_path(count: int, answered: list[tuple[Span, Found]], shared: Sequence[bool] = ()) -> list[Found]:
+    """Returns the digits that cover a row from the left to the right with the highest probability.
 
     Args:
         count: pieces of the row.
-        spans: that may be digits.
-        answers: float [len(spans), 10].
+        answered: spans that may be digits.
         shared: whether a piece may belong to the digits on both of its sides, as the stroke of two that touch; none may
             unless given.
     """
-    best: list[tuple[float, tuple[Span, np.ndarray] | None, int]] = [(0.0, None, 0)]
-    best += [(-np.inf, None, 0)] * count
-    for span, answer in sorted(zip(spans, answers, strict=True), key=lambda pair: (pair[0].last, pair[0].first)):
+    best: list[tuple[float, Found | None, int]] = [(0.0, None, 0)] + [(-np.inf, None, 0)] * count
+    for span, found in sorted(answered, key=lambda pair: (pair[0].last, pair[0].first)):
         starts = [(span.first, 0.0)]
         if span.first > 0 and span.last > span.first + 1 and shared and shared[span.first]:
             starts.append((span.first + 1, 0.1))
         for start, cost in starts:
-            score = best[start][0] + float(np.log(max(answer.max(), 1e-6))) - span.cost - cost
+            score = best[start][0] + float(np.log(max(found.answer.max(), 1e-6))) - span.cost - cost
             if score > best[span.last][0]:
-                best[span.last] = (score, (span, answer), start)
-    path: Answered = []
+                best[span.last] = (score, found, start)
+    path: list[Found] = []
     at = count
     while at:
-        _, item, at = best[at]
-        path.append(item)
+        _, found, at = best[at]
+        path.append(found)
     return path[::-1]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from digit_recognizer.evaluation import Accuracy, Confusion, PairedTest
@@ -69,6 +70,24 @@ def accuracies_table(names: Sequence[str], accuracies: Sequence[Accuracy], test:
     table.caption = f"McNemar's exact test: p = {test.p_value:.2g}"
     for name, accuracy, alone in zip(names, accuracies, (test.broken, test.fixed), strict=True):
         table.add_row(name, f"{accuracy.value:.2%}", f"{accuracy.low:.2%} to {accuracy.high:.2%}", f"{len(alone):,}")
+    return table
+
+
+def readings_table(readings: Sequence[tuple[str, str, str, str]]) -> Table:
+    """Returns a row a picture file out of `recognition.summarise`."""
+    table = _table("", ("file", "digits", "probability", "runner-up"))
+    table.columns[0].justify = "left"
+    for path, *values in readings:
+        table.add_row(escape(path), *values)
+    return table
+
+
+def kinds_table(scores: Mapping[str, Accuracy]) -> Table:
+    """Returns a row a kind of picture out of `recognition.score`."""
+    table = _table("By kind", ("kind", "right", "95% confidence interval", "pictures"))
+    for kind, accuracy in scores.items():
+        interval = f"{accuracy.low:.1%} to {accuracy.high:.1%}"
+        table.add_row(escape(kind or "all"), f"{accuracy.value:.1%}", interval, f"{accuracy.rows:,}")
     return table
 
 
