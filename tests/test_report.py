@@ -14,7 +14,7 @@ import pages
 import pytest
 from typer.testing import CliRunner
 
-from digit_recognizer import cli, documents, drawings, evaluation, files, report, runs, submission
+from digit_recognizer import cli, documents, drawings, evaluation, files, reading, report, runs, submission
 from digit_recognizer.data import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.mnist import make_image
@@ -300,7 +300,9 @@ def test_own_handwriting_is_counted_and_shown(tmp_path):
         distances = ((images.reshape(-1, 1, 784) - patterns) ** 2).sum(axis=2)
         return np.eye(10)[distances.argmin(axis=1)] * 0.8 + 0.02
 
-    facts, drawn = report._handwriting_facts(tmp_path / "handwriting", nearest)
+    facts, drawn = report._handwriting_facts(
+        tmp_path / "handwriting", lambda pictures: reading.read_pictures(pictures, nearest)
+    )
     assert facts["handwriting"] == {
         "own": True,
         "count": 3,

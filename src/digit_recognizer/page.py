@@ -32,12 +32,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from digit_recognizer import drawings, files
+from digit_recognizer import files
 from digit_recognizer.config import CLASSES
 from digit_recognizer.errors import UserError
 from digit_recognizer.pictures import LABELS, decode
-from digit_recognizer.prediction import load_classifier
-from digit_recognizer.reading import SURE, Classify, Digit, read_pictures
+from digit_recognizer.reading import SURE, Digit
+from digit_recognizer.recognition import Read, load_reader
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; page.js knows it too
@@ -70,13 +70,12 @@ def serve(run_dir: Path, folder: Path, *, port: int, browser: bool, say: Callabl
         UserError: the port is in use or not allowed.
     """
     with listen(port) as listener:
-        classify = load_classifier(run_dir)
-        read_pictures(drawings.draw_digits(), classify)  # the first answers of a network take longest
+        read = load_reader(run_dir)
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
         say(f"Draw at {address} (Ctrl+C ends)")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        app = make_app(classify, folder)
+        app = make_app(read, folder)
         settings = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=1)
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended
             uvicorn.Server(settings).run(sockets=[listener])
@@ -101,14 +100,14 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def make_app(classify: Classify, folder: Path) -> Starlette:
+def make_app(read_pictures: Read, folder: Path) -> Starlette:
     """Returns the page's application.
 
     `POST /read` takes a picture file and answers with its digits, with `?preview=1` also with the picture as it was
     understood; `POST /save?label=7` keeps a picture in the folder; everything else is the page's files.
 
     Args:
-        classify: makes float [n, 10] of uint8 [n, 28, 28].
+        read_pictures: reads pictures.
         folder: where labelled drawings go.
     """
     one_at_a_time = anyio.CapacityLimiter(1)
@@ -118,7 +117,7 @@ def make_app(classify: Classify, folder: Path) -> Starlette:
 
         def answer() -> dict[str, Any]:
             picture = decode(content)
-            reading = read_pictures([picture], classify)[0]
+            reading = read_pictures([picture])[0]
             result = _describe(reading.rows) | {"width": picture.shape[1], "height": picture.shape[0]}
             return result | ({"preview": _preview(picture)} if "preview" in request.query_params else {})
 

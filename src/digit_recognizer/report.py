@@ -16,6 +16,7 @@ from digit_recognizer import (
     figures,
     prediction,
     reading,
+    recognition,
     runs,
     submission,
 )
@@ -74,7 +75,7 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
         _disagreement_facts(np.array(probabilities), test, chosen),
         _handwriting_facts(
             data_dir / "handwriting",
-            lambda images: np.mean([_ask(model, images) for model in models], axis=0),
+            recognition.make_reader(lambda images: np.mean([_ask(model, images) for model in models], axis=0), answers),
         ),
         _ledger_facts(submissions_dir / submission.LEDGER_NAME, record["run"]),
     ):
@@ -214,11 +215,11 @@ def _disagreement_facts(probabilities: np.ndarray, test: Dataset, chosen: np.nda
     return {"disagreement": facts}, {"disagreement": figures.draw_gallery(test.images[chosen[shown]], titles)}
 
 
-def _handwriting_facts(folder: Path, classify: reading.Classify) -> Facts:
+def _handwriting_facts(folder: Path, read: recognition.Read) -> Facts:
     """Reads the labelled pictures of a folder, or, where there are none, what this program draws."""
     own = list(read_labelled(folder)) if (folder / LABELS).exists() else []
     labelled = own or [(f"a drawn {digit}", str(digit), image) for digit, image in enumerate(drawings.draw_digits())]
-    readings = reading.read_pictures([picture for _, _, picture in labelled], classify)
+    readings = read([picture for _, _, picture in labelled])
     wrong, cells = [], []
     for (name, label, picture), result in zip(labelled, readings, strict=True):
         text = result.text.replace("\n", " ")
