@@ -1,5 +1,7 @@
 """Distorted training images."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,23 @@ def test_each_row_stays_in_its_place(monkeypatch):
     images[:, 8:20, 8:20] = brightness[:, np.newaxis, np.newaxis]
     distorted = next(augmented_epochs(images, epochs=1, seed=0))
     assert np.abs(distorted.max(axis=(1, 2)).astype(int) - brightness).max() <= 3
+
+
+def test_views_are_moved_copies_the_first_of_which_is_the_image(images):
+    views = list(augmentation.make_views(images[:3], 5))
+    assert len(views) == 5
+    assert (views[0] == images[:3]).all()
+    shifted = [np.roll(images[:3], shift, axis) for shift, axis in ((1, 2), (-1, 2), (1, 1), (-1, 1))]
+    assert all((view == expected).all() for view, expected in zip(views[1:], shifted, strict=True))
+    assert len(augmentation.VIEWS) == len(list(augmentation.make_views(images[:3], 9))) == 9
+
+
+def test_epochs_are_shared_through_files(images, tmp_path):
+    epochs = [images[:2], images[2:4], images[4:6]]
+    stop = threading.Event()
+    augmentation.write_epochs(iter(epochs), tmp_path, stop)
+    read = list(augmentation.read_epochs(tmp_path, epochs=3))
+    assert all((one == other).all() for one, other in zip(read, epochs, strict=True))
+    stop.set()
+    augmentation.write_epochs(iter(epochs), tmp_path / "stopped", stop)
+    assert not (tmp_path / "stopped").exists()

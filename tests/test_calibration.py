@@ -27,3 +27,7 @@ def test_the_temperature_of_overconfident_logits_is_found(temperature):
     labels = (true.cumsum(axis=1) > rng.random((len(true), 1))).argmax(axis=1)
     answered = calibration.temper(true, 1 / temperature)  # what a network says that is sure by so much
     assert calibration.fit_temperature(labels, answered) == pytest.approx(temperature, rel=0.05)
+
+
+def test_without_answers_nothing_is_changed():
+    assert calibration.fit_temperature(np.zeros(0, np.uint8), np.zeros((0, 10), np.float32)) == 1

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tiny import TINY
 
@@ -47,3 +48,22 @@ def test_a_missing_run_names_those_that_are_there(trained, tmp_path):
         runs.find_run(tmp_path, None)
     with pytest.raises(UserError, match=r"expected the run .other. in .*, found tiny"):
         runs.find_run(trained.parent, "other")
+
+
+def test_answers_of_several_members_to_one_row_are_averaged(tmp_path):
+    for index, (rows, share) in enumerate([([5, 2], 0.25), ([2, 5], 0.75), ([1, 7], 1.0)]):
+        folder = tmp_path / f"member-{index}"
+        folder.mkdir()
+        probabilities = np.full((2, 10), (1 - share) / 9, np.float32)
+        probabilities[:, 3] = share
+        np.savez(folder / "validation.npz", rows=rows, labels=[row % 10 for row in rows], probabilities=probabilities)
+    answers = runs.read_answers(tmp_path)
+    assert answers.rows.tolist() == answers.labels.tolist() == [1, 2, 5, 7]
+    assert answers.probabilities[:, 3] == pytest.approx([1, 0.5, 0.5, 1])
+    assert answers.probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_run_on_all_rows_has_nothing_to_be_scored_by(tmp_path):
+    none = runs.Answers(np.arange(0), np.zeros(0, np.uint8), np.zeros((0, 10), np.float32))
+    with pytest.raises(UserError, match=r"expected rows that all had held out, .* train with FOLDS=5"):
+        runs.require_held_out(none, tmp_path / "all")

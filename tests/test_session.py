@@ -87,3 +87,13 @@ def test_a_tensorflow_for_processors_has_no_gpus(tmp_path, monkeypatch):
 )
 def test_the_hardware_is_said(gpus, variables, beginning):
     assert session.describe_hardware(gpus, variables).startswith(beginning)
+
+
+def test_a_machine_is_shared_out_among_the_members_of_a_run(monkeypatch):
+    monkeypatch.setattr(session.os, "cpu_count", lambda: 8)
+    assert session.machine_parts(5, ["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    for members, parts, threads in ((10, 8, "1"), (3, 3, "2"), (2, 2, "4")):
+        found = session.machine_parts(members, [])
+        assert len(found) == parts
+        assert {part["TF_NUM_INTRAOP_THREADS"] for part in found} == {threads}
+        assert {part["CUDA_VISIBLE_DEVICES"] for part in found} == {"-1"}

@@ -192,4 +192,4 @@ def test_the_message_names_run_model_and_validation_accuracy(folder, run_record,
     record = submission.write_record(folder, run_record, labels)
     assert submission.default_message(record) == "single-seed0-abc123: single CNN, validation accuracy 0.9942"
     record["config"]["folds"] = 5
-    assert "single CNN of 5 folds" in submission.default_message(record)
+    assert "single 5 CNNs, validation" in submission.default_message(record)

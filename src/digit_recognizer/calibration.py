@@ -9,7 +9,7 @@ COLDEST, HOTTEST = 0.2, 5.0
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Returns the temperature at which the labels are likeliest.
+    """Returns the temperature at which the labels are likeliest; 1 where there are none.
 
     Args:
         labels: uint8 [n] in 0..9.
@@ -17,6 +17,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
+    if not len(labels):  # of a run that held out no row
+        return 1.0
     rows = np.arange(len(labels))
 
     def loss(logarithm: float) -> float:

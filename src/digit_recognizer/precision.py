@@ -1,5 +1,6 @@
 """The precision to train in: the fastest that the hardware is made for."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def _convolution_seconds(dtype: Any) -> float:
 
 def _compute_capability() -> float:
     """Returns the least compute capability of the GPUs; 0 where the driver does not tell."""
+    if shutil.which("nvidia-smi") is None:
+        return 0.0
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     values = answer.stdout.split() if answer.returncode == 0 else []

@@ -21,7 +21,7 @@ from digit_recognizer import (
     submission,
 )
 from digit_recognizer.config import CLASSES, IMAGE_SIZE
-from digit_recognizer.data import Dataset, load_test, load_train, normalise
+from digit_recognizer.data import Dataset, load_test, load_train
 from digit_recognizer.documents import Document, compose
 from digit_recognizer.pictures import LABELS, read_labelled
 from digit_recognizer.progress import Step
@@ -30,8 +30,6 @@ GALLERY_SIZE = 30  # images of a gallery
 SAMPLE_LINES = 5
 AUGMENTED_COPIES, AUGMENTED_IMAGES = 4, 10
 PICTURE_SIDE = 240  # pixels that a picture of handwriting is scaled to
-COMPARED_IMAGES = 2000  # of test.csv, on which members are compared
-ASKED_AT_ONCE = 500  # images
 CALIBRATION_BINS = 15
 LEDGER_POINTS = 12  # submissions of the scatter, the latest ones
 
@@ -56,43 +54,22 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
     runs.require_data(record, {"train.csv": train.sha256, "test.csv": test.sha256}, data_dir)
     answers = runs.require_held_out(runs.read_answers(run_dir), run_dir)
     step("loading the networks", 0.05)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(test.images))[:COMPARED_IMAGES])
-    folders = runs.member_dirs(run_dir)
-    models, probabilities = [], []
-    for model in prediction.load_members(run_dir):
-        step("asking the networks", 0.05 + 0.4 * len(models) / len(folders))
-        models.append(model)
-        if len(folders) > 1:
-            probabilities.append(_ask(model, test.images[chosen]))
+    model, read = next(prediction.load_members(run_dir)), recognition.load_reader(run_dir)
     step("reading handwriting", 0.45)
     facts = {"record": record, "image_size": IMAGE_SIZE, "left_out": len(record["left_out"])}
     pictures: dict[str, Figure] = {}
     for more_facts, more_pictures in (
         _data_facts(train, test),
-        _model_facts(models[0], folders[0]),
+        _model_facts(model, runs.member_dirs(run_dir)[0]),
         _training_facts(run_dir, train, augment=record["config"]["augment"]),
         _validation_facts(answers, train),
-        _disagreement_facts(np.array(probabilities), test, chosen),
-        _handwriting_facts(
-            data_dir / "handwriting",
-            recognition.make_reader(lambda images: np.mean([_ask(model, images) for model in models], axis=0), answers),
-        ),
+        _disagreement_facts(runs.read_members_test_answers(run_dir), test),
+        _handwriting_facts(data_dir / "handwriting", read),
         _ledger_facts(submissions_dir / submission.LEDGER_NAME, record["run"]),
     ):
         facts |= more_facts
         pictures |= more_pictures
     return compose("report.md.jinja", facts, pictures)
-
-
-def _ask(model: Any, images: np.ndarray) -> np.ndarray:
-    """Returns a network's probabilities, float32 [n, 10], for images, uint8 [n, 28, 28].
-
-    Unlike `keras.Model.predict` this compiles nothing, which pays for few images and many networks.
-    """
-    parts = np.array_split(images, -(-len(images) // ASKED_AT_ONCE))
-    alone = not isinstance(model.input, list)
-    inputs = [normalise(part) if alone else [normalise(part)] for part in parts]
-    return np.concatenate([model(batch, training=False).numpy() for batch in inputs])
 
 
 def _data_facts(train: Dataset, test: Dataset) -> Facts:
@@ -200,19 +177,19 @@ def _validation_facts(answers: runs.Answers, train: Dataset) -> Facts:
     }
 
 
-def _disagreement_facts(probabilities: np.ndarray, test: Dataset, chosen: np.ndarray) -> Facts:
-    """Compares members on the rows `chosen` of test.csv; probabilities: float32 [members, len(chosen), 10], or none."""
-    if not len(probabilities):
+def _disagreement_facts(probabilities: np.ndarray, test: Dataset) -> Facts:
+    """Compares members on test.csv; probabilities: float32 [members, n, 10]."""
+    if len(probabilities) == 1:
         return {}, {}
     result = evaluation.disagreement(probabilities)
     shown = result.split[:GALLERY_SIZE]
     titles = [
         ", ".join(f"{digit} ({votes[digit]})" for digit in np.argsort(-votes, kind="stable")[:2])
         + f"\nImageId {row + 1}"
-        for votes, row in zip(result.votes[shown], chosen[shown], strict=True)
+        for votes, row in zip(result.votes[shown], shown, strict=True)
     ]
-    facts = {"images": len(chosen), "split": len(result.split), "shown": len(shown), "shares": result.shares}
-    return {"disagreement": facts}, {"disagreement": figures.draw_gallery(test.images[chosen[shown]], titles)}
+    facts = {"images": len(test.images), "split": len(result.split), "shown": len(shown), "shares": result.shares}
+    return {"disagreement": facts}, {"disagreement": figures.draw_gallery(test.images[shown], titles)}
 
 
 def _handwriting_facts(folder: Path, read: recognition.Read) -> Facts:

@@ -227,13 +227,18 @@ def require_held_out(answers: Answers, run_dir: Path) -> Answers:
     return answers
 
 
-def read_test_answers(run_dir: Path) -> np.ndarray:
-    """Returns the mean of the members' probabilities for test.csv, float32 [n, 10]."""
+def read_members_test_answers(run_dir: Path) -> np.ndarray:
+    """Returns the members' probabilities for test.csv, float32 [members, n, 10]."""
     members = []
     for folder in member_dirs(run_dir):
         with np.load(folder / "test.npz", allow_pickle=False) as file:
             members.append(file["probabilities"])
-    return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+    return np.array(members)
+
+
+def read_test_answers(run_dir: Path) -> np.ndarray:
+    """Returns the mean of the members' probabilities for test.csv, float32 [n, 10]."""
+    return read_members_test_answers(run_dir).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def member_dirs(run_dir: Path) -> list[Path]:
