@@ -25,15 +25,14 @@ def load_classifier(run_dir: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Loads the networks of a run once, for answers to a few images at a time.
 
     Returns:
-        A function from uint8 [n, 28, 28] to the mean of the members' probabilities, float32 [n, 10], over as many views
-        as the run's settings say. It is compiled
-        once: a call takes 3 ms, where `keras.Model.predict` takes 125 ms.
+        A function from uint8 [n, 28, 28] to the mean of the members' probabilities, float32 [n, 10]. It is compiled
+        once: a call takes 3 ms, where `keras.Model.predict` takes 125 ms. Views are left out: who reads pictures has
+        variants of its own.
     """
     with native_messages_hidden():
         from digit_recognizer.model import make_predictor
 
-    views = runs.finished_record(run_dir)["config"]["views"]
-    return make_predictor(list(load_members(run_dir)), views=views)
+    return make_predictor(list(load_members(run_dir)))
 
 
 def predict_test(run_dir: Path, data_dir: Path) -> np.ndarray:

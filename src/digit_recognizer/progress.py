@@ -99,7 +99,8 @@ class TrainingDisplay:
             last: whether it was the epoch's last step.
         """
         self.first_step = self.first_step or time.monotonic()
-        self._done[member] = epoch * self._steps + step + 1
+        # A fold may be a batch shorter than the one that the display was prepared for.
+        self._done[member] = (epoch + 1) * self._steps if last else epoch * self._steps + min(step + 1, self._steps)
         of_epoch = f"epoch {epoch + 1}/{self._epochs}"
         if self._console.is_terminal:
             members = f"{self._members_done()}/{len(self._done)} members  " if len(self._done) > 1 else ""

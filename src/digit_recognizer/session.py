@@ -60,8 +60,8 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
 def machine_parts(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
     """Shares the machine out among members that are trained at the same time.
 
-    On a processor a core a member is the fastest: two networks on a core each do about 1.2 times the work of two cores
-    on one network, which have to wait for each other after every operation.
+    On a processor a core a member is the fastest, since cores that work on one network wait for each other after every
+    operation.
 
     Args:
         members: of the run; its number alone decides on the parts, so that a resumed run goes on in the same way.
