@@ -118,7 +118,7 @@ lint: setup ## Check style and format.
 clean: ## Delete what was made; asks before it deletes downloaded data or trained models.
 	rm -rf .pytest_cache .ruff_cache build demo src/*.egg-info .venv
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
-	@for folder in $(call quoted,$(DATA_DIR)) models reports; do \
+	@for folder in $(call quoted,$(DATA_DIR)) models reports bench; do \
 		test -e "$$folder" || continue; \
 		printf 'Delete %s too? [y/N] ' "$$folder"; read answer || echo; \
 		case "$$answer" in y|Y|yes) rm -rf "$$folder" && echo "$$folder is gone";; *) echo "$$folder is kept";; esac; \

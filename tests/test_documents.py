@@ -118,3 +118,12 @@ def test_a_page_that_cannot_be_made_leaves_the_earlier_one(compose, tmp_path):
     with pytest.raises(KeyError):
         documents.write_document(broken, tmp_path, lambda *_: None)
     assert "<h1>Old</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_notebook_gets_text_and_pictures_in_their_order():
+    picture = figures.draw_lines({"line": [np.array([1.0, 2.0])]}, "value")
+    text = "One.\n\n![a picture (of [x])](one.png)\n![another](one.png)\n\nTwo."
+    document = Document("T", [Section("1 A", text), Section("2 B", "Three.")], {"one": picture})
+    shown = list(documents.split_at_pictures(document))
+    assert [part for part in shown if isinstance(part, str)] == ["## 1 A\n\nOne.\n\n", "\n\nTwo.", "## 2 B\n\nThree."]
+    assert [part is picture for part in shown] == [False, True, True, False, False]

@@ -72,12 +72,17 @@ def test_the_story_has_its_parts_in_order(tracked):
 
 def test_each_module_that_the_pipeline_imports_is_written_and_no_other(tracked):
     written = {
-        re.match(r"%%writefile \{PACKAGE\}/(\w+)\.py\n", cell.source)[1]: cell.source.partition("\n")[2] + "\n"
+        re.match(r"%%writefile \{PACKAGE\}/(\S+)\n", cell.source)[1]: cell.source.partition("\n")[2] + "\n"
         for cell in tracked.cells
         if cell.source.startswith("%%writefile")
     }
+    templates = {name: written.pop(name) for name in list(written) if name.startswith("templates/")}
+    assert templates.keys() == {"templates/report.md.jinja", "templates/handwriting.md.jinja"}
+    for name, text in templates.items():
+        assert text == (notebook.PACKAGE / name).read_text()
+    written = {name.removesuffix(".py"): text for name, text in written.items()}
     assert {Path(name).stem for name in runs.SOURCES} | {"__init__", "pipeline", "session"} <= written.keys()
-    needless = {"archive", "cli", "client", "competition", "documents", "handwriting", "kernel", "notebook", "report"}
+    needless = {"archive", "cli", "client", "competition", "page", "kernel", "notebook", "benchmark", "rivals"}
     assert not needless & written.keys()
     for name, text in written.items():
         assert text == (notebook.PACKAGE / f"{name}.py").read_text()
@@ -104,7 +109,7 @@ def test_settings_change_the_settings_cell_alone(tracked):
     [
         ({"preset": "slow"}, "got 'slow'"),
         ({"hours": 13.0}, "hours more than 0 and at most 12"),
-        ({"folds": 0}, "folds"),
+        ({"folds": -1}, "folds"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_pushed(settings, message):
@@ -195,7 +200,7 @@ def test_without_input_the_notebook_ends_with_one_clear_message(tmp_path):
 def test_a_module_that_was_changed_in_the_notebook_stops_it(tmp_path):
     status, log = execute(tmp_path, change=lambda text: text.replace("rotate=(-12, 12)", "rotate=(-45, 45)"))
     assert status == 1
-    assert "augmentation.py is not the module that this notebook was built from" in log
+    assert "augmentation.py is not the file that this notebook was built from" in log
     assert not (tmp_path / "working" / "submission.csv").exists()
 
 

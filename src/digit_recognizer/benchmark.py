@@ -81,16 +81,10 @@ def measure(
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "one view of an image to answer": {"views": 1},
-    "plain": {"architectures": ("plain",)},
-    "as many residual as plain": {"architectures": ("residual", "plain")},
-    "1.5 times as wide": {"channels": (48, 96, 192)},
+    "plain networks": {"architectures": ("plain",)},
+    "1.5 times the channels": {"channels": (48, 96, 192)},
     "20 epochs": {"epochs": 20},
-    "6 epochs": {"epochs": 6},
     "no augmentation": {"augment": False},
-    "augmented to the end": {"plain_epochs": 0},
-    "no dropout": {"dropout": 0.0},
-    "learning rate 1e-2": {"learning_rate": 1e-2},
-    "batches of 256": {"batch_size": 256},
 }
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +57,17 @@ def compose(template: str, facts: Mapping[str, Any], pictures: dict[str, Figure]
     shown = {name: figure for name, figure in pictures.items() if f"]({name}.png)" in text}
     titles, bodies = parts[1::2], parts[2::2]
     return Document(title, [Section(*pair) for pair in zip(titles, map(str.strip, bodies), strict=True)], shown)
+
+
+def split_at_pictures(document: Document) -> Iterator[str | Figure]:
+    """Yields the parts of a document as Markdown, and the pictures where they stand in it, for a notebook to show."""
+    for section in document.sections:
+        text, *rest = re.split(r"!\[.*?\]\((\w+)\.png\)", f"## {section.title}\n\n{section.markdown}")
+        yield text
+        for name, following in zip(rest[::2], rest[1::2], strict=True):
+            yield document.pictures[name]
+            if following.strip():
+                yield following
 
 
 def write_document(document: Document, folder: Path, step: Step) -> list[Path]:

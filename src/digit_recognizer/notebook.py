@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from digit_recognizer.errors import UserError
 
 PACKAGE = Path(__file__).parent
 STORY = PACKAGE / "templates" / "notebook.md"
-ENTRY = "pipeline"  # the module that the notebook calls
+ENTRIES = ("pipeline", "report")  # the modules that the notebook calls
+TEMPLATES = ("report.md.jinja", "handwriting.md.jinja")  # that the report is made of
 # Each setting with its value in the tracked notebook, and what a reader needs to know.
 SETTINGS: dict[str, tuple[Any, str]] = {
     "preset": ("single", " or ".join(PRESETS)),
@@ -27,8 +28,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
 }
 
 
-def needed_modules(entry: str = ENTRY) -> list[str]:
-    """Returns the modules of the package that one of them imports, at any depth, from the bottom to the top."""
+def needed_modules(entries: Sequence[str] = ENTRIES) -> list[str]:
+    """Returns the modules of the package that some of them import, at any depth, from the bottom to the top."""
     order: list[str] = []
 
     def visit(name: str) -> None:
@@ -38,7 +39,8 @@ def needed_modules(entry: str = ENTRY) -> list[str]:
         if name not in order:
             order.append(name)
 
-    visit(entry)
+    for entry in entries:
+        visit(entry)
     return order
 
 
@@ -55,16 +57,16 @@ def build(result: str, settings: Mapping[str, Any] | None = None) -> str:
     import nbformat
     from nbformat import v4
 
-    modules = ["__init__", *needed_modules()]
+    files = [f"{name}.py" for name in ("__init__", *needed_modules())] + [f"templates/{name}" for name in TEMPLATES]
     presets = f"```python\n{_settings_cell(settings or {})}\n```"
     story = STORY.read_text(encoding="utf-8").replace("@RESULT@", result).replace("@PRESETS@", _presets_table())
-    story = story.replace("```python\n@SETTINGS@\n```", presets).replace("@MANIFEST@", _manifest_cell(modules))
+    story = story.replace("```python\n@SETTINGS@\n```", presets).replace("@MANIFEST@", _manifest_cell(files))
     cells = []
     for place, text in enumerate(re.split(r"^```python\n(.*?)\n```$", story, flags=re.DOTALL | re.MULTILINE)):
         if place % 2:
             cells.append(v4.new_code_cell(text))
         elif text.strip() == "@MODULES@":
-            cells += [_module_cell(name) for name in modules]
+            cells += [_file_cell(name) for name in files]
         else:
             cells.append(v4.new_markdown_cell(text.strip()))
     for number, cell in enumerate(cells):
@@ -99,31 +101,30 @@ def _imports(name: str) -> list[str]:
     return [module for module in dict.fromkeys(found) if (PACKAGE / f"{module}.py").exists()]
 
 
-def _module_cell(name: str) -> Any:
+def _file_cell(name: str) -> Any:
     from nbformat import v4
 
-    source = (PACKAGE / f"{name}.py").read_text(encoding="utf-8").removesuffix("\n")
+    source = (PACKAGE / name).read_text(encoding="utf-8").removesuffix("\n")
     # Kaggle folds such cells up; a click shows them.
-    metadata = {"module": f"module-{name.strip('_')}", "_kg_hide-input": True}
-    return v4.new_code_cell(f"%%writefile {{PACKAGE}}/{name}.py\n{source}", metadata=metadata)
+    module = re.sub(r"\W+", "-", name.removesuffix(".py").strip("_"))
+    metadata = {"module": f"module-{module}", "_kg_hide-input": True}
+    return v4.new_code_cell(f"%%writefile {{PACKAGE}}/{name}\n{source}", metadata=metadata)
 
 
-def _manifest_cell(modules: list[str]) -> str:
-    lines = [
-        f'    "{name}.py": "{hashlib.sha256((PACKAGE / f"{name}.py").read_bytes()).hexdigest()}",' for name in modules
-    ]
+def _manifest_cell(files: list[str]) -> str:
+    lines = [f'    "{name}": "{hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()}",' for name in files]
     return "\n".join(
         [
             "import hashlib",
             "",
-            "MODULES = {  # SHA-256 of each module in the kit's src",
+            "FILES = {  # SHA-256 of each in the kit's src",
             *lines,
             "}",
-            "for name, digest in MODULES.items():",
+            "for name, digest in FILES.items():",
             "    if hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest() != digest:",
-            '        raise SystemExit(f"{name} is not the module that this notebook was built from: copy it again")',
+            '        raise SystemExit(f"{name} is not the file that this notebook was built from: copy it again")',
             "sys.path.insert(0, str(CODE))",
-            'print(f"{len(MODULES)} modules, all as they are in the kit")',
+            'print(f"{len(FILES)} files, all as they are in the kit")',
         ]
     )
 
