@@ -46,10 +46,6 @@ def test_a_processor_is_measured(monkeypatch, ratio, expected):
 
 
 def test_a_measurement_takes_less_than_a_second():
-    import time
-
     import tensorflow as tf
 
-    started = time.perf_counter()
-    assert 0 < precision._convolution_seconds(tf.float32) < 1
-    assert time.perf_counter() - started < 5  # on a busy machine; 0.2 s on an idle one
+    assert 0 < precision.REPETITIONS * precision._convolution_seconds(tf.float32) < 1

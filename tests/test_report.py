@@ -211,7 +211,7 @@ def test_a_changed_record_changes_versions_machine_and_settings(changed):
     technologies = text["2 Technologies, time and memory"]
     assert cells(technologies, "keras") == ["9.8.7"]
     assert cells(technologies, "this kit, git commit") == ["c0ffee"]
-    assert cells(technologies, "Peak memory") == ["7,168 MiB"]
+    assert cells(technologies, "Peak memory, largest process") == ["7,168 MiB"]
     assert cells(technologies, "Training")[0] == "62 min 5 s for 1 network, 2.0 s an epoch"
     assert "Abacus \\| 3000" in technologies
     assert cells(technologies, "Processors, threads used") == ["96, 48"]
@@ -261,7 +261,9 @@ def test_an_old_record_and_a_missing_member_are_told_of(folds, compose, tmp_path
     shutil.rmtree(run_dir / "member-1")
     text = parts(compose(run_dir))
     technologies = text["2 Technologies, time and memory"]
-    assert [cells(technologies, name)[0] for name in ("Peak memory", "Processor", "GPU")] == ["not recorded"] * 3
+    assert [cells(technologies, name)[0] for name in ("Peak memory, largest process", "Processor", "GPU")] == [
+        "not recorded"
+    ] * 3
     assert cells(technologies, "Processors, threads used") == ["not recorded, not recorded"]
     assert cells(technologies, "this kit, git commit") == ["unknown"]
     assert "An ensemble of 2 small convolutional networks" in text["1 Introduction"]

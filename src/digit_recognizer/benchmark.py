@@ -82,7 +82,6 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "one view of an image to answer": {"views": 1},
     "plain networks": {"architectures": ("plain",)},
-    "1.5 times the channels": {"channels": (48, 96, 192)},
     "20 epochs": {"epochs": 20},
     "no augmentation": {"augment": False},
 }

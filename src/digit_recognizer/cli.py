@@ -320,7 +320,7 @@ def bench(
     work_dir: Annotated[Path, typer.Option(help="Of the runs; parts that are there are not done again.")] = Path(
         "bench"
     ),
-    networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full.")] = 4,
+    networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full.")] = 3,
     members: Annotated[int, typer.Option(help="Of the preset best.")] = 10,
     rival_epochs: Annotated[int, typer.Option(help="Of Deotte's recipe.")] = 45,
     ablation: Annotated[bool, typer.Option("--ablation", help="Compare settings instead.")] = False,

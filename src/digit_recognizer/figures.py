@@ -75,7 +75,7 @@ def draw_lines(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid()
-    axes.legend()
+    axes.legend(loc="lower right" if percent else "upper right")  # looking for the best place can take long
     return figure
 
 
@@ -140,7 +140,7 @@ def draw_reliability(calibration: Calibration) -> Figure:
     upper.plot([0, 1], [0, 1], color="#808080", linestyle="--", label="perfectly calibrated")
     upper.plot(calibration.confidence, calibration.accuracy, color=COLOURS[0], marker="o", label="this run")
     upper.set(ylabel="share of right answers", xlim=(0, 1.02), ylim=(-0.02, 1.04))
-    upper.legend()
+    upper.legend(loc="upper left")
     upper.grid()
     lower.bar(calibration.confidence, calibration.counts, 0.03, color=COLOURS[0])
     lower.set(xlabel="probability of the answer (mean of the bin)", ylabel="answers", yscale="log", ylim=0.7)

@@ -20,7 +20,7 @@ from digit_recognizer import (
     runs,
     submission,
 )
-from digit_recognizer.config import CLASSES, IMAGE_SIZE
+from digit_recognizer.config import CLASSES, IMAGE_SIZE, count_members
 from digit_recognizer.data import Dataset, load_test, load_train
 from digit_recognizer.documents import Document, compose
 from digit_recognizer.pictures import LABELS, read_labelled
@@ -56,7 +56,11 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
     step("loading the networks", 0.05)
     model, read = next(prediction.load_members(run_dir)), recognition.load_reader(run_dir)
     step("reading handwriting", 0.45)
-    facts = {"record": record, "image_size": IMAGE_SIZE, "left_out": len(record["left_out"])}
+    facts = {
+        "record": record,
+        "image_size": IMAGE_SIZE,
+        "left_out": count_members(record["config"]) - len(runs.member_dirs(run_dir)),
+    }
     pictures: dict[str, Figure] = {}
     for more_facts, more_pictures in (
         _data_facts(train, test),
