@@ -55,10 +55,9 @@ def test_the_training_datas_own_images_stay_nearly_as_they_are(competition_dir):
     assert np.quantile(differences, 0.95) < 20
 
 
-def test_variants_are_the_image_and_it_narrower_and_smaller_around_the_same_middle():
+def test_variants_are_narrower_and_smaller_around_the_same_middle():
     image = mnist.make_image(np.ones((40, 40), np.float32))
     made = mnist.variants(image)
-    assert (made[0] == image).all()
     sizes = [tuple(int((one.max(axis=axis) > 127).sum()) for axis in (0, 1)) for one in made]  # width, height
     assert sizes == [pytest.approx((20 * x, 20 * y), abs=1) for x, y in mnist.SHAPES]
     for one in made:

@@ -77,13 +77,16 @@ def measure(
     return result
 
 
-# What differs from the preset `single`, each trained by two members on one half of the rows.
+# What differs from the preset `single` with one view of an image; two members of each are trained on half of the rows.
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "one view of an image to answer": {"views": 1},
     "plain networks": {"architectures": ("plain",)},
-    "20 epochs": {"epochs": 20},
+    "a residual and a plain one": {"architectures": ("residual", "plain")},
     "no augmentation": {"augment": False},
+    "6 epochs": {"epochs": 6},
+    "20 epochs": {"epochs": 20},
+    "1.5 times the channels": {"channels": (48, 96, 192)},
+    "nine views": {"views": 9},
 }
 
 
@@ -96,7 +99,7 @@ def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
     result = {}
     for number, (name, changes) in enumerate(VARIATIONS.items()):
         say(f"ablation: {name}")
-        config = replace(PRESETS["single"], members=2, validation=HALF, **changes)
+        config = replace(PRESETS["single"], members=2, validation=HALF, **{"views": 1} | changes)
         run_dir = work_dir / f"ablation-{number}"
         record = _alone(_train_variation, data_dir, run_dir, config)
         labels = runs.read_answers(run_dir).labels
@@ -402,7 +405,7 @@ def _summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, dict[str, 
 def ablation_to_markdown(result: Mapping[str, Any]) -> str:
     """Returns the ablation as a table in Markdown."""
     rows = [
-        ("`single` with", "one network", "two together", "processor time of two"),
+        ("`single`, one view", "one network", "two together", "processor time of two"),
         ("---", "---", "---", "---"),
         *(
             (
