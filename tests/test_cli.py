@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -195,3 +196,24 @@ def test_predict_without_files_says_what_to_name(predict):
     answer = predict()
     assert answer.returncode == 1
     assert answer.stderr.startswith("digit-recognizer: expected pictures to read, received none")
+
+
+def test_an_interrupted_training_says_so_in_one_line(small_run, tmp_path):
+    folder, _ = small_run
+    script = Path(sys.executable).with_name("digit-recognizer")
+    training = subprocess.Popen(
+        [script, "train", "--preset=single", "--folds=2", f"--data-dir={folder / 'data'}", f"--models-dir={tmp_path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    first = training.stderr.readline()  # of an epoch
+    os.killpg(training.pid, signal.SIGINT)  # as a terminal does
+    out, error = training.communicate(timeout=60)
+    assert first.startswith("member ")
+    assert out == ""
+    assert [line for line in error.splitlines() if not line.startswith("member ")] == [
+        "digit-recognizer: interrupted; what was finished is kept"
+    ]
+    assert training.returncode == 130

@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130  # exit status
+
 _console = Console()
 _progress = Console(stderr=True)  # so that what is piped on is the result alone
 
@@ -394,6 +396,7 @@ def main() -> None:
     except UserError as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"digit-recognizer: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("digit-recognizer: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer makes it of a KeyboardInterrupt, and says nothing
+            print("digit-recognizer: interrupted; what was finished is kept", file=sys.stderr)
+        raise
