@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("train", "--preset", "slow"), "expected a preset out of fast, single, got 'slow'"),
+        (("train", "--preset", "slow"), "expected a preset out of fast, single, best, got 'slow'"),
         (("train", "--epochs", "0"), "expected epochs 1 or more, got 0"),
         (("train",), "expected the competition's train.csv as data/train.csv, found none; run `make download`"),
         (("evaluate",), "expected a trained run in models, found none; run `make train`"),
