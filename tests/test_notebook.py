@@ -183,7 +183,15 @@ def test_the_notebook_makes_the_very_submission_of_the_command_line(
     assert made - {"models/latest.json"} == manifest["files"].keys() | {"manifest.json"}  # results alone
     cells = nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells
     pictures = [output for cell in cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
-    assert len(pictures) == 5  # samples, two curves, confusion matrix, mistakes
+    assert len(pictures) > 5 + 10  # samples, two curves, confusion matrix, mistakes; the report's
+    shown = [
+        output["data"].get("text/markdown", "")
+        for cell in cells
+        for output in cell.get("outputs", ())
+        if "data" in output
+    ]
+    headings = re.findall(r"^## (\d)", "\n".join(shown), re.MULTILINE)
+    assert headings == list("12345678")
 
 
 @pytest.mark.slow
