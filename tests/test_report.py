@@ -245,7 +245,7 @@ def test_members_are_compared_with_their_ensemble(built):
     assert "**Result.** Out-of-fold accuracy" in text
     assert "cover every row" in text
     assert text.count("| 958 | 479 |") == 3
-    assert "on 360 images of test.csv" in text
+    assert "on the 360 images of test.csv" in text
     shares = re.findall(r"^\| member-[012] \| ([0-9.]+)% \|$", text, re.MULTILINE)
     assert len(shares) == 3
     assert 0 < max(map(float, shares)) <= 100
