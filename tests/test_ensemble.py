@@ -76,24 +76,23 @@ def test_an_epoch_that_cannot_be_made_ends_the_run(rows, monkeypatch, tmp_path):
         train(replace(TINY, folds=2, augment=True), rows, tmp_path / "run")
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock on which the first member takes 10 seconds, and each other one 20."""
-    times = [0]
-    write = runs.write_member
+class _TwoMembers(TimeBudget):
+    """Has room until two members are complete."""
 
-    def write_member(*arguments):
-        times.append(times[-1] + (20 if len(times) > 1 else 10))
-        write(*arguments)
+    def __init__(self, run_dir):
+        super().__init__()
+        self._run_dir = run_dir
 
-    monkeypatch.setattr(runs, "write_member", write_member)
-    return lambda: times[-1]
+    def has_room(self):
+        return len(runs.member_dirs(self._run_dir)) < 2
 
 
 @pytest.mark.slow
-def test_members_that_do_not_fit_are_left_out_and_recorded(rows, clock, tmp_path):
+def test_members_that_do_not_fit_are_left_out_and_recorded(rows, monkeypatch, tmp_path):
+    part = session.machine_parts(4, [])[0]
+    monkeypatch.setattr(session, "machine_parts", lambda *_: [part])
     config = replace(TINY, folds=4, epochs=1)
-    record = train(config, rows, tmp_path / "run", budget=TimeBudget(49, clock=clock))
+    record = train(config, rows, tmp_path / "run", budget=_TwoMembers(tmp_path / "run"))
     assert [path.name for path in runs.member_dirs(tmp_path / "run")] == ["member-0", "member-1"]
     assert record["left_out"] == [2, 3]
     assert runs.finished_record(tmp_path / "run")["left_out"] == [2, 3]
@@ -104,7 +103,7 @@ def test_members_that_do_not_fit_are_left_out_and_recorded(rows, clock, tmp_path
 
 @pytest.mark.slow
 def test_a_single_member_that_does_not_fit_is_an_error_after_its_second_epoch(rows, tmp_path):
-    times = iter([0, 0, 0, 30, 60])
+    times = iter([0, 0, 30, 60])
     with pytest.raises(UserError, match=r"found that its 9 epochs of 30\.0 s each would end .* minutes late; choose"):
         train(replace(TINY, epochs=9), rows, tmp_path / "run", budget=TimeBudget(100, clock=lambda: next(times)))
     assert not runs.member_dirs(tmp_path / "run")
