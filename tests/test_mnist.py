@@ -63,3 +63,9 @@ def test_variants_are_narrower_and_smaller_around_the_same_middle():
     for one in made:
         middle = [(np.indices(one.shape)[axis] * one.astype(float)).sum() / one.sum() for axis in (0, 1)]
         assert middle == pytest.approx([14, 14], abs=0.7)
+
+
+def test_a_hair_across_a_large_picture_is_still_seen():
+    ink = np.zeros((1500, 1500), np.float32)
+    ink[np.arange(1500), np.arange(1500)] = 1
+    assert mnist.make_image(ink).max() == 255

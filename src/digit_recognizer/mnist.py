@@ -30,6 +30,7 @@ def make_image(ink: np.ndarray) -> np.ndarray:
     """
     ink = crop(ink / ink.max())
     fine = scale_to(ink, DIGIT_SIZE * FINE)
+    fine /= fine.max()  # a hair in a large picture becomes paler than what counts as stroke
     width = stroke_width(fine) / FINE
     target = float(np.clip(width, LIGHT, HEAVY))
     if target != width:
