@@ -16,6 +16,10 @@ LARGEST = 1600  # pixels of the longer side; larger pictures are reduced to that
 SURE = 0.9  # probability from which a piece is not cut, and quality from which no other look is tried
 THRESHOLD = 0.6  # a digit of less probability is none
 NARROW = 3.0  # in natural logarithms: by what parts must be surer than a whole, each of width over height that it lacks
+FAINT = (
+    0.1  # difference to the paper, as a share of its brightness, that no stroke stays below, but a paper's grain does
+)
+SOLID = 0.7  # share of its box that a shadow along a side of the picture fills at least
 BLOT = 0.34  # stroke width as a share of the longer side from which a piece is a blot and no digit
 
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
@@ -142,8 +146,10 @@ def _find_digits(picture: np.ndarray) -> Questions:
 
 def _find_in_ink(values: np.ndarray) -> Generator[list[np.ndarray], np.ndarray, tuple[list[list[Found]], float]]:
     """Finds digits in float32 [h, w] in [0, 1], 0 on paper; says also which share of the ink they explain."""
+    if values.max() < FAINT:
+        return [], 0.0
     pieces, total = find_pieces(values)
-    rows = find_rows(pieces)
+    rows = find_rows([piece for piece in pieces if not _is_shadow(piece, values.shape)])
     if not rows:
         return [], 0.0
     usual = typical_height([piece for row in rows for piece in row])
@@ -157,6 +163,12 @@ def _find_in_ink(values: np.ndarray) -> Generator[list[np.ndarray], np.ndarray, 
         found.append([digit for digit in digits if digit.piece.height > 0.4 * usual and not _is_blot(digit.piece)])
     explained = sum(digit.piece.mass * digit.answer.max() for row in found for digit in row)
     return [row for row in found if row], float(explained / total)
+
+
+def _is_shadow(piece: Piece, shape: tuple[int, ...]) -> bool:
+    """Whether a piece fills a side of the picture from corner to corner, as uneven light does."""
+    ends = piece.x + piece.width == shape[1], piece.y + piece.height == shape[0]
+    return (piece.x == 0) + (piece.y == 0) + sum(ends) == 3 and (piece.ink > 0).mean() > SOLID
 
 
 def _is_blot(piece: Piece) -> bool:
