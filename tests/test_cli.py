@@ -14,7 +14,8 @@ import hostile
 import numpy as np
 import pytest
 
-from digit_recognizer import demo, drawings
+from digit_recognizer import cli, demo, drawings
+from digit_recognizer.errors import UserError
 
 STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
@@ -196,6 +197,12 @@ def test_predict_without_files_says_what_to_name(predict):
     answer = predict()
     assert answer.returncode == 1
     assert answer.stderr.startswith("digit-recognizer: expected pictures to read, received none")
+
+
+def test_without_tensorboard_its_flag_is_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"expected the package tensorboard, .* run `make train TENSORBOARD=1`"):
+        cli.train(preset="fast", tensorboard=True)
 
 
 def test_an_interrupted_training_says_so_in_one_line(small_run, tmp_path):

@@ -195,6 +195,18 @@ def test_the_notebook_makes_the_very_submission_of_the_command_line(
 
 
 @pytest.mark.slow
+def test_a_notebook_that_trains_on_all_rows_writes_a_submission(demo_dir, tmp_path):
+    folder = tmp_path / "input" / "digit-recognizer"
+    folder.mkdir(parents=True)
+    for name in ("train.csv", "test.csv"):
+        (folder / name).symlink_to(demo_dir / name)
+    status, log = execute(tmp_path, settings={"preset": "fast", "members": 2, "epochs": 1})
+    assert status == 0, log
+    assert "Trained on all rows" in log
+    assert len((tmp_path / "working" / "submission.csv").read_text().splitlines()) == 361
+
+
+@pytest.mark.slow
 def test_without_input_the_notebook_ends_with_one_clear_message(tmp_path):
     (tmp_path / "input").mkdir()
     status, log = execute(tmp_path)

@@ -74,10 +74,13 @@ def changed(single, compose, tmp_path_factory):
     line = {"submitted_at": "2026-01-02", "message": "-", "submission_sha256": "0", "predictions_sha256": "0"}
     scored = {"run": "single", "validation_accuracy": 0.993, "public_score": 0.9875, "submission_id": 1}
     pending = {"run": "other", "validation_accuracy": 0.995, "status": "pending", "submission_id": 2}
+    on_all_rows = {"run": "all", "public_score": 0.9917, "submission_id": 3}
     with (models / submission.LEDGER_NAME).open("w", newline="") as file:
         writer = csv.DictWriter(file, submission.LEDGER_COLUMNS, restval="")
         writer.writeheader()
-        writer.writerows([line | scored, line | pending, line | scored | {"run": "better", "public_score": 0.99}])
+        writer.writerows(
+            [line | scored, line | on_all_rows, line | pending, line | scored | {"run": "better", "public_score": 0.99}]
+        )
     return copy, compose(copy, models)
 
 

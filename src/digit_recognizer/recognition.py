@@ -169,7 +169,7 @@ def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
             f"{one.file.label} read as {one.reading.text or 'nothing'}\n{one.file.path.name[-24:]}" for one in wrong
         ]
         pictures = [one.drawn()[..., ::-1] for one in wrong[:DRAWN]]
-        figures.save_png(figures.draw_gallery(pictures, titles[:DRAWN]), folder / "mistakes.png")
+        figures.save_png(figures.draw_gallery(pictures, titles[:DRAWN], columns=3), folder / "mistakes.png")
     return len(chosen)
 
 

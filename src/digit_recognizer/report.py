@@ -231,13 +231,13 @@ def _ledger_facts(path: Path, run: str) -> Facts:
     ledger = [
         {
             **{name: row[name] for name in ("run", "submitted_at", "status", "submission_id")},
-            "validation": float(row["validation_accuracy"]),
+            "validation": float(row["validation_accuracy"]) if row["validation_accuracy"] else None,
             "public": float(row["public_score"]) if row["public_score"] else None,
         }
         for row in submission.read_ledger(path)
     ]
-    scored = [row for row in ledger if row["public"] is not None]
-    own = [row["public"] for row in scored if row["run"] == run]
+    own = [row["public"] for row in ledger if row["public"] is not None and row["run"] == run]
+    scored = [row for row in ledger if None not in (row["public"], row["validation"])]  # not of a run on all rows
     facts = {"ledger": ledger, "scored": len(scored[-LEDGER_POINTS:]), "own_score": own[-1] if own else None}
     points = {
         f"{row['run']} ({row['submission_id']})": (row["validation"], row["public"]) for row in scored[-LEDGER_POINTS:]

@@ -76,7 +76,7 @@ def accuracies_table(names: Sequence[str], accuracies: Sequence[Accuracy], test:
 def readings_table(readings: Sequence[tuple[str, str, str, str]]) -> Table:
     """Returns a row a picture file out of `recognition.summarise`."""
     table = _table("", ("file", "digits", "probability", "runner-up"))
-    table.columns[0].justify = "left"
+    table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # a name that is cut names nothing
     for path, *values in readings:
         table.add_row(escape(path), *values)
     return table
