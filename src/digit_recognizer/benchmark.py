@@ -245,7 +245,7 @@ def _train_predecessor(data_dir: Path, seed: int) -> dict[str, float]:
         from digit_recognizer.rivals import train_predecessor
 
     train = load_train(data_dir)
-    accuracy, measured = train_predecessor(train, _split(train, PRESETS["fast"]), seed=seed)
+    accuracy, measured = train_predecessor(train, _split(train, PRESETS["fast"].validation), seed=seed)
     return {"accuracy": accuracy, "seconds": measured.seconds}
 
 
@@ -355,12 +355,12 @@ def _difference(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
 
 
 def _half(train: Dataset) -> Fold:
-    return _split(train, Config(preset="", epochs=1, channels=(1,), augment=False, validation=HALF))
+    return _split(train, HALF)
 
 
-def _split(train: Dataset, config: Config) -> Fold:
-    """Returns the rows that a run of these settings with one hold-out is trained on and judged by."""
-    return make_folds(train.labels, folds=1, validation=config.validation, seed=config.split_seed)[0]
+def _split(train: Dataset, validation: float) -> Fold:
+    """Returns the rows that a run with one hold-out of that share is trained on and judged by."""
+    return make_folds(train.labels, folds=1, validation=validation, seed=PRESETS["best"].split_seed)[0]
 
 
 def _train(data_dir: Path, work_dir: Path, run: str, *arguments: str) -> tuple[dict[str, Any], int]:

@@ -76,7 +76,8 @@ def train_run(
     started = time.monotonic()
     record = _begin(run_dir, record)
     folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
-    missing = _missing(config, run_dir, folds)
+    members = len(folds) * config.members  # those of a fold follow each other
+    missing = _missing(run_dir, members)
     if missing:
         epochs = _start_augmentation(config, data)  # takes as long as TensorFlow's import, which comes next
         record["precision"] = record["precision"] or choose_precision(gpus)
@@ -92,11 +93,10 @@ def train_run(
             if display.first_step:
                 record["first_step_seconds"] = round(display.first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
-    left_out = _missing(config, run_dir, folds)
+    left_out = _missing(run_dir, members)
     if left_out:
         console.print(
-            f"out of time: {len(left_out)} of {len(folds) * config.members} members are left out; the others make up "
-            "the run",
+            f"out of time: {len(left_out)} of {members} members are left out; the others make up the run",
             soft_wrap=True,
         )
     if missing or record["scores"] is None:
@@ -119,9 +119,8 @@ def _scores(answers: runs.Answers) -> dict[str, Any]:
     }
 
 
-def _missing(config: Config, run_dir: Path, folds: list[Fold]) -> list[int]:
-    """Returns the numbers of the members that are not complete; those of a fold follow each other."""
-    return [index for index in range(len(folds) * config.members) if not runs.member_dir(run_dir, index).exists()]
+def _missing(run_dir: Path, members: int) -> list[int]:
+    return [index for index in range(members) if not runs.member_dir(run_dir, index).exists()]
 
 
 def _begin(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
