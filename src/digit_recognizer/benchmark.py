@@ -252,7 +252,8 @@ def _train_predecessor(data_dir: Path, seed: int) -> dict[str, float]:
 def _single(data_dir: Path, work_dir: Path) -> dict[str, Any]:
     """Trains `single` on all rows, then times its answers."""
     record, memory = _train(data_dir, work_dir, "single", "--preset=single", "--folds=0")
-    rate = _alone(_prediction_rate, data_dir, work_dir / "single" / "member-0" / "model.keras")
+    path = work_dir / "single" / "member-0" / "model.keras"
+    rate = _alone(_prediction_rate, data_dir, path, record["precision"])
     return {
         "seconds": float(runs.read_history(work_dir / "single" / "member-0")["seconds"].sum()),
         "all_seconds": record["training_seconds"],
@@ -262,15 +263,18 @@ def _single(data_dir: Path, work_dir: Path) -> dict[str, Any]:
     }
 
 
-def _prediction_rate(data_dir: Path, path: Path) -> float:
-    """Returns the images of test.csv that one member answers in a second, without test-time augmentation."""
+def _prediction_rate(data_dir: Path, path: Path, precision: str) -> float:
+    """Returns the images of test.csv that one member answers in a second, from one view of each."""
     with native_messages_hidden():
         import keras
 
-        from digit_recognizer.model import make_predictor
+        from digit_recognizer.model import build_model, make_predictor
 
-    images = load_test(data_dir).images
-    predict = make_predictor([keras.models.load_model(path, compile=False)])
+    images, config = load_test(data_dir).images, PRESETS["single"]
+    network = {"architecture": config.architectures[0], "channels": config.channels, "dropout": config.dropout}
+    model = build_model(**network, precision=precision, fused=True)  # as at the end of a training
+    model.set_weights(keras.models.load_model(path, compile=False).get_weights())
+    predict = make_predictor([model])
     predict(images[:1000])
     seconds = []
     for _ in range(REPETITIONS):

@@ -76,7 +76,8 @@ PRESETS = {
     ),
     "best": Config(
         preset="best",
-        folds=10,
+        folds=5,
+        members=2,
         epochs=12,
         architectures=("residual", "plain"),
         channels=(32, 64, 128),

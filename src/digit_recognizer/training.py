@@ -131,7 +131,7 @@ def train_member(
     ).history
     stock = build_model(**network)
     stock.set_weights(model.get_weights())
-    predict = make_predictor([stock], views=config.views)
+    predict = make_predictor([model], views=config.views)  # in the precision of training: twice as fast as float32
     return Member(stock, history, predict(data.images[fold.validation]), predict(test_images))
 
 
