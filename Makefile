@@ -26,8 +26,8 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command are stages, in their order
 .PHONY: help setup download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict bench-handwriting draw test test-browser test-slow test-kaggle-image lint \
-	clean
+	kernel-output bench demo predict spotter bench-handwriting draw test test-browser test-slow test-kaggle-image \
+	lint clean
 
 help: ## Print the targets.
 	@echo 'usage: make TARGET ... [VARIABLE=value ...]'
@@ -88,6 +88,9 @@ demo: setup ## Do all of it without an account, on digits that scikit-learn ship
 
 predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS=labels.csv RUN= JSON=1
 	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) $(json)
+
+spotter: setup ## Train again the network that finds digits in lines (minutes).
+	@$(KIT) spotter $(data)
 
 bench-handwriting: setup ## Measure how made pictures are read, by kind of difficulty (minutes). RUN=
 	@.venv/bin/python tests/handwriting_benchmark.py $(run) $(data)

@@ -19,6 +19,7 @@ from rich.table import Table
 from digit_recognizer import recognition, runs
 from digit_recognizer.data import load_train
 
+DOUBT = 0.6  # an answer of less probability is not a confident one
 LETTERS = "ACEFHKMNPRTUVWXYadefhkmnprtuvwxy"
 
 
@@ -222,6 +223,12 @@ def make_other(kind, random):
 OTHERS = ("blank", "noise", "letter", "scribble", "face", "stains")
 
 
+def is_doubtful(reading):
+    """Whether something is read, but nothing with confidence."""
+    found = [digit.probability for row in reading.rows for digit in row]
+    return bool(found) and max(found) < DOUBT
+
+
 def read_timed(read: Callable, pictures: list) -> tuple[list, float]:
     start = time.perf_counter()
     readings = [one for place in range(0, len(pictures), 64) for one in read(pictures[place : place + 64])]
@@ -249,27 +256,30 @@ def main():
     images, labels = train.images[held_out], train.labels[held_out]
     read, console = recognition.load_reader(run_dir), Console(width=100)
 
-    rows, refused, count = [], 0, options.count
+    rows, refused, unsure, count = [], 0, 0, options.count
     for number, kind in enumerate(KINDS):
         random = np.random.default_rng([1, number])
         chosen = random.integers(len(images), size=count)
         readings, seconds = read_timed(read, [make_single(images[row], kind, random) for row in chosen])
         right = sum(one.text == str(labels[row]) for one, row in zip(readings, chosen, strict=True))
-        none = sum(not one.rows for one in readings)
-        refused += none
-        rows.append((kind, f"{right / count:.1%}", none, f"{count / seconds:.0f}"))
-    console.print(table(f"{run_dir.name}: {count} digits a kind", ("digit", "right", "refused", "a second"), rows))
-    console.print(f"Digits refused: {refused / (count * len(KINDS)):.1%}")
+        none, doubtful = sum(not one.rows for one in readings), sum(map(is_doubtful, readings))
+        refused, unsure = refused + none, unsure + doubtful
+        rows.append((kind, f"{right / count:.1%}", none, doubtful, f"{count / seconds:.0f}"))
+    columns = ("digit", "right", "refused", f"below {DOUBT:.0%}", "a second")
+    console.print(table(f"{run_dir.name}: {count} digits a kind", columns, rows))
+    total = count * len(KINDS)
+    console.print(f"Digits refused: {refused / total:.1%}; below {DOUBT:.0%}: {unsure / total:.1%}")
 
-    rows, answered = [], 0
+    rows, refused, unsure = [], 0, 0
     for number, kind in enumerate(OTHERS):
         random = np.random.default_rng([2, number])
         readings, _ = read_timed(read, [make_other(kind, random) for _ in range(count)])
-        none = sum(not one.rows for one in readings)
-        answered += count - none
-        rows.append((kind, f"{none / count:.1%}"))
-    console.print(table("Pictures without a digit", ("picture", "refused"), rows))
-    console.print(f"Refused of all: {1 - answered / (count * len(OTHERS)):.1%}")
+        none, doubtful = sum(not one.rows for one in readings), sum(map(is_doubtful, readings))
+        refused, unsure = refused + none, unsure + doubtful
+        rows.append((kind, f"{none / count:.1%}", f"{doubtful / count:.1%}"))
+    console.print(table("Pictures without a digit", ("picture", "refused", f"below {DOUBT:.0%}"), rows))
+    total = count * len(OTHERS)
+    console.print(f"Refused of all: {refused / total:.1%}; below {DOUBT:.0%}: {unsure / total:.1%}")
 
     rows = []
     for name, closeness in {"apart": 0.0, "half of them touching": 0.5, "all touching": 1.0}.items():

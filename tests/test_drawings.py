@@ -24,7 +24,7 @@ def test_no_two_digits_are_drawn_alike():
 
 def test_corners_are_rounded_and_ends_stay():
     line = np.array([[0, 0], [8, 0], [8, 8]], float)
-    rounded = drawings._rounded(line)
+    rounded = drawings.rounded(line)
     assert rounded[[0, -1]].tolist() == [[0, 0], [8, 8]]
     assert np.linalg.norm(rounded - [8, 0], axis=1).min() > 1
     assert (rounded.min(), rounded.max()) == (0, 8)

@@ -63,16 +63,15 @@ def test_ruled_lines_are_erased_and_a_stroke_that_crosses_them_is_kept():
     assert kept[30:170, 92:98].min() > 0.4
 
 
-def test_two_strokes_joined_by_a_thread_are_cut_between_them():
+def test_strokes_joined_by_a_thread_are_cut_between_their_middles():
     ink = np.zeros((48, 60), np.float32)
-    ink[:, 5:15] = ink[:, 45:55] = 1
+    ink[:, 5:15] = ink[:, 25:33] = ink[:, 45:55] = 1
     ink[24:26, 15:45] = 1
-    parts, crossed = handwriting.cut(Piece(100, 0, ink))
-    assert len(parts) == len(crossed) + 1 >= 2
-    assert parts[0].x == 105
-    assert parts[-1].x + parts[-1].width == 155
-    assert sum(part.mass for part in parts) <= ink.sum() + 1e-3
-    assert min(crossed) < 1
+    parts = handwriting.parted(Piece(100, 0, ink), [110, 129, 150])
+    assert [part.x <= middle < part.x + part.width for part, middle in zip(parts, (110, 129, 150), strict=True)]
+    assert [part.ink[:10].sum() for part in parts] == [100, 80, 100]
+    assert sum(part.mass for part in parts) == ink.sum()
+    assert handwriting.parted(Piece(100, 0, ink), [110]) == [Piece(100, 0, ink)]
 
 
 def test_pieces_are_trimmed_and_joined_where_they_stand():

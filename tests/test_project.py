@@ -14,7 +14,8 @@ MODULES = sorted(PACKAGE.glob("*.py"))
 # From the bottom to the top; a module may import those above it in this list alone.
 ORDER = [
     *("errors", "files", "config", "quiet", "progress", "data", "augmentation", "model", "precision", "demo"),
-    *("architecture", "drawings", "pictures", "mnist", "ink", "handwriting", "reading", "calibration"),
+    *("architecture", "drawings", "pictures", "mnist", "ink", "lines", "handwriting", "spotter", "reading"),
+    "calibration",
     *(
         "training",
         "runs",

@@ -7,9 +7,9 @@ import cv2
 import hostile
 import numpy as np
 import pytest
-from test_reading import nearest
+from test_reading import read
 
-from digit_recognizer import pictures, reading, recognition, runs
+from digit_recognizer import pictures, recognition, runs
 from digit_recognizer.drawings import draw_digits
 from digit_recognizer.pictures import Listed
 
@@ -29,9 +29,7 @@ def folder(tmp_path):
 def transcripts(folder):
     refused = []
     listed = pictures.list_pictures([folder])
-    found = list(
-        recognition.transcribe(listed, lambda all_: reading.read_pictures(all_, nearest), refuse=refused.append)
-    )
+    found = list(recognition.transcribe(listed, read, refuse=refused.append))
     assert [str(error).split(":")[0] for error in refused] == [str(folder / "d.png")]
     return found
 

@@ -18,6 +18,7 @@ from digit_recognizer import cli, documents, drawings, evaluation, files, readin
 from digit_recognizer.data import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.mnist import make_image
+from digit_recognizer.spotter import load_spotter
 
 BOX = (213, 94, 0)  # RGB
 PARTS = [
@@ -306,7 +307,7 @@ def test_own_handwriting_is_counted_and_shown(tmp_path):
         return np.eye(10)[distances.argmin(axis=1)] * 0.8 + 0.02
 
     facts, drawn = report._handwriting_facts(
-        tmp_path / "handwriting", lambda pictures: reading.read_pictures(pictures, nearest)
+        tmp_path / "handwriting", lambda pictures: reading.read_pictures(pictures, nearest, load_spotter())
     )
     assert facts["handwriting"] == {
         "own": True,

@@ -292,6 +292,28 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command("spotter")
+def make_spotter(*, data_dir: DataDir = Path("data")) -> None:
+    """Train again the network that finds digits in lines, on the rows that a run with one hold-out trains on."""
+    from digit_recognizer import session, spotter
+    from digit_recognizer.data import load_train, make_folds
+    from digit_recognizer.precision import choose_precision
+    from digit_recognizer.progress import steps_shown
+
+    config, rows = make_config("single"), load_train(data_dir)
+    (fold,) = make_folds(rows.labels, folds=1, validation=config.validation, seed=config.split_seed)
+    with steps_shown(_progress) as show:
+        show("making digits", 0)
+        model = spotter.train_spotter(
+            rows.images[fold.train],
+            rows.labels[fold.train],
+            precision=choose_precision(session.find_gpus()),
+            tell=lambda step, steps, loss: show(f"loss {loss:.3f}", step / steps),
+        )
+    spotter.save_spotter(model)
+    _say(f"Weights: {spotter.WEIGHTS}")
+
+
 @app.command()
 def draw(
     *,

@@ -29,13 +29,13 @@ def draw_digits() -> list[np.ndarray]:
         picture = np.full((SIDE, SIDE, 3), PAPER, np.uint8)
         for stroke in strokes:
             points = np.array([point.split(",") for point in stroke.split()], float) * (SIDE / 100)
-            fine = (_rounded(points) * 16).round().astype(np.int32)  # with four bits behind the point
+            fine = (rounded(points) * 16).round().astype(np.int32)  # with four bits behind the point
             cv2.polylines(picture, [fine], isClosed=False, color=INK, thickness=PEN, lineType=cv2.LINE_AA, shift=4)
         pictures.append(picture)
     return pictures
 
 
-def _rounded(points: np.ndarray) -> np.ndarray:
+def rounded(points: np.ndarray) -> np.ndarray:
     """Cuts the corners of a line, three times (Chaikin 1974, doi:10.1016/0146-664X(74)90028-8); float64 [n, 2]."""
     for _ in range(3):
         ends, a, b = points[[0, -1]], points[:-1], points[1:]

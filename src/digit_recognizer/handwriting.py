@@ -1,5 +1,6 @@
 """Digits found in a picture of ink: strokes put together to pieces, pieces to rows, and ways to part what touches."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -9,6 +10,8 @@ from digit_recognizer.ink import threshold
 from digit_recognizer.mnist import stroke_width
 
 CUT_HEIGHT = 48  # pixels at which pieces are cut
+LEAST_CUT = 0.5  # height of a part over that of the whole below which the path around it was wrong
+STEP = 0.1  # ink that a path's step aside is worth
 MAX_PIECES = 200  # more than this many strokes of some size are a texture, not writing
 
 
@@ -215,66 +218,57 @@ def _stack(a: Piece, b: Piece, height: float) -> bool:
     return overlap >= 0.5 * min(a.width, b.width) and gap <= 0.3 * height and tall <= 1.6 * height
 
 
-def cut(piece: Piece) -> tuple[list[Piece], list[float]]:
-    """Cuts a piece along the paths from top to bottom that cross the least ink (seam carving's dynamic programme).
+def parted(piece: Piece, middles: list[float]) -> list[Piece]:
+    """Cuts a piece between the middles of its digits, each time along the path from top to bottom with the least ink.
 
-    Returns:
-        The parts from the left, and for each cut the ink that it crosses in stroke widths.
+    The path is found by seam carving's dynamic programme, on the piece brought to 48 pixels of height. Where it leaves
+    a digit next to nothing, the cuts beside that are straight.
+
+    Args:
+        piece: strokes of one or more digits.
+        middles: columns of the picture, from the left.
     """
+    if len(middles) == 1:
+        return [piece]
     factor = CUT_HEIGHT / piece.height
     small = cv2.resize(piece.ink, (max(3, round(piece.width * factor)), CUT_HEIGHT), interpolation=cv2.INTER_AREA)
-    stroke = max(1.5, stroke_width(small))
-    seams = []
-    for stiffness in (0.02, 0.3):  # bent seams go around strokes, straight ones through them
-        for columns in _seams(small, stiffness):
-            seams.append((float(small[np.arange(CUT_HEIGHT), columns].sum()) / stroke, columns))
-    chosen: list[tuple[float, np.ndarray]] = []
-    for crossed, columns in sorted(seams, key=lambda seam: seam[0]):
-        if crossed < 4 and all(np.abs(columns - other).mean() > 3 for _, other in chosen):
-            chosen.append((crossed, columns))
-    most = max(6, round(10 * piece.width / piece.height))
-    chosen = sorted(chosen[:most], key=lambda seam: seam[1].mean())
-    # Seams at the piece's own resolution; the part of a pixel is the number of seams to its left.
     rows = np.minimum(np.arange(piece.height) * CUT_HEIGHT // piece.height, CUT_HEIGHT - 1)
     part = np.zeros(piece.ink.shape, int)
-    for _, columns in chosen:
-        part += np.arange(piece.width) >= columns[rows][:, None] / factor
-    parts, crossings = [], []
-    for index in range(len(chosen) + 1):
-        cut_out = trimmed(Piece(piece.x, piece.y, np.where(part == index, piece.ink, 0)))
-        if cut_out.mass > 4:  # what is empty goes with the seam on its left
-            crossings += [chosen[index - 1][0]] if parts else []
-            parts.append(cut_out)
-    return (parts, crossings) if len(parts) > 1 else ([piece], [])
+    columns = np.arange(piece.width)
+    ends = [0.0]
+    for left, right in pairwise(np.array(middles) - piece.x):
+        ends.append((left + right) / 2)
+        seam = _seam(small, ends[-1] * factor, (right - left) / 2 * factor)
+        part += columns >= seam[rows][:, np.newaxis] / factor
+    parts = []
+    for index, (start, end) in enumerate(pairwise([*ends, piece.width])):
+        cut = trimmed(Piece(piece.x, piece.y, np.where(part == index, piece.ink, 0)))
+        if cut.height < LEAST_CUT * piece.height:
+            straight = (columns >= start) & (columns < end)
+            cut = trimmed(Piece(piece.x, piece.y, np.where(straight, piece.ink, 0)))
+        parts.append(cut)
+    return parts
 
 
-def _seams(small: np.ndarray, stiffness: float) -> list[np.ndarray]:
-    """Returns seams of least ink near every third column, int64 [h] each: the column in each row.
+def _seam(small: np.ndarray, target: float, reach: float) -> np.ndarray:
+    """Returns the path of least ink within reach of a column, int64 [h]: the column in each row.
 
     Args:
         small: float32 [h, w] in [0, 1].
-        stiffness: the ink that a step aside is worth.
+        target: column that the path stays near.
+        reach: columns that it may stray.
     """
-    targets = np.arange(6, small.shape[1] - 5, 3)
-    if not len(targets):
-        return []
-    offsets = np.arange(-12, 13)
-    columns = (targets[:, None] + offsets).clip(0, small.shape[1] - 1)
-    astray = np.broadcast_to(stiffness / 10 * np.abs(offsets), columns.shape)
-    wall = np.full((len(targets), 1), np.inf)
-    total, steps = small[0][columns] + astray, []
+    columns = np.unique(np.arange(round(target - reach), round(target + reach) + 1).clip(0, small.shape[1] - 1))
+    astray = 0.01 * np.abs(columns - target)
+    total, steps = small[0, columns] + astray, []
     for row in small[1:]:
-        left, right = np.hstack([wall, total[:, :-1]]), np.hstack([total[:, 1:], wall])
-        choices = np.stack([left + stiffness, total, right + stiffness])
+        choices = np.stack([np.append(np.inf, total[:-1]) + STEP, total, np.append(total[1:], np.inf) + STEP])
         steps.append(choices.argmin(axis=0) - 1)
         total = choices.min(axis=0) + row[columns] + astray
-    seams = []
-    for index, at in enumerate(total.argmin(axis=1)):
-        path = [at]
-        for step in reversed(steps):
-            path.append(path[-1] + step[index, path[-1]])
-        seams.append(columns[index][path[::-1]])
-    return seams
+    path = [int(total.argmin())]
+    for step in reversed(steps):
+        path.append(path[-1] + step[path[-1]])
+    return columns[path[::-1]]
 
 
 def _piece(ink: np.ndarray, labels: np.ndarray, index: int, stats: np.ndarray) -> Piece:

@@ -86,10 +86,23 @@ def set_weight(ink: np.ndarray, width: float, target: float) -> np.ndarray:
     """
     side = max(ink.shape)
     grow = (target * side - width * side) / (side - target) / 2  # of (width + 2 g) / (side + 2 g) = target / side
-    margin = max(0, int(np.ceil(grow))) + 1
+    return thicken(ink, grow, margin=max(0, int(np.ceil(grow))) + 1)
+
+
+def thicken(ink: np.ndarray, grow: float, *, margin: int) -> np.ndarray:
+    """Moves the edges of strokes outwards, or inwards below 0; of a blot something is left.
+
+    Args:
+        ink: float32 [h, w] in [0, 1].
+        grow: pixels.
+        margin: pixels that the result is larger by on each side.
+
+    Returns:
+        float32 [h + 2 margin, w + 2 margin] in [0, 1].
+    """
     inside = (np.pad(ink, margin) > 0.5).astype(np.uint8)
     outside, depth = (cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5) for mask in (1 - inside, inside))
-    grow = max(grow, 1 - depth.max())  # of a blot something is left
+    grow = max(grow, 1 - depth.max())
     # Both count from the centres of pixels, the edge lies half a pixel nearer; where it passes, the pixel is gray.
     return (grow + 0.5 + np.where(inside, depth - 0.5, 0.5 - outside)).clip(0, 1).astype(np.float32)
 

@@ -14,7 +14,7 @@ from digit_recognizer.errors import UserError
 PACKAGE = Path(__file__).parent
 STORY = PACKAGE / "templates" / "notebook.md"
 ENTRIES = ("pipeline", "report")  # the modules that the notebook calls
-TEMPLATES = ("report.md.jinja", "handwriting.md.jinja")  # that the report is made of
+OTHER_FILES = ("templates/report.md.jinja", "templates/handwriting.md.jinja", "spotter.weights")  # that these read
 # Each setting with its value in the tracked notebook, and what a reader needs to know.
 SETTINGS: dict[str, tuple[Any, str]] = {
     "preset": ("single", " or ".join(PRESETS)),
@@ -57,7 +57,7 @@ def build(result: str, settings: Mapping[str, Any] | None = None) -> str:
     import nbformat
     from nbformat import v4
 
-    files = [f"{name}.py" for name in ("__init__", *needed_modules())] + [f"templates/{name}" for name in TEMPLATES]
+    files = [f"{name}.py" for name in ("__init__", *needed_modules())] + list(OTHER_FILES)
     presets = f"```python\n{_settings_cell(settings or {})}\n```"
     story = STORY.read_text(encoding="utf-8").replace("@RESULT@", result).replace("@PRESETS@", _presets_table())
     story = story.replace("```python\n@SETTINGS@\n```", presets).replace("@MANIFEST@", _manifest_cell(files))

@@ -1,25 +1,24 @@
-"""Digits of a picture: strokes, strokes together and their parts, whichever a network takes for digits."""
+"""Digits of a picture: a spotter says where in a line they stand, a classifier which they are."""
 
-from collections.abc import Callable, Generator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from digit_recognizer.config import CLASSES
-from digit_recognizer.handwriting import Piece, cut, find_pieces, find_rows, join, typical_height
-from digit_recognizer.ink import gray_plane, ink, looks
+from digit_recognizer.handwriting import Piece, find_pieces, find_rows, join, parted, typical_height
+from digit_recognizer.ink import Look, gray_plane, ink, looks
 from digit_recognizer.mnist import SHAPES, make_image, stroke_width, variants
+from digit_recognizer.spotter import Middle, Spot, find_middles, make_strip
 
 LARGEST = 1600  # pixels of the longer side; larger pictures are reduced to that
-SURE = 0.9  # probability from which a piece is not cut, and quality from which no other look is tried
-THRESHOLD = 0.6  # a digit of less probability is none
-NARROW = 3.0  # in natural logarithms: by what parts must be surer than a whole, each of width over height that it lacks
+SURE = 0.9  # share of the ink that digits explain from which no other look is tried
+THRESHOLD = 0.3  # a digit of less probability is none
 FAINT = (
     0.1  # difference to the paper, as a share of its brightness, that no stroke stays below, but a paper's grain does
 )
-SOLID = 0.7  # share of its box that a shadow along a side of the picture fills at least
+SOLID = 0.95  # share of a side of the picture that a shadow along it fills at least
 BLOT = 0.34  # stroke width as a share of the longer side from which a piece is a blot and no digit
 
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
@@ -28,7 +27,7 @@ Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilit
 class Digit(NamedTuple):
     """A digit that was read."""
 
-    probabilities: np.ndarray  # float [10]
+    probabilities: np.ndarray  # float [10]; what they lack of 1 is the probability that it is none
     box: tuple[int, int, int, int]  # x, y, width, height in pixels
     image: np.ndarray  # uint8 [28, 28], what the network saw
 
@@ -54,42 +53,32 @@ class Reading(NamedTuple):
         return "\n".join("".join(str(digit.digit) for digit in row) for row in self.rows)
 
 
-class Span(NamedTuple):
-    """Neighbouring pieces of a row, taken for one digit."""
-
-    first: int
-    last: int  # not included
-    piece: Piece  # the pieces as one
-    cost: float  # against its logarithmic probability
-
-
 class Found(NamedTuple):
-    """What is taken for one digit."""
+    """Strokes that the spotter takes for one digit."""
 
     piece: Piece
-    image: np.ndarray  # uint8 [28, 28]
-    answer: np.ndarray  # float [10]
+    middle: Middle
+    alone: bool  # whether no stroke was cut to part it from its neighbours
 
 
-# Gives the images that a network is to answer, a list of uint8 [28, 28], and is sent float [n, 10].
-Questions = Generator[list[np.ndarray], np.ndarray, list[list[Found]]]
-
-
-def read_pictures(pictures: Sequence[np.ndarray], classify: Classify) -> list[Reading]:
-    """Reads pictures together, so that the network is asked for many images at once.
+def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, spot: Spot) -> list[Reading]:
+    """Reads pictures together, so that the networks are asked for many images at once.
 
     Args:
         pictures: uint8 [h, w, 3] each, RGB.
-        classify: the network.
+        classify: says which digit it is.
+        spot: says where in a line there is one.
     """
     small, scales = zip(*map(_reduced, pictures), strict=True) if pictures else ((), ())
-    found = _together([_find_digits(picture) for picture in small], classify)
-    images = [variants(digit.image) for rows in found for row in rows for digit in row]
-    answers = iter(classify(np.concatenate(images)).reshape(-1, len(SHAPES), CLASSES).mean(axis=1) if images else ())
+    found = _find_digits(small, spot)
+    images = [make_image(one.piece.ink) for rows in found for row in rows for one in row]
+    asked = [variants(image) for image in images]
+    answers = classify(np.concatenate(asked)).reshape(-1, len(SHAPES), CLASSES).mean(axis=1) if asked else ()
+    read = zip(images, answers, strict=True)
     readings = []
     for rows, scale in zip(found, scales, strict=True):
-        read = [[_digit(digit, next(answers), scale) for digit in row] for row in rows]
-        kept = [[digit for digit in row if digit.probability >= THRESHOLD] for row in read]
+        digits = [[_digit(one, *next(read), scale) for one in row] for row in rows]
+        kept = [[digit for digit in row if digit.probability >= THRESHOLD] for row in digits]
         readings.append(Reading([row for row in kept if row]))
     return readings
 
@@ -103,149 +92,89 @@ def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale
 
 
-def _digit(found: Found, answer: np.ndarray, scale: float) -> Digit:
+def _digit(found: Found, image: np.ndarray, answer: np.ndarray, scale: float) -> Digit:
+    """Puts together what both networks say, each of which has seen other handwriting in its training.
+
+    Of a digit that was cut out the classifier sees what a cut has left; the spotter alone sees all of it.
+    """
     piece = found.piece
     box = tuple(round(value * scale) for value in (piece.x, piece.y, piece.width, piece.height))
-    return Digit(answer, box, found.image)
+    spotted = found.middle.probabilities[:CLASSES]
+    return Digit((answer * spotted.sum() + spotted) / 2 if found.alone else spotted, box, image)
 
 
-def _together(running: list[Questions], classify: Classify) -> list[list[list[Found]]]:
-    """Runs all to their ends, each time with one call of the network for what all ask."""
-    results: list[list[list[Found]]] = [[]] * len(running)
-    asked: dict[int, list[np.ndarray]] = {}
-
-    def advance(index: int, answers: np.ndarray | None) -> None:
-        try:
-            asked[index] = running[index].send(answers)
-        except StopIteration as end:
-            results[index] = end.value
-
-    for index in range(len(running)):
-        advance(index, None)
-    while asked:
-        questions, asked = asked, {}
-        answers = classify(np.stack([image for images in questions.values() for image in images]))
-        ends = np.cumsum([len(images) for images in questions.values()])
-        for index, part in zip(questions, np.split(answers, ends[:-1]), strict=True):
-            advance(index, part)
-    return results
+def _find_digits(pictures: Sequence[np.ndarray], spot: Spot) -> list[list[list[Found]]]:
+    """Looks at each picture in the likeliest way, and in others while the digits explain little of the ink."""
+    grays = [gray_plane(picture) for picture in pictures]
+    ways = [looks(gray) for gray in grays]
+    best: list[tuple[float, list[list[Found]]]] = [(0.0, [])] * len(pictures)
+    for attempt in range(max(map(len, ways), default=0)):
+        open_ = [i for i, tried in enumerate(ways) if attempt < len(tried) and best[i][0] <= SURE]
+        seen = [_rows(grays[i], ways[i][attempt]) for i in open_]
+        strips = [make_strip(row) for rows, _ in seen for row in rows]
+        spotted = iter(find_middles(strips, spot))
+        for i, (rows, total) in zip(open_, seen, strict=True):
+            usual = typical_height([piece for row in rows for piece in row]) if rows else 0.0
+            found = [_found_in_row(row, next(spotted), usual) for row in rows]
+            explained = sum(one.piece.mass * one.middle.probabilities[:CLASSES].max() for row in found for one in row)
+            quality = explained / max(total, 1e-9) * ways[i][attempt].prior
+            if quality > best[i][0]:
+                best[i] = quality, [row for row in found if row]
+    return [rows for _, rows in best]
 
 
-def _find_digits(picture: np.ndarray) -> Questions:
-    """Looks at a picture in the likeliest way, and in others while the digits explain little of the ink."""
-    gray = gray_plane(picture)
-    best, quality = [], 0.0
-    for look in looks(gray):
-        rows, explained = yield from _find_in_ink(ink(gray, look))
-        if explained * look.prior > quality:
-            best, quality = rows, explained * look.prior
-        if quality > SURE:
-            break
-    return best
-
-
-def _find_in_ink(values: np.ndarray) -> Generator[list[np.ndarray], np.ndarray, tuple[list[list[Found]], float]]:
-    """Finds digits in float32 [h, w] in [0, 1], 0 on paper; says also which share of the ink they explain."""
+def _rows(gray: np.ndarray, look: Look) -> tuple[list[list[Piece]], float]:
+    values = ink(gray, look)
     if values.max() < FAINT:
         return [], 0.0
     pieces, total = find_pieces(values)
-    rows = find_rows([piece for piece in pieces if not _is_shadow(piece, values.shape)])
-    if not rows:
-        return [], 0.0
-    usual = typical_height([piece for row in rows for piece in row])
-    found = []
-    for row in rows:
-        height = typical_height(row)
-        spans = _spans(row, height, np.zeros(len(row) + 1))
-        digits: list[Found] = []
-        for whole in _best_path(len(row), (yield from _ask(spans))):
-            digits += yield from _parts(whole, height)
-        found.append([digit for digit in digits if digit.piece.height > 0.4 * usual and not _is_blot(digit.piece)])
-    explained = sum(digit.piece.mass * digit.answer.max() for row in found for digit in row)
-    return [row for row in found if row], float(explained / total)
+    return find_rows([piece for piece in pieces if not _is_shadow(piece, values.shape)]), total
+
+
+def _found_in_row(row: list[Piece], middles: list[Middle], usual: float) -> list[Found]:
+    """Gives every stroke to the digit whose middle is in it, or to the nearest one; parts what has several in it."""
+    height = typical_height(row)
+    own: dict[int, list[Middle]] = {}
+    for middle in middles:
+        nearest = min(range(len(row)), key=lambda index: _away(row[index], middle.x, height))
+        own.setdefault(nearest, []).append(middle)
+    found: list[Found] = []
+    for index, inside in own.items():
+        parts = parted(row[index], [middle.x for middle in inside])
+        alone = len(inside) == 1
+        found += [Found(part, middle, alone) for part, middle in zip(parts, inside, strict=True)]
+    for index, piece in enumerate(row):
+        if index in own or not found:
+            continue
+        gaps = [_gap(one.piece, piece) for one in found]
+        near = int(np.argmin(gaps))
+        together = join([found[near].piece, piece])
+        if gaps[near] < 0.25 * height and together.width < 1.3 * height:
+            found[near] = found[near]._replace(piece=together)
+    return [
+        one
+        for one in sorted(found, key=lambda one: one.middle.x)
+        if one.piece.ink.max() > 0 and (not one.alone or (one.piece.height > 0.4 * usual and not _is_blot(one.piece)))
+    ]
+
+
+def _away(piece: Piece, x: float, height: float) -> float:
+    """Returns how far a column is from where digits' middles can be in a piece; it may hold several."""
+    return max(0.0, abs(x - piece.x - piece.width / 2) - max(0.0, piece.width - 0.8 * height) / 2)
+
+
+def _gap(a: Piece, b: Piece) -> int:
+    return max(a.x, b.x) - min(a.x + a.width, b.x + b.width)
 
 
 def _is_shadow(piece: Piece, shape: tuple[int, ...]) -> bool:
-    """Whether a piece fills a side of the picture from corner to corner, as uneven light does."""
-    ends = piece.x + piece.width == shape[1], piece.y + piece.height == shape[0]
-    return (piece.x == 0) + (piece.y == 0) + sum(ends) == 3 and (piece.ink > 0).mean() > SOLID
+    """Whether a piece lies along a side of the picture from corner to corner, or along two, as uneven light does."""
+    filled = np.zeros(shape, bool)
+    filled[piece.y :, piece.x :][: piece.height, : piece.width] = piece.ink > 0
+    sides = filled[0], filled[-1], filled[:, 0], filled[:, -1]
+    whole = sum(side.mean() > SOLID for side in sides)
+    return whole > 1 or (whole == 1 and sum(side.any() for side in sides) == 3)
 
 
 def _is_blot(piece: Piece) -> bool:
     return stroke_width(piece.ink / piece.ink.max()) > BLOT * max(piece.ink.shape)
-
-
-def _ask(spans: list[Span]) -> Generator[list[np.ndarray], np.ndarray, list[tuple[Span, Found]]]:
-    images = [make_image(span.piece.ink) for span in spans]
-    answers = yield images
-    return [
-        (span, Found(span.piece, image, answer)) for span, image, answer in zip(spans, images, answers, strict=True)
-    ]
-
-
-def _parts(whole: Found, height: float) -> Generator[list[np.ndarray], np.ndarray, list[Found]]:
-    """Takes a piece apart where the network is surer of the parts than of the whole."""
-    piece = whole.piece
-    doubtful = whole.answer.max() < SURE or piece.width > 1.15 * max(piece.height, 0.8 * height)
-    if not (doubtful and piece.width > 0.5 * piece.height and piece.height > 12):
-        return [whole]
-    parts, crossed = cut(piece)
-    if len(parts) == 1:
-        return [whole]
-    spans = _spans(parts, piece.height, np.array([0, *crossed, 0]), most=len(parts))
-    narrow = NARROW * max(0, 1.2 - piece.width / piece.height)  # rarely holds two digits
-    spans = [span._replace(cost=span.cost - narrow) if span.piece.width == piece.width else span for span in spans]
-    return _best_path(len(parts), (yield from _ask(spans)), [part.width < 0.45 * piece.height for part in parts])
-
-
-def _spans(pieces: list[Piece], height: float, crossed: np.ndarray, most: int = 3) -> list[Span]:
-    """Returns what may be one digit: up to `most` neighbours.
-
-    Args:
-        pieces: of a row, from the left.
-        height: of the row's digits, in pixels.
-        crossed: float [len(pieces) + 1], the ink that is cut at each side of a piece, in stroke widths.
-        most: pieces of a digit.
-    """
-    spans = []
-    for first in range(len(pieces)):
-        for last in range(first + 1, min(len(pieces), first + most) + 1):
-            group = pieces[first:last]
-            joined = join(group)
-            if len(group) > 1:
-                if joined.width < 0.12 * height:
-                    continue
-                gap = max(right.x - (left.x + left.width) for left, right in pairwise(group))
-                if gap > 0.3 * height or joined.width > 1.5 * max(height, joined.height):
-                    break
-            wide = max(0, joined.width / joined.height - 1.2)
-            low = joined.height < 0.45 * height
-            cost = 0.1 * float(crossed[first] + crossed[last]) + 3 * wide + 2 * low
-            spans.append(Span(first, last, joined, cost))
-    return spans
-
-
-def _best_path(count: int, answered: list[tuple[Span, Found]], shared: Sequence[bool] = ()) -> list[Found]:
-    """Returns the digits that cover a row from the left to the right with the highest probability.
-
-    Args:
-        count: pieces of the row.
-        answered: spans that may be digits.
-        shared: whether a piece may belong to the digits on both of its sides, as the stroke of two that touch; none may
-            unless given.
-    """
-    best: list[tuple[float, Found | None, int]] = [(0.0, None, 0)] + [(-np.inf, None, 0)] * count
-    for span, found in sorted(answered, key=lambda pair: (pair[0].last, pair[0].first)):
-        starts = [(span.first, 0.0)]
-        if span.first > 0 and span.last > span.first + 1 and shared and shared[span.first]:
-            starts.append((span.first + 1, 0.1))
-        for start, cost in starts:
-            score = best[start][0] + float(np.log(max(found.answer.max(), 1e-6))) - span.cost - cost
-            if score > best[span.last][0]:
-                best[span.last] = (score, found, start)
-    path: list[Found] = []
-    at = count
-    while at:
-        _, found, at = best[at]
-        path.append(found)
-    return path[::-1]

@@ -13,6 +13,7 @@ from digit_recognizer.evaluation import Accuracy, share
 from digit_recognizer.files import replacing
 from digit_recognizer.pictures import Listed, read_picture
 from digit_recognizer.reading import SURE, Classify, Reading, read_pictures
+from digit_recognizer.spotter import load_spotter
 
 Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # of pictures, uint8 [h, w, 3] each, RGB
 
@@ -54,7 +55,10 @@ def load_reader(run_dir: Path) -> Read:
 def make_reader(classify: Classify, answers: runs.Answers) -> Read:
     """Returns what reads pictures, its probabilities calibrated on a run's answers to the rows that it held out."""
     temperature = calibration.fit_temperature(answers.labels, answers.probabilities)
-    return lambda pictures: read_pictures(pictures, lambda images: calibration.temper(classify(images), temperature))
+    spot = load_spotter()
+    return lambda pictures: read_pictures(
+        pictures, lambda images: calibration.temper(classify(images), temperature), spot
+    )
 
 
 def transcribe(
