@@ -54,7 +54,8 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
     runs.require_data(record, {"train.csv": train.sha256, "test.csv": test.sha256}, data_dir)
     answers = runs.require_held_out(runs.read_answers(run_dir), run_dir)
     step("loading the networks", 0.05)
-    model, read = next(prediction.load_members(run_dir)), recognition.load_reader(run_dir)
+    models, read = prediction.load_members(run_dir), recognition.load_reader(run_dir)
+    kinds = [model for _, model in zip(record["config"]["architectures"], models, strict=False)]  # one of each
     step("reading handwriting", 0.45)
     facts = {
         "record": record,
@@ -64,7 +65,7 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
     pictures: dict[str, Figure] = {}
     for more_facts, more_pictures in (
         _data_facts(train, test),
-        _model_facts(model, runs.member_dirs(run_dir)[0]),
+        _model_facts(kinds, runs.member_dirs(run_dir)[0]),
         _training_facts(run_dir, train, augment=record["config"]["augment"]),
         _validation_facts(answers, train),
         _disagreement_facts(runs.read_members_test_answers(run_dir), test),
@@ -102,13 +103,14 @@ def _data_facts(train: Dataset, test: Dataset) -> Facts:
     }
 
 
-def _model_facts(model: Any, folder: Path) -> Facts:
-    layers = architecture.describe(model)
+def _model_facts(kinds: list[Any], folder: Path) -> Facts:
+    layers = architecture.describe(kinds[0])
     facts = {
         "layers": layers,
         "skips": sum(len(layer.inputs) - 1 for layer in layers if layer.inputs),
+        "parameters": [model.count_params() for model in kinds],
         "totals": {
-            "parameters": model.count_params(),
+            "parameters": kinds[0].count_params(),
             "multiply_adds": sum(layer.multiply_adds for layer in layers),
             "bytes": (folder / "model.keras").stat().st_size,
         },

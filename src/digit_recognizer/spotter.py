@@ -167,7 +167,7 @@ def train_spotter(
         jit_compile=False,
     )
     progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: tell(step + 1, steps, logs["loss"]))
-    model.fit(batches(), steps_per_epoch=steps, callbacks=[progress], verbose=0)
+    model.fit(batches(), steps_per_epoch=steps, shuffle=False, callbacks=[progress], verbose=0)
     return model
 
 
