@@ -81,9 +81,9 @@ def measure(
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "plain networks": {"architectures": ("plain",)},
-    "a residual and a plain one": {"architectures": ("residual", "plain")},
     "no augmentation": {"augment": False},
     "6 epochs": {"epochs": 6},
+    "a residual and a plain one": {"architectures": ("residual", "plain")},
     "20 epochs": {"epochs": 20},
     "1.5 times the channels": {"channels": (48, 96, 192)},
     "nine views": {"views": 9},

@@ -38,8 +38,8 @@ class Step(NamedTuple):
 class _Report(keras.callbacks.Callback):
     """Sets the learning rate of each step, tells of the steps, times the epochs and notes the rate after each.
 
-    Keras' schedules are part of the graph, once for the update and once for the weight decay of each variable: for a
-    small network a tenth of a step.
+    A schedule of Keras would be part of the graph, once for the update and once for the weight decay of each variable,
+    and take as much longer to trace.
     """
 
     def __init__(self, tell: Callable[[Step], None], learning_rates: np.ndarray, steps: int) -> None:
@@ -128,7 +128,7 @@ def train_member(
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
     optimizer.build(
         model.trainable_variables
-    )  # else the first step makes them, and its graph is made twice: two seconds
+    )  # else the first step makes them, and its graph is made twice
     model.compile(
         optimizer,
         loss="sparse_categorical_crossentropy",
