@@ -2,12 +2,10 @@
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from digit_recognizer.config import CLASSES
 from digit_recognizer.drawings import STROKES, rounded
@@ -218,6 +216,8 @@ def _print(canvas: np.ndarray, character: str, random: np.random.Generator) -> N
         thick = int(random.integers(3, 9))
         cv2.putText(canvas, character, (18, 66), int(random.integers(8)), 2.2, 255, thick, cv2.LINE_AA)
     else:
+        from PIL import Image, ImageDraw
+
         fonts = _fonts()
         image = Image.new("L", (90, 90))
         ImageDraw.Draw(image).text((45, 45), character, 255, fonts[random.integers(len(fonts))], anchor="mm")
@@ -225,7 +225,10 @@ def _print(canvas: np.ndarray, character: str, random: np.random.Generator) -> N
 
 
 @cache
-def _fonts() -> list[ImageFont.FreeTypeFont]:
-    """Returns the fonts that matplotlib brings along."""
+def _fonts() -> list[Any]:
+    """Returns the fonts that matplotlib brings along, `PIL.ImageFont.FreeTypeFont`."""
+    import matplotlib
+    from PIL import ImageFont
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return [ImageFont.truetype(folder / f"{name}.ttf", 60) for name in FONTS]

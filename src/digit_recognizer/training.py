@@ -126,9 +126,7 @@ def train_member(
     steps = steps_per_epoch(len(fold.train), config.batch_size)
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
-    optimizer.build(
-        model.trainable_variables
-    )  # else the first step makes them, and its graph is made twice
+    optimizer.build(model.trainable_variables)  # else the first step makes them, and its graph is made twice
     model.compile(
         optimizer,
         loss="sparse_categorical_crossentropy",
