@@ -208,8 +208,9 @@ def test_without_tensorboard_its_flag_is_one_line(monkeypatch):
 def test_an_interrupted_training_says_so_in_one_line(small_run, tmp_path):
     folder, _ = small_run
     script = Path(sys.executable).with_name("digit-recognizer")
+    settings = "--preset=single", "--folds=2", "--epochs=1000"  # which are not over before the interruption
     training = subprocess.Popen(
-        [script, "train", "--preset=single", "--folds=2", f"--data-dir={folder / 'data'}", f"--models-dir={tmp_path}"],
+        [script, "train", *settings, f"--data-dir={folder / 'data'}", f"--models-dir={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -18,7 +18,7 @@ def test_a_preset_keeps_what_is_not_overridden():
 def test_members_without_folds_are_trained_on_all_rows():
     assert make_config("best", members=3).folds == 0
     assert make_config("best", members=3, folds=5).folds == 5
-    assert make_config("best").folds == 10
+    assert (make_config("best").folds, make_config("best").members) == (5, 2)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
