@@ -169,7 +169,7 @@ def test_bars_and_the_image_that_the_network_sees(open_page):
     draw(page, 2)
     expect_answer(page, "2")
     shares = [float(text.rstrip("%")) for text in page.locator("#bars li > :last-child").all_inner_texts()]
-    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert 50 < sum(shares) < 100.5  # the rest is the probability that it is none
     assert shares[2] == max(shares)
     seen = page.locator("#seen")
     assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [28, 28]
