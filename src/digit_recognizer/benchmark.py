@@ -148,12 +148,9 @@ def _engine() -> dict[str, Any]:
         import keras
         import tensorflow as tf
 
-        from digit_recognizer.model import build_model
         from digit_recognizer.training import make_dataset
 
-    config = PRESETS["single"]
-    network = {"architecture": config.architectures[0], "channels": config.channels, "dropout": config.dropout}
-    model = build_model(**network, precision=precision, fused=True)
+    config, model = PRESETS["single"], _build_single(precision)
     model.compile(keras.optimizers.AdamW(1e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     images = np.random.default_rng(0).random((config.batch_size, 28, 28, 1), np.float32)
     labels = np.zeros(config.batch_size, np.uint8)
@@ -184,6 +181,20 @@ def _engine() -> dict[str, Any]:
         "convolutions_gflops": operations / alone / 1e9,
         "share": alone / step,
     }
+
+
+def _build_single(precision: str) -> Any:
+    """Builds the network of `single` as it is trained."""
+    from digit_recognizer.model import build_model
+
+    config = PRESETS["single"]
+    return build_model(
+        architecture=config.architectures[0],
+        channels=config.channels,
+        dropout=config.dropout,
+        precision=precision,
+        fused=True,
+    )
 
 
 def _convolution_seconds(
@@ -268,11 +279,9 @@ def _prediction_rate(data_dir: Path, path: Path, precision: str) -> float:
     with native_messages_hidden():
         import keras
 
-        from digit_recognizer.model import build_model, make_predictor
+        from digit_recognizer.model import make_predictor
 
-    images, config = load_test(data_dir).images, PRESETS["single"]
-    network = {"architecture": config.architectures[0], "channels": config.channels, "dropout": config.dropout}
-    model = build_model(**network, precision=precision, fused=True)  # as at the end of a training
+    images, model = load_test(data_dir).images, _build_single(precision)
     model.set_weights(keras.models.load_model(path, compile=False).get_weights())
     predict = make_predictor([model])
     predict(images[:1000])

@@ -28,11 +28,16 @@ def draw_digits() -> list[np.ndarray]:
     for strokes in STROKES:
         picture = np.full((SIDE, SIDE, 3), PAPER, np.uint8)
         for stroke in strokes:
-            points = np.array([point.split(",") for point in stroke.split()], float) * (SIDE / 100)
-            fine = (rounded(points) * 16).round().astype(np.int32)  # with four bits behind the point
+            points = rounded(read_stroke(stroke) * (SIDE / 100))
+            fine = (points * 16).round().astype(np.int32)  # with four bits behind the point
             cv2.polylines(picture, [fine], isClosed=False, color=INK, thickness=PEN, lineType=cv2.LINE_AA, shift=4)
         pictures.append(picture)
     return pictures
+
+
+def read_stroke(text: str) -> np.ndarray:
+    """Returns the points of a stroke as `STROKES` has them: float64 [n, 2], x and y in per cent of the side."""
+    return np.array([point.split(",") for point in text.split()], float)
 
 
 def rounded(points: np.ndarray) -> np.ndarray:

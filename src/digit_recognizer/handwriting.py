@@ -226,7 +226,10 @@ def parted(piece: Piece, middles: list[float]) -> list[Piece]:
 
     Args:
         piece: strokes of one or more digits.
-        middles: columns of the picture, from the left.
+        middles: columns of the picture, from the left, in pixels.
+
+    Returns:
+        A piece for each middle, in their order; of one that no ink is near the ink is 0.
     """
     if len(middles) == 1:
         return [piece]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from digit_recognizer.config import CLASSES
-from digit_recognizer.drawings import STROKES, rounded
+from digit_recognizer.drawings import STROKES, read_stroke, rounded
 from digit_recognizer.mnist import crop, stroke_width, thicken
 
 FINE = 2  # times finer than the result: where lines are put together
@@ -171,7 +171,7 @@ def _drawn(strokes: tuple[str, ...], random: np.random.Generator) -> np.ndarray:
     canvas = np.zeros((84, 84), np.uint8)
     thick = int(random.integers(3, 9))
     for stroke in strokes:
-        points = np.array([point.split(",") for point in stroke.split()], float) * 0.84
+        points = read_stroke(stroke) * 0.84
         line = rounded(points + random.normal(0, 2, points.shape))
         cv2.polylines(canvas, [np.int32(line * 16)], False, 255, thick, cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255
@@ -192,7 +192,7 @@ def _other(random: np.random.Generator) -> np.ndarray:
             cv2.polylines(canvas, [points.astype(np.int32)], random.random() < 0.3, 255, thick, cv2.LINE_AA)
     elif kind == "sign":
         for stroke in SIGNS[random.integers(len(SIGNS))]:
-            points = np.array([point.split(",") for point in stroke.split()], float) * 0.84 + random.normal(0, 2, 2)
+            points = read_stroke(stroke) * 0.84 + random.normal(0, 2, 2)
             cv2.polylines(canvas, [points.astype(np.int32)], False, 255, thick, cv2.LINE_AA)
     elif kind == "face":
         size = int(random.integers(26, 40)), int(random.integers(26, 40))

@@ -167,13 +167,19 @@ def _gap(a: Piece, b: Piece) -> int:
     return max(a.x, b.x) - min(a.x + a.width, b.x + b.width)
 
 
-def _is_shadow(piece: Piece, shape: tuple[int, ...]) -> bool:
+def _is_shadow(piece: Piece, shape: tuple[int, int]) -> bool:
     """Whether a piece lies along a side of the picture from corner to corner, or along two, as uneven light does."""
-    filled = np.zeros(shape, bool)
-    filled[piece.y :, piece.x :][: piece.height, : piece.width] = piece.ink > 0
-    sides = filled[0], filled[-1], filled[:, 0], filled[:, -1]
-    whole = sum(side.mean() > SOLID for side in sides)
-    return whole > 1 or (whole == 1 and sum(side.any() for side in sides) == 3)
+    height, width = shape
+    filled = piece.ink > 0
+    sides = (
+        (piece.y == 0, filled[0], width),
+        (piece.y + piece.height == height, filled[-1], width),
+        (piece.x == 0, filled[:, 0], height),
+        (piece.x + piece.width == width, filled[:, -1], height),
+    )
+    shares = [float(edge.sum() / length) for met, edge, length in sides if met and edge.any()]
+    whole = sum(share > SOLID for share in shares)
+    return whole > 1 or (whole == 1 and len(shares) == 3)
 
 
 def _is_blot(piece: Piece) -> bool:

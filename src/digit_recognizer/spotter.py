@@ -145,6 +145,9 @@ def train_spotter(
         precision: a dtype policy of Keras.
         tell: is told of each step: its number from 1, the number of steps, the mean loss up to there.
         seed: of everything that is random.
+
+    Returns:
+        What `build_spotter` returns, trained.
     """
     with native_messages_hidden():
         import keras

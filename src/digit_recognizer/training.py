@@ -69,6 +69,10 @@ def one_cycle(peak: float, steps: int) -> np.ndarray:
 
     Up to the peak in a straight line and down again as a cosine: after L. N. Smith and N. Topin 2017, Super-convergence
     (arXiv:1708.07120).
+
+    Args:
+        peak: the highest rate, after `WARMUP` of the steps.
+        steps: of the whole training.
     """
     warmup = int(WARMUP * steps)
     rising = np.linspace(peak / 20, peak, warmup, endpoint=False)
