@@ -80,7 +80,7 @@ kernel-status: setup ## Print what Kaggle says of the notebook's latest version.
 kernel-output: setup ## Fetch what the notebook's latest version made, compare it with the local run.
 	@$(KIT) kernel-output
 
-bench: setup ## Measure the kit beside other people's recipes (an hour). ABLATION=1: settings beside each other.
+bench: setup ## Measure the kit beside other people's recipes (two hours). ABLATION=1: settings beside each other.
 	@$(KIT) bench $(data) $(call switch,ABLATION,--ablation) $(json)
 
 demo: setup ## Do all of it without an account, on digits that scikit-learn ships.

@@ -43,7 +43,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
         answered = np.arange(10) == ((labels + wrong) % 10)[:, np.newaxis]
         probabilities = np.where(answered, certainty, (1 - certainty) / 9)
         keras.utils.set_random_seed(index)
-        model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout)
+        model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
         member = Member(model, HISTORY, probabilities, make_predictor([model])(test.images))
         runs.write_member(runs.member_dir(run_dir, index), member, fold.validation, labels)
     record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_answers(run_dir).rows)}

@@ -20,6 +20,20 @@ def test_a_difference_is_paired():
     assert found["standard_error"] == pytest.approx(np.std([0, 0, 0, 1, 1, -1, 0, 0], ddof=1) / 8**0.5)
 
 
+def test_the_networks_of_a_fold_answer_together_what_it_holds_out():
+    labels = np.array([0, 1, 0, 1], np.uint8)
+    folds = [data.Fold(np.array([1, 3]), np.array([0, 2])), data.Fold(np.array([0, 2]), np.array([1, 3]))]
+
+    def sure(*chances_of_one):
+        return np.array([[1 - chance, chance, *[0] * 8] for chance in chances_of_one], np.float32)
+
+    each = [sure(0.1, 0.6), sure(0.2, 0.3), sure(0.9, 0.4), sure(0.8, 0.1)]  # rows 0 and 2, again, 1 and 3, again
+    found = benchmark._fold_scores(labels, folds, each)
+    assert found["right"] == [1, 1, 1, 0]
+    assert found["accuracy"] == 0.75
+    assert found["alone"] == {"mean": pytest.approx(0.625), "deviation": pytest.approx(0.25)}
+
+
 def test_the_tables_of_the_readme_are_those_of_the_measured_values():
     result = json.loads((ROOT / "docs" / "benchmark.json").read_text())
     assert benchmark.to_markdown(result) in (ROOT / "README.md").read_text()

@@ -19,13 +19,14 @@ import psutil
 from rich.console import Console
 
 from digit_recognizer import ensemble, evaluation, files, runs, session, workers
-from digit_recognizer.config import COMPETITION, PRESETS, Config
+from digit_recognizer.config import CLASSES, COMPETITION, PRESETS, Config
 from digit_recognizer.data import Dataset, Fold, load_test, load_train, make_folds
 from digit_recognizer.precision import choose_precision
 from digit_recognizer.quiet import native_messages_hidden
 
-HALF = 0.5  # of the rows is held out where two ensembles are compared: 21,000 tell more than the 4,200 of a tenth
-REPETITIONS = 3  # of what takes seconds
+HALVES = 2  # folds where two ensembles are compared: so all rows decide, and 3 networks of 25 minutes a fold suffice
+HALF = 0.5  # of the rows is held out where settings are compared
+REPETITIONS = 3  # of what takes minutes at most
 STEPS = 150  # of a recipe that is timed and not trained to its end
 SAMPLE_SECONDS = 5.0  # between two looks at the memory, each of which holds the processes up
 
@@ -36,7 +37,8 @@ class Job(NamedTuple):
     """What the trainings of Deotte's networks have in common."""
 
     data: Dataset
-    fold: Fold
+    folds: list[Fold]
+    networks: int  # of each fold
     precision: str
     epochs: int
 
@@ -49,8 +51,8 @@ def measure(
     Args:
         data_dir: the folder of train.csv and test.csv.
         work_dir: where the runs go; a part that is there is not measured again.
-        networks: how many of Deotte's networks to train in full.
-        members: of the preset `best`, trained on the same rows.
+        networks: how many of Deotte's networks to train in full, on each of two folds.
+        members: of the preset `best`, on each of the same folds.
         rival_epochs: of Deotte's networks; 45 are his.
         say: is told of each part.
 
@@ -58,7 +60,7 @@ def measure(
         A value for JSON: a part a key.
     """
     parts: dict[str, Callable[[], Any]] = {
-        "engine": functools.partial(_alone, _engine),
+        "engine": _engine,
         "fast": functools.partial(_fast, data_dir, work_dir),
         "single": functools.partial(_single, data_dir, work_dir),
         "deotte_stock": functools.partial(_alone, _time_deotte, data_dir),
@@ -80,13 +82,15 @@ def measure(
 # What differs from the preset `single` with one view of an image; two members of each are trained on half of the rows.
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "a residual and an upright one": {"architectures": ("residual", "upright")},
+    "upright networks": {"architectures": ("upright",)},
     "plain networks": {"architectures": ("plain",)},
     "no augmentation": {"augment": False},
+    "augmented to the end": {"plain_epochs": 0},
     "6 epochs": {"epochs": 6},
-    "a residual and a plain one": {"architectures": ("residual", "plain")},
+    "nine views": {"views": 9},
     "20 epochs": {"epochs": 20},
     "1.5 times the channels": {"channels": (48, 96, 192)},
-    "nine views": {"views": 9},
 }
 
 
@@ -104,11 +108,11 @@ def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
         record = _alone(_train_variation, data_dir, run_dir, config)
         labels = runs.read_answers(run_dir).labels
         each = [runs.read_member_answers(folder).probabilities for folder in runs.member_dirs(run_dir)]
-        scores = _scores(labels, np.mean(each, axis=0), each)
+        alone = [evaluation.accuracy(labels, probabilities).value for probabilities in each]
         result[name] = {
             "changes": changes,
-            "accuracy": statistics.mean(scores["accuracies"]),
-            "together": scores["accuracy"],
+            "accuracy": statistics.mean(alone),
+            "together": evaluation.accuracy(labels, np.mean(each, axis=0)).value,
             "processor_seconds": record["processor_seconds"],
         }
     return {"machine": _machine(), "rows": len(labels), "variations": result}
@@ -141,9 +145,20 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+def _threads(networks: int) -> dict[str, int]:
+    """Returns in how many processes at once as many networks are trained, and the threads of each."""
+    parts = session.machine_parts(networks, session.find_gpus())
+    return {"processes": len(parts), "threads": int(parts[0].get("TF_NUM_INTRAOP_THREADS", os.cpu_count() or 1))}
+
+
 def _engine() -> dict[str, Any]:
     """Compares the arithmetic rate of a training step with that of the same convolutions alone."""
     precision = choose_precision(session.find_gpus())
+    repetitions = [_alone(_engine_rates, precision) for _ in range(REPETITIONS)]
+    return {"precision": precision} | _threads(1) | _summary(repetitions)
+
+
+def _engine_rates(precision: str) -> dict[str, float]:
     with native_messages_hidden():
         import keras
         import tensorflow as tf
@@ -175,7 +190,6 @@ def _engine() -> dict[str, Any]:
             passes * 2 * config.batch_size * int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
         )
     return {
-        "precision": precision,
         "images_per_second": config.batch_size / step,
         "gflops": operations / step / 1e9,
         "convolutions_gflops": operations / alone / 1e9,
@@ -183,8 +197,8 @@ def _engine() -> dict[str, Any]:
     }
 
 
-def _build_single(precision: str) -> Any:
-    """Builds the network of `single` as it is trained."""
+def _build_single(precision: str, *, folded: bool = False) -> Any:
+    """Builds the network of `single`, as it is trained or as it answers."""
     from digit_recognizer.model import build_model
 
     config = PRESETS["single"]
@@ -193,7 +207,7 @@ def _build_single(precision: str) -> Any:
         channels=config.channels,
         dropout=config.dropout,
         precision=precision,
-        fused=True,
+        folded=folded,
     )
 
 
@@ -248,7 +262,7 @@ def _fast(data_dir: Path, work_dir: Path) -> dict[str, Any]:
         seconds = float(runs.read_history(work_dir / f"fast-{seed}" / "member-0")["seconds"].sum())
         ours.append({"accuracy": record["scores"]["validation_accuracy"], "seconds": seconds})
         theirs.append(_alone(_train_predecessor, data_dir, seed))
-    return {"fast": _summary(ours), "predecessor": _summary(theirs), "repetitions": REPETITIONS}
+    return {"fast": _summary(ours), "predecessor": _summary(theirs)} | _threads(1)
 
 
 def _train_predecessor(data_dir: Path, seed: int) -> dict[str, float]:
@@ -256,22 +270,31 @@ def _train_predecessor(data_dir: Path, seed: int) -> dict[str, float]:
         from digit_recognizer.rivals import train_predecessor
 
     train = load_train(data_dir)
-    accuracy, measured = train_predecessor(train, _split(train, PRESETS["fast"].validation), seed=seed)
+    config = PRESETS["fast"]
+    folds = make_folds(train.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
+    accuracy, measured = train_predecessor(train, folds[0], seed=seed)
     return {"accuracy": accuracy, "seconds": measured.seconds}
 
 
 def _single(data_dir: Path, work_dir: Path) -> dict[str, Any]:
     """Trains `single` on all rows, then times its answers."""
-    record, memory = _train(data_dir, work_dir, "single", "--preset=single", "--folds=0")
-    path = work_dir / "single" / "member-0" / "model.keras"
-    rate = _alone(_prediction_rate, data_dir, path, record["precision"])
-    return {
-        "seconds": float(runs.read_history(work_dir / "single" / "member-0")["seconds"].sum()),
-        "all_seconds": record["training_seconds"],
-        "first_step_seconds": record["first_step_seconds"],
-        "memory_bytes": memory,
-        "predictions_per_second": rate,
-    }
+    repetitions = []
+    for seed in range(REPETITIONS):
+        run = f"single-{seed}"
+        record, memory = _train(data_dir, work_dir, run, "--preset=single", "--folds=0", f"--seed={seed}")
+        member = work_dir / run / "member-0"
+        repetitions.append(
+            {
+                "seconds": float(runs.read_history(member)["seconds"].sum()),
+                "all_seconds": record["training_seconds"],
+                "first_step_seconds": record["first_step_seconds"],
+                "memory_bytes": memory,
+                "predictions_per_second": _alone(
+                    _prediction_rate, data_dir, member / "model.keras", record["precision"]
+                ),
+            }
+        )
+    return _threads(1) | _summary(repetitions)
 
 
 def _prediction_rate(data_dir: Path, path: Path, precision: str) -> float:
@@ -281,7 +304,7 @@ def _prediction_rate(data_dir: Path, path: Path, precision: str) -> float:
 
         from digit_recognizer.model import make_predictor
 
-    images, model = load_test(data_dir).images, _build_single(precision)
+    images, model = load_test(data_dir).images, _build_single(precision, folded=True)
     model.set_weights(keras.models.load_model(path, compile=False).get_weights())
     predict = make_predictor([model])
     predict(images[:1000])
@@ -299,58 +322,79 @@ def _time_deotte(data_dir: Path) -> dict[str, float]:
         from digit_recognizer.rivals import DEOTTE_EPOCHS, DEOTTE_NETWORKS, DEOTTE_SHARE, time_deotte
 
         train = load_train(data_dir)
-        fold = _half(train)
+        (fold, *_), rows = _halves(train), len(train.labels)
         measured = time_deotte(train, fold, steps=STEPS)
-    images = DEOTTE_NETWORKS * DEOTTE_EPOCHS * int(DEOTTE_SHARE * len(fold.train))
+    images = DEOTTE_NETWORKS * DEOTTE_EPOCHS * int(DEOTTE_SHARE * (HALVES - 1) * rows)  # of all folds
     return {
         "images_per_second": measured.images / measured.seconds,
         "timed_images": measured.images,
         "seconds": images * measured.seconds / measured.images,
         "processor_seconds": images * measured.processor_seconds / measured.images,
-    }
+    } | _threads(1)
 
 
 def _best(data_dir: Path, work_dir: Path, members: int) -> dict[str, Any]:
-    """Trains the members of `best` on one half of the rows and scores them on the other."""
-    arguments = ("--preset=best", "--folds=1", f"--validation={HALF}", f"--members={members}")
+    """Trains the members of `best` on each half of the rows and scores them on the other."""
+    arguments = ("--preset=best", f"--folds={HALVES}", f"--members={members}")
     record, memory = _train(data_dir, work_dir, "best", *arguments)
-    answers = runs.read_answers(work_dir / "best")
-    each = [runs.read_member_answers(folder) for folder in runs.member_dirs(work_dir / "best")]
+    train = load_train(data_dir)
+    each = [runs.read_member_answers(folder).probabilities for folder in runs.member_dirs(work_dir / "best")]
     return {
         "members": members,
         "seconds": record["training_seconds"],
         "processor_seconds": record["processor_seconds"],
         "memory_bytes": memory,
-    } | _scores(answers.labels, answers.probabilities, [member.probabilities for member in each])
+        **_threads(HALVES * members),
+        **_fold_scores(train.labels, _halves(train), each),
+    }
 
 
 def _deotte(data_dir: Path, networks: int, epochs: int) -> dict[str, Any]:
-    """Trains some of Deotte's networks on the same half by the fast engine and scores them on the other."""
-    train = load_train(data_dir)
-    job = Job(train, _half(train), choose_precision(session.find_gpus()), epochs)
-    parts = session.machine_parts(networks, session.find_gpus())
-    function = functools.partial(_train_deotte, job)
+    """Trains some of Deotte's networks on each half of the rows by the fast engine and scores them on the other."""
+    train, gpus = load_train(data_dir), session.find_gpus()
+    job = Job(train, _halves(train), networks, choose_precision(gpus), epochs)
+    function, count = functools.partial(_train_deotte, job), HALVES * networks
     started = time.perf_counter()
-    trained = workers.share_out(function, range(networks), parts, may_begin=lambda: True, tell=lambda _: None)
-    probabilities = [answer for _, answer in sorted(trained, key=lambda pair: pair[0])]
-    labels = train.labels[job.fold.validation]
-    mean = np.mean(probabilities, axis=0)
-    return {"networks": networks, "epochs": epochs, "seconds": time.perf_counter() - started} | _scores(
-        labels, mean, probabilities
-    )
+    parts = session.machine_parts(count, gpus)
+    trained = workers.share_out(function, range(count), parts, may_begin=lambda: True, tell=lambda _: None)
+    each = [answer for _, answer in sorted(trained, key=lambda pair: pair[0])]
+    return {
+        "networks": networks,
+        "epochs": epochs,
+        "seconds": time.perf_counter() - started,
+        **_threads(count),
+        **_fold_scores(train.labels, job.folds, each),
+    }
 
 
 def _train_deotte(job: Job, index: int, _tell: workers.Tell) -> tuple[int, np.ndarray]:
     with native_messages_hidden():
         from digit_recognizer.rivals import train_deotte
 
-        return index, train_deotte(job.data, job.fold, seed=index, precision=job.precision, epochs=job.epochs)
+        fold = job.folds[index // job.networks]
+        return index, train_deotte(job.data, fold, seed=index, precision=job.precision, epochs=job.epochs)
 
 
-def _scores(labels: np.ndarray, mean: np.ndarray, each: Sequence[np.ndarray]) -> dict[str, Any]:
+def _fold_scores(labels: np.ndarray, folds: Sequence[Fold], each: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Scores the ensembles of some folds on the rows that each has not seen.
+
+    Args:
+        labels: uint8 [n], of train.csv.
+        folds: which together hold out every row.
+        each: of each network its probabilities for the rows that its fold holds out; those of a fold follow each other.
+
+    Returns:
+        The share of right rows; the mean of it of the networks and its deviation; for each row whether it is right.
+    """
+    count = len(each) // len(folds)
+    mean, alone = np.zeros((len(labels), CLASSES), np.float32), []
+    for number, fold in enumerate(folds):
+        networks = each[number * count : (number + 1) * count]
+        mean[fold.validation] = np.mean(networks, axis=0)
+        alone += [evaluation.accuracy(labels[fold.validation], one).value for one in networks]
     return {
         "accuracy": evaluation.accuracy(labels, mean).value,
-        "accuracies": [evaluation.accuracy(labels, one).value for one in each],
+        "alone": {"mean": statistics.mean(alone), "deviation": statistics.stdev(alone)},
         "right": (mean.argmax(axis=1) == labels).astype(int).tolist(),
     }
 
@@ -367,13 +411,9 @@ def _difference(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
     }
 
 
-def _half(train: Dataset) -> Fold:
-    return _split(train, HALF)
-
-
-def _split(train: Dataset, validation: float) -> Fold:
-    """Returns the rows that a run with one hold-out of that share is trained on and judged by."""
-    return make_folds(train.labels, folds=1, validation=validation, seed=PRESETS["best"].split_seed)[0]
+def _halves(train: Dataset) -> list[Fold]:
+    """Returns the folds of a run of `best` with as many."""
+    return make_folds(train.labels, folds=HALVES, validation=HALF, seed=PRESETS["best"].split_seed)
 
 
 def _train(data_dir: Path, work_dir: Path, run: str, *arguments: str) -> tuple[dict[str, Any], int]:
@@ -404,9 +444,9 @@ def _memory(pid: int) -> int:
     return total
 
 
-def _summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Returns mean and standard deviation of each value."""
-    return {
+def _summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Returns mean and standard deviation of each value, and of how many."""
+    return {"repetitions": len(repetitions)} | {
         name: {
             "mean": statistics.mean(one[name] for one in repetitions),
             "deviation": statistics.stdev(one[name] for one in repetitions),
@@ -447,52 +487,79 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     def seconds(value: float) -> str:
         return f"{value:,.1f} s"
 
+    def count(value: float) -> str:
+        return f"{value:,.0f}"
+
+    def threads(part: Mapping[str, Any]) -> str:
+        return f"{part['processes']} x {part['threads']}"
+
     rows = [
-        ("half of the rows held out", "right of 21,000", "processor time", "clock"),
-        ("---", "---", "---", "---"),
         (
-            f"`best`, {best['members']} networks",
+            "each half of the rows held out in turn",
+            f"right of {difference['rows']:,}",
+            "each network alone",
+            "threads",
+            "processor time",
+            "clock",
+        ),
+        ("---", "---", "---", "---", "---", "---"),
+        (
+            f"`best`, {best['members']} networks a half",
             f"{best['accuracy']:.3%}",
+            spread(best["alone"], percent),
+            threads(best),
             f"{best['processor_seconds'] / 60:,.0f} min",
             f"{best['seconds'] / 60:,.0f} min",
         ),
         (
-            f"Deotte's recipe, {deotte['networks']} of 15 networks trained, cost of 15 in stock Keras",
+            f"Deotte's recipe, {deotte['networks']} of 15 networks a half trained, cost of 15 in stock Keras",
             f"{deotte['accuracy']:.3%}",
+            spread(deotte["alone"], percent),
+            threads(stock),
             f"{stock['processor_seconds'] / 60:,.0f} min",
             f"{stock['seconds'] / 60:,.0f} min",
         ),
         (
             "difference, ratio",
             f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points",
+            "",
+            "",
             f"{stock['processor_seconds'] / best['processor_seconds']:.0f} times",
             f"{stock['seconds'] / best['seconds']:.0f} times",
         ),
     ]
+    ratio = fast["fast"]["seconds"]["mean"] / fast["predecessor"]["seconds"]["mean"]
     more = [
-        ("a tenth of the rows held out", "validation accuracy", "training"),
-        ("---", "---", "---"),
-        ("`fast`", spread(fast["fast"]["accuracy"], percent), spread(fast["fast"]["seconds"], seconds)),
+        ("a tenth of the rows held out", "validation accuracy", "threads", "training"),
+        ("---", "---", "---", "---"),
+        (
+            "`fast`",
+            spread(fast["fast"]["accuracy"], percent),
+            threads(fast),
+            f"{spread(fast['fast']['seconds'], seconds)}: {ratio:.2f} of the other",
+        ),
         (
             "a small CNN in stock Keras, 5 epochs",
             spread(fast["predecessor"]["accuracy"], percent),
+            threads(fast),
             spread(fast["predecessor"]["seconds"], seconds),
         ),
     ]
     figures = [
-        ("`single` on all rows", ""),
+        (f"`single` on all rows, {threads(single)} threads", ""),
         ("---", "---"),
-        ("training", seconds(single["seconds"])),
-        ("from the loaded data to the end of the first step", seconds(single["first_step_seconds"])),
+        ("training", spread(single["seconds"], seconds)),
+        ("from the loaded data to the end of the first step", spread(single["first_step_seconds"], seconds)),
         (
             "most memory, all processes (`best`)",
-            f"{single['memory_bytes'] / 1e9:.1f} GB ({best['memory_bytes'] / 1e9:.1f} GB)",
+            f"{single['memory_bytes']['mean'] / 1e9:.1f} GB ({best['memory_bytes'] / 1e9:.1f} GB)",
         ),
-        ("images of test.csv answered", f"{single['predictions_per_second']:,.0f} a second"),
-        (f"images trained on, {engine['precision']}", f"{engine['images_per_second']:,.0f} a second"),
+        ("images of test.csv answered in a second", spread(single["predictions_per_second"], count)),
+        (f"images trained on in a second, {engine['precision']}", spread(engine["images_per_second"], count)),
         (
             "arithmetic rate of a training step, of the same convolutions alone",
-            f"{engine['gflops']:,.0f} and {engine['convolutions_gflops']:,.0f} GFLOP/s: {engine['share']:.0%}",
+            f"{spread(engine['gflops'], count)} and {spread(engine['convolutions_gflops'], count)} GFLOP/s: "
+            f"{engine['share']['mean']:.0%}",
         ),
     ]
     return "\n\n".join("\n".join("| " + " | ".join(row) + " |" for row in table) for table in (rows, more, figures))

@@ -344,13 +344,13 @@ def bench(
     work_dir: Annotated[Path, typer.Option(help="Of the runs; parts that are there are not done again.")] = Path(
         "bench"
     ),
-    networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full.")] = 3,
-    members: Annotated[int, typer.Option(help="Of the preset best.")] = 10,
+    networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full, a half.")] = 3,
+    members: Annotated[int, typer.Option(help="Of the preset best, a half.")] = 10,
     rival_epochs: Annotated[int, typer.Option(help="Of Deotte's recipe.")] = 45,
     ablation: Annotated[bool, typer.Option("--ablation", help="Compare settings instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the kit beside other people's recipes, or settings beside each other; takes most of an hour."""
+    """Measure the kit beside other people's recipes, or settings beside each other; takes two hours."""
     from digit_recognizer import benchmark, files
 
     say = partial(_say, error=True)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from digit_recognizer.config import IMAGE_SIZE, Config
 from digit_recognizer.data import Dataset, Fold, normalise
-from digit_recognizer.model import PREDICTION_BATCH, build_model, make_predictor
+from digit_recognizer.model import PREDICTION_BATCH, build_model, fold_normalisation, make_predictor
 
 WATCHED = 5000  # held out rows, at most, that are looked at after each epoch; at the end it is all of them
 WARMUP = 0.2  # share of the steps in which the learning rate goes up
@@ -126,7 +126,7 @@ def train_member(
     if tf.config.list_physical_devices("GPU"):  # on processors the operators used here are deterministic as they are
         tf.config.experimental.enable_op_determinism()
     network = {"architecture": architecture, "channels": config.channels, "dropout": config.dropout}
-    model = build_model(**network, precision=precision, fused=True)
+    model = build_model(**network, precision=precision)
     steps = steps_per_epoch(len(fold.train), config.batch_size)
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
@@ -148,10 +148,11 @@ def train_member(
         callbacks=[_Report(tell, learning_rates, steps), *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])],
         verbose=0,
     ).history
-    stock = build_model(**network)
-    stock.set_weights(model.get_weights())
-    predict = make_predictor([model], views=config.views)  # in the precision of training: twice as fast as float32
-    return Member(stock, history, predict(data.images[fold.validation]), predict(test_images))
+    exported, fast = (build_model(**network, precision=chosen, folded=True) for chosen in ("float32", precision))
+    for folded in (exported, fast):
+        folded.set_weights(fold_normalisation(model))
+    predict = make_predictor([fast], views=config.views)  # in the precision of training: twice as fast as float32
+    return Member(exported, history, predict(data.images[fold.validation]), predict(test_images))
 
 
 def _batches(
