@@ -39,3 +39,11 @@ def test_residual_connections_name_both_sources():
         assert skipped == last - 2
     assert all(len(layer.inputs) == 1 for layer in layers[1:] if layer.kind != "Add")
     assert layers[0].inputs == ()
+
+
+def test_a_network_as_a_layer_is_a_link_of_the_chain():
+    layers = architecture.describe(build_model(architecture="upright", channels=(4, 8), dropout=0))
+    assert [layer.kind for layer in layers[:3]] == ["InputLayer", "Functional", "Conv2D 3x3"]
+    assert [layer.inputs for layer in layers[:3]] == [(), ("images",), ("upright",)]
+    assert layers[1].shape == (28, 28, 1)
+    assert layers[1].parameters == 0

@@ -39,10 +39,17 @@ def test_the_tables_of_the_readme_are_those_of_the_measured_values():
     assert benchmark.to_markdown(result) in (ROOT / "README.md").read_text()
 
 
+def test_the_table_of_the_ablation_is_that_of_the_measured_values():
+    result = json.loads((ROOT / "docs" / "ablation.json").read_text())
+    assert list(result["variations"]) == list(benchmark.VARIATIONS)
+    assert benchmark.ablation_to_markdown(result) in (ROOT / "docs" / "ablation.md").read_text()
+
+
 def test_an_ablation_is_a_table():
-    values = {"changes": {"epochs": 6}, "accuracy": 0.99456, "together": 0.995, "processor_seconds": 90.0}
+    difference = {"accuracy": -0.0001, "standard_error": 0.00026}
+    values = {"accuracy": 0.99456, "difference": difference, "together": 0.995, "processor_seconds": 90.0, "kept": "no"}
     text = benchmark.ablation_to_markdown({"rows": 21000, "variations": {"6 epochs": values}})
-    assert text.splitlines()[-1] == "| 6 epochs | 99.456% | 99.500% | 1.5 min |"
+    assert text.splitlines()[-1] == "| 6 epochs | 99.456% | -0.010 ± 0.026 points | 99.500% | 1.5 min | no |"
 
 
 def test_the_networks_of_others_are_theirs():

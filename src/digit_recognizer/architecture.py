@@ -33,7 +33,8 @@ def describe(model: Any) -> list[Layer]:
             Layer(
                 name=layer.name,
                 kind=" ".join([type(layer).__name__, "x".join(map(str, window))]).strip(),
-                inputs=tuple(maker[id(tensor)] for tensor in inputs),
+                # A network as a layer tells the tensors inside of it; it is a link of a chain.
+                inputs=tuple(maker.get(id(tensor)) or described[-1].name for tensor in inputs) if described else (),
                 shape=shape,
                 parameters=layer.count_params(),
                 multiply_adds=kernel * math.prod(shape[:-1]),

@@ -79,40 +79,49 @@ def measure(
     return result
 
 
-# What differs from the preset `single` with one view of an image; two members of each are trained on half of the rows.
-VARIATIONS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "a residual and an upright one": {"architectures": ("residual", "upright")},
-    "upright networks": {"architectures": ("upright",)},
-    "plain networks": {"architectures": ("plain",)},
-    "no augmentation": {"augment": False},
-    "augmented to the end": {"plain_epochs": 0},
-    "6 epochs": {"epochs": 6},
-    "nine views": {"views": 9},
-    "20 epochs": {"epochs": 20},
-    "1.5 times the channels": {"channels": (48, 96, 192)},
+class Variation(NamedTuple):
+    """What differs from the preset `single` with one view of an image."""
+
+    changes: dict[str, Any]  # fields of `Config`
+    kept: str  # where
+
+
+VARIATIONS = {
+    "as it is": Variation({}, "`single`"),
+    "a residual and an upright network": Variation({"architectures": ("residual", "upright")}, "`best`"),
+    "upright networks": Variation({"architectures": ("upright",)}, "no"),
+    "plain networks": Variation({"architectures": ("plain",)}, "`fast`"),
+    "no augmentation": Variation({"augment": False}, "`fast`"),
+    "6 epochs": Variation({"epochs": 6}, "no"),
+    "nine views": Variation({"views": 9}, "`single`"),
+    "20 epochs": Variation({"epochs": 20}, "no"),
+    "1.5 times the channels": Variation({"channels": (48, 96, 192)}, "no"),
 }
 
 
 def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
-    """Trains two members of each of `VARIATIONS`; one that is there is not trained again.
+    """Trains two members of each of `VARIATIONS` on one half of the rows; a run that is there is not trained again.
 
     Returns:
-        For each the mean accuracy of one member, that of both together, and the time of all processors.
+        For each the mean accuracy of its members on the other half, by how much more that is than of the first
+        variation on the same rows, the accuracy of both together, and the time of all processors.
     """
-    result = {}
-    for number, (name, changes) in enumerate(VARIATIONS.items()):
+    result, first = {}, None
+    for number, (name, (changes, kept)) in enumerate(VARIATIONS.items()):
         say(f"ablation: {name}")
         config = replace(PRESETS["single"], members=2, validation=HALF, **{"views": 1} | changes)
         run_dir = work_dir / f"ablation-{number}"
         record = _alone(_train_variation, data_dir, run_dir, config)
         labels = runs.read_answers(run_dir).labels
-        each = [runs.read_member_answers(folder).probabilities for folder in runs.member_dirs(run_dir)]
-        alone = [evaluation.accuracy(labels, probabilities).value for probabilities in each]
+        each = np.array([runs.read_member_answers(folder).probabilities for folder in runs.member_dirs(run_dir)])
+        right = (each.argmax(axis=2) == labels).mean(axis=0)
+        first = right if first is None else first
         result[name] = {
             "changes": changes,
-            "accuracy": statistics.mean(alone),
-            "together": evaluation.accuracy(labels, np.mean(each, axis=0)).value,
+            "kept": kept,
+            "accuracy": float(right.mean()),
+            "difference": _difference(first, right),
+            "together": evaluation.accuracy(labels, each.mean(axis=0)).value,
             "processor_seconds": record["processor_seconds"],
         }
     return {"machine": _machine(), "rows": len(labels), "variations": result}
@@ -400,7 +409,12 @@ def _fold_scores(labels: np.ndarray, folds: Sequence[Fold], each: Sequence[np.nd
 
 
 def _difference(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
-    """Returns by how much more of the same rows ours are right, with the standard error of the paired difference."""
+    """Returns by how much more of the same rows ours are right, with the standard error of the paired difference.
+
+    Args:
+        theirs: [n] in [0, 1]: whether a row's answer is right, or the share of several.
+        ours: the same.
+    """
     difference = ours.astype(float) - theirs.astype(float)
     return {
         "rows": len(difference),
@@ -458,19 +472,25 @@ def _summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 def ablation_to_markdown(result: Mapping[str, Any]) -> str:
     """Returns the ablation as a table in Markdown."""
     rows = [
-        ("`single`, one view", "one network", "two together", "processor time of two"),
-        ("---", "---", "---", "---"),
+        ("`single`, one view", "one network", "against the first", "two together", "processor time of two", "kept"),
+        ("---", "---", "---", "---", "---", "---"),
         *(
             (
                 name,
                 f"{values['accuracy']:.3%}",
+                _points(values["difference"]),
                 f"{values['together']:.3%}",
                 f"{values['processor_seconds'] / 60:.1f} min",
+                values["kept"],
             )
             for name, values in result["variations"].items()
         ),
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _points(difference: Mapping[str, float]) -> str:
+    return f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points"
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
@@ -521,7 +541,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
         ),
         (
             "difference, ratio",
-            f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points",
+            _points(difference),
             "",
             "",
             f"{stock['processor_seconds'] / best['processor_seconds']:.0f} times",

@@ -345,7 +345,7 @@ def bench(
         "bench"
     ),
     networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full, a half.")] = 3,
-    members: Annotated[int, typer.Option(help="Of the preset best, a half.")] = 10,
+    members: Annotated[int, typer.Option(help="Of the preset best, a half.")] = 6,
     rival_epochs: Annotated[int, typer.Option(help="Of Deotte's recipe.")] = 45,
     ablation: Annotated[bool, typer.Option("--ablation", help="Compare settings instead.")] = False,
     as_json: AsJson = False,

@@ -33,11 +33,12 @@ function drawn(name, attributes, ...children) {
   return made;
 }
 
-const bars = Array.from({ length: 10 }, (_, digit) => {
+const bars = [..."0123456789", "∅"].map((label) => {
   const fill = element("div", { className: "fill" });
   const value = element("span", { textContent: "–" });
   const track = element("div", { className: "track", ariaHidden: "true" }, fill);
-  const row = element("li", {}, element("span", { textContent: digit }), track, value);
+  const row = element("li", {}, element("span", { textContent: label }), track, value);
+  if (label === "∅") row.title = "No digit";
   find("bars").append(row);
   return { row, fill, value };
 });
@@ -150,8 +151,9 @@ function show({ text, digits }) {
 function detail(digits, index) {
   chosen = index;
   const digit = digits[chosen];
+  const none = digit ? Math.max(0, 1 - digit.probabilities.reduce((sum, one) => sum + one)) : 0;
   for (const [label, { row, fill, value }] of bars.entries()) {
-    const probability = digit ? digit.probabilities[label] : 0;
+    const probability = digit ? digit.probabilities[label] ?? none : 0;
     row.classList.toggle("first", digit?.digit === label);
     fill.style.width = percent(probability);
     value.textContent = digit ? percent(probability) : "–";
