@@ -2,10 +2,14 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
+import psutil
 import pytest
 
 from digit_recognizer import workers
@@ -65,3 +69,28 @@ pools = []
 
 def test_a_task_that_leaves_processes_behind_keeps_nothing_waiting():
     assert list(workers.share_out(leave, [7], PARTS[:1], may_begin=always, tell=print)) == [7]
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from digit_recognizer import workers
+from test_workers import sleep_on
+if __name__ == "__main__":
+    parts = [{"TF_NUM_INTRAOP_THREADS": "1"}]
+    list(workers.share_out(sleep_on, [0], parts, may_begin=lambda: True, tell=lambda pid: print(pid, flush=True)))
+"""
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    worker.wait(timeout=20)
+
+
+def sleep_on(index, tell):
+    tell(os.getpid())
+    time.sleep(60)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from digit_recognizer.files import replacing
+from digit_recognizer.workers import end_with_parent
 
 POLL_SECONDS = 0.1  # between two looks for an epoch that another process makes
 CHUNK = 2048  # images that one task of a worker augments; a part of the result, since each chunk has its own seed
@@ -87,7 +88,7 @@ def augmented_epochs(images: np.ndarray, *, epochs: int, seed: int) -> Iterator[
         An iterator of uint8 [n, 28, 28].
     """
     # spawn: a fork of a process in which TensorFlow runs its threads can hang.
-    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), end_with_parent)
 
     def submit(epoch: int) -> list[Future[np.ndarray]]:
         starts = range(0, len(images), CHUNK)

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -56,8 +57,20 @@ def share_out(
                 yield future.result()
 
 
+def end_with_parent() -> None:
+    """Lets this process end with the one that started it, also where that is killed: its workers would wait forever."""
+    parent = multiprocessing.parent_process()
+
+    def wait_and_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
+
+
 def _take_part(function: Callable[[int, Tell], Any], free: Any, told: Any) -> None:
     """Prepares a worker process, before TensorFlow looks for devices and cores in it."""
+    end_with_parent()
     os.environ.update(free.get())
     _worker.update(function=function, told=told)
 
