@@ -13,7 +13,19 @@ MODULES = sorted(PACKAGE.glob("*.py"))
 
 # From the bottom to the top; a module may import those above it in this list alone.
 ORDER = [
-    *("errors", "files", "config", "quiet", "progress", "data", "augmentation", "model", "precision", "demo"),
+    *(
+        "errors",
+        "files",
+        "config",
+        "quiet",
+        "progress",
+        "data",
+        "workers",
+        "augmentation",
+        "model",
+        "precision",
+        "demo",
+    ),
     *("architecture", "drawings", "pictures", "mnist", "ink", "lines", "handwriting", "spotter", "reading"),
     "calibration",
     *(
@@ -22,7 +34,6 @@ ORDER = [
         "evaluation",
         "session",
         "budget",
-        "workers",
         "ensemble",
         "figures",
         "tables",
