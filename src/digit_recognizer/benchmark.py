@@ -76,6 +76,8 @@ def measure(
         result[name] = files.read_json(path)
     right = {name: np.array(result[name].pop("right"), bool) for name in ("best", "deotte")}
     result["difference"] = _difference(right["deotte"], right["best"])
+    rows = [fold.validation for fold in _halves(load_train(data_dir))]
+    result["halves"] = [_difference(right["deotte"][half], right["best"][half]) for half in rows]
     return result
 
 
@@ -547,6 +549,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
             f"{stock['processor_seconds'] / best['processor_seconds']:.0f} times",
             f"{stock['seconds'] / best['seconds']:.0f} times",
         ),
+        ("on the first half, on the second", ", ".join(map(_points, result["halves"])), "", "", "", ""),
     ]
     ratio = fast["fast"]["seconds"]["mean"] / fast["predecessor"]["seconds"]["mean"]
     more = [
