@@ -96,8 +96,6 @@ VARIATIONS = {
     "no augmentation": Variation({"augment": False}, "`fast`"),
     "6 epochs": Variation({"epochs": 6}, "no"),
     "nine views": Variation({"views": 9}, "`single`"),
-    "20 epochs": Variation({"epochs": 20}, "no"),
-    "1.5 times the channels": Variation({"channels": (48, 96, 192)}, "no"),
 }
 
 
