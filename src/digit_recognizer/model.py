@@ -93,9 +93,9 @@ def upright_features(make: Layers, x: Any, channels: Sequence[int]) -> Any:
 def build_upright() -> keras.Model:
     """Builds what shears each image until its digit stands upright, and stretches it to one width.
 
-    A network that sees every digit so errs on others than one that sees them as they are. The slant is that of the
-    second moments; digits of one width: Ciresan, Meier and Schmidhuber 2012, arXiv:1202.2745. There are no weights, and
-    all operations are Keras' own, so that a network with it loads without this package.
+    A network that sees every digit so should err on others than one that sees them as they are. The slant is that of
+    the second moments; digits of one width: Ciresan, Meier and Schmidhuber 2012, arXiv:1202.2745. There are no weights,
+    and all operations are Keras' own, so that a network with it loads without this package.
 
     Returns:
         A model from float32 [n, 28, 28, 1] in [0, 1] to the same, with the digit's mass in the middle column.
