@@ -44,17 +44,22 @@ def share_out(
     waiting = deque(tasks)
     running: set[Future[Result]] = set()
     with ProcessPoolExecutor(len(parts), context, _take_part, (function, free, told)) as pool:
-        while True:
-            while waiting and len(running) < len(parts) and may_begin():
-                running.add(pool.submit(_do, waiting.popleft()))
-            if not running:
-                return
-            done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    tell(told.get(timeout=0.01))
-            for future in done:
-                yield future.result()
+        try:
+            while True:
+                while waiting and len(running) < len(parts) and may_begin():
+                    running.add(pool.submit(_do, waiting.popleft()))
+                if not running:
+                    return
+                done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        tell(told.get(timeout=0.01))
+                for future in done:
+                    yield future.result()
+        except (KeyboardInterrupt, GeneratorExit):  # a worker can miss its own interruption, and would be waited for
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def end_with_parent() -> None:
