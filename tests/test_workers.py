@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,10 +72,9 @@ def test_a_task_that_leaves_processes_behind_keeps_nothing_waiting():
     assert list(workers.share_out(leave, [7], PARTS[:1], may_begin=always, tell=print)) == [7]
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent_even_deaf_to_interruptions(tmp_path, sent):
     program = """
-import sys, time
-from pathlib import Path
 from digit_recognizer import workers
 from test_workers import sleep_on
 if __name__ == "__main__":
@@ -84,13 +84,19 @@ if __name__ == "__main__":
     (tmp_path / "program.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     with subprocess.Popen(
-        [sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, tmp_path / "program.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
     ) as parent:
         worker = psutil.Process(int(parent.stdout.readline()))
-        parent.kill()
+        parent.send_signal(sent)
+        parent.wait(timeout=20)
     worker.wait(timeout=20)
 
 
 def sleep_on(index, tell):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     tell(os.getpid())
     time.sleep(60)
