@@ -24,7 +24,7 @@ from digit_recognizer.data import Dataset, Fold, load_test, load_train, make_fol
 from digit_recognizer.precision import choose_precision
 from digit_recognizer.quiet import native_messages_hidden
 
-HALVES = 2  # folds where two ensembles are compared: so all rows decide, and 3 networks of 25 minutes a fold suffice
+HALVES = 2  # folds where two ensembles are compared: all rows decide, and few networks have to be trained
 HALF = 0.5  # of the rows is held out where settings are compared
 REPETITIONS = 3  # of what takes minutes at most
 STEPS = 150  # of a recipe that is timed and not trained to its end
@@ -473,7 +473,6 @@ def ablation_to_markdown(result: Mapping[str, Any]) -> str:
     """Returns the ablation as a table in Markdown."""
     rows = [
         ("`single`, one view", "one network", "against the first", "two together", "processor time of two", "kept"),
-        ("---", "---", "---", "---", "---", "---"),
         *(
             (
                 name,
@@ -486,7 +485,13 @@ def ablation_to_markdown(result: Mapping[str, Any]) -> str:
             for name, values in result["variations"].items()
         ),
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows, the first of which is the header, as a table in Markdown."""
+    header, *others = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *others))
 
 
 def _points(difference: Mapping[str, float]) -> str:
@@ -522,7 +527,6 @@ def to_markdown(result: Mapping[str, Any]) -> str:
             "processor time",
             "clock",
         ),
-        ("---", "---", "---", "---", "---", "---"),
         (
             f"`best`, {best['members']} networks a half",
             f"{best['accuracy']:.3%}",
@@ -552,7 +556,6 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     ratio = fast["fast"]["seconds"]["mean"] / fast["predecessor"]["seconds"]["mean"]
     more = [
         ("a tenth of the rows held out", "validation accuracy", "threads", "training"),
-        ("---", "---", "---", "---"),
         (
             "`fast`",
             spread(fast["fast"]["accuracy"], percent),
@@ -568,7 +571,6 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     ]
     figures = [
         (f"`single` on all rows, {threads(single)} threads", ""),
-        ("---", "---"),
         ("training", spread(single["seconds"], seconds)),
         ("from the loaded data to the end of the first step", spread(single["first_step_seconds"], seconds)),
         (
@@ -583,4 +585,4 @@ def to_markdown(result: Mapping[str, Any]) -> str:
             f"{engine['share']['mean']:.0%}",
         ),
     ]
-    return "\n\n".join("\n".join("| " + " | ".join(row) + " |" for row in table) for table in (rows, more, figures))
+    return "\n\n".join(map(_table, (rows, more, figures)))

@@ -149,8 +149,9 @@ def train_member(
         verbose=0,
     ).history
     exported, fast = (build_model(**network, precision=chosen, folded=True) for chosen in ("float32", precision))
+    weights = fold_normalisation(model)
     for folded in (exported, fast):
-        folded.set_weights(fold_normalisation(model))
+        folded.set_weights(weights)
     predict = make_predictor([fast], views=config.views)  # in the precision of training: twice as fast as float32
     return Member(exported, history, predict(data.images[fold.validation]), predict(test_images))
 
