@@ -12,7 +12,7 @@ class Layer(NamedTuple):
     inputs: tuple[str, ...]  # names of the layers that it takes its values from
     shape: tuple[int, ...]  # of its output, without the batch
     parameters: int
-    multiply_adds: int  # of its kernel; element-wise work (normalisation, ReLU, pooling) is not counted
+    multiply_adds: int  # of its kernel; element-wise work (ReLU, pooling) is not counted
 
 
 def describe(model: Any) -> list[Layer]:
