@@ -81,7 +81,7 @@ kernel-output: setup ## Fetch what the notebook's latest version made, compare i
 	@$(KIT) kernel-output
 
 bench: setup ## Measure the kit beside other people's recipes (two hours). ABLATION=1: settings beside each other.
-	@$(KIT) bench $(data) $(call switch,ABLATION,--ablation) $(json)
+	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
 
 demo: setup ## Do all of it without an account, on digits that scikit-learn ships.
 	@$(KIT) demo
@@ -90,10 +90,10 @@ predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS
 	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) $(json)
 
 spotter: setup ## Train again the network that finds digits in lines (minutes).
-	@$(KIT) spotter $(data)
+	@.venv/bin/python -m benchmarks.train_detector $(data)
 
 bench-handwriting: setup ## Measure how made pictures are read, by kind of difficulty (minutes). RUN=
-	@.venv/bin/python tests/handwriting_benchmark.py $(run) $(data)
+	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
 
 draw: setup $(DRAW) ## Open a page to draw digits on, or to drop pictures on. RUN= PORT=8028 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)

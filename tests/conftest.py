@@ -13,8 +13,8 @@ import pytest
 import tiny
 from kaggle_server import TOKEN, KaggleServer
 
-from digit_recognizer import data, demo
-from digit_recognizer.archive import EXPECTED
+from digit_recognizer.competition.archive import EXPECTED
+from digit_recognizer.data import csv_files, demo
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +39,8 @@ def demo_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def rows(demo_dir):
     """The first 400 rows of the demo's train.csv."""
-    train = data.load_train(demo_dir)
-    return data.Dataset(train.images[:400], train.labels[:400], train.sha256)
+    train = csv_files.load_train(demo_dir)
+    return csv_files.Dataset(train.images[:400], train.labels[:400], train.sha256)
 
 
 @pytest.fixture(scope="session")

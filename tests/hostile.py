@@ -5,7 +5,7 @@ import zlib
 
 import cv2
 
-from digit_recognizer.drawings import draw_digits
+from digit_recognizer.handwriting.sample_digits import draw_digits
 
 SIDE = 20_000  # pixels
 

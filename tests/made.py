@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from digit_recognizer import demo, runs
 from digit_recognizer.config import Config
-from digit_recognizer.data import load_test, load_train, make_folds
-from digit_recognizer.quiet import native_messages_hidden
+from digit_recognizer.console import hide_native_messages
+from digit_recognizer.data import demo
+from digit_recognizer.data.csv_files import load_test, load_train
+from digit_recognizer.data.folds import make_folds
+from digit_recognizer.training import runs
 
 CONFIG = Config(preset="made", epochs=3, channels=(4, 8), augment=False, validation=0.2)
 HISTORY = {
@@ -22,11 +24,11 @@ HISTORY = {
 
 def write_run(run_dir, data_dir, *, mistakes=20, **settings):
     """Writes a run on the data of a folder, with as many mistakes a member, and returns its folder."""
-    with native_messages_hidden():
+    with hide_native_messages():
         import keras
 
-        from digit_recognizer.model import build_model, make_predictor
-        from digit_recognizer.training import Member
+        from digit_recognizer.model.networks import build_model, make_predictor
+        from digit_recognizer.training.member import Member
 
     train, test = load_train(data_dir), load_test(data_dir)
     config = replace(CONFIG, **settings)
@@ -46,7 +48,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
         model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
         member = Member(model, HISTORY, probabilities, make_predictor([model])(test.images))
         runs.write_member(runs.member_dir(run_dir, index), member, fold.validation, labels)
-    record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_answers(run_dir).rows)}
+    record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_predictions(run_dir).rows)}
     record |= {
         "left_out": [],
         "training_seconds": 6.0 * len(folds),

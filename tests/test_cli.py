@@ -14,8 +14,10 @@ import hostile
 import numpy as np
 import pytest
 
-from digit_recognizer import cli, demo, drawings
+from digit_recognizer import cli
+from digit_recognizer.data import demo
 from digit_recognizer.errors import UserError
+from digit_recognizer.handwriting import sample_digits
 
 STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
@@ -161,7 +163,7 @@ def predict(command, trained, tmp_path):
     """Runs `predict` with a tiny run on a folder of a drawing, blank paper and a text that is called a picture."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    cv2.imwrite(str(folder / "drawing.png"), drawings.draw_digits()[4])
+    cv2.imwrite(str(folder / "drawing.png"), sample_digits.draw_digits()[4])
     cv2.imwrite(str(folder / "blank.jpg"), np.full((50, 60, 3), 240, np.uint8))
     for name in ("text.png", "bomb.png", "cut.png"):
         (folder / name).write_bytes(hostile.HOSTILE[name])

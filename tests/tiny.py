@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from digit_recognizer import ensemble, runs
 from digit_recognizer.config import Config
+from digit_recognizer.training import ensemble, runs
 
 TINY = Config(preset="tiny", epochs=2, channels=(4, 8), batch_size=32, augment=False, validation=0.2)
 QUIET = Console(quiet=True)

@@ -50,9 +50,9 @@ def download(
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
 ) -> None:
     """Fetch the competition's files through the official Kaggle client."""
-    from digit_recognizer import competition
+    from digit_recognizer.competition import submit
 
-    competition.download(data_dir, force=force, say=_say)
+    submit.download(data_dir, force=force, say=_say)
 
 
 @app.command()
@@ -87,7 +87,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Print accuracy, a table by digit and the confusions on the held out rows, and draw the figures."""
-    from digit_recognizer import pipeline, runs
+    from digit_recognizer import pipeline
+    from digit_recognizer.training import runs
 
     result = pipeline.evaluate(runs.find_run(models_dir, run), data_dir)
     if as_json:
@@ -108,11 +109,13 @@ def report(
     reports_dir: ReportsDir = Path("reports"),
 ) -> None:
     """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
-    from digit_recognizer import documents, progress, runs
-    from digit_recognizer.report import make_report
+    from digit_recognizer import console
+    from digit_recognizer.evaluation import documents
+    from digit_recognizer.evaluation.report import make_report
+    from digit_recognizer.training import runs
 
     run_dir = runs.find_run(models_dir, run)
-    with progress.steps_shown(_progress) as step:
+    with console.show_steps(_progress) as step:
         document = make_report(run_dir, data_dir, submissions_dir, step)
         paths = documents.write_document(document, reports_dir / run_dir.name, step)
     _console.print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
@@ -129,10 +132,12 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put two runs side by side: settings, accuracy on the same rows with McNemar's test, curves, changed images."""
-    from digit_recognizer import comparison, documents, progress, runs, tables
+    from digit_recognizer import console
+    from digit_recognizer.evaluation import comparison, documents, tables
+    from digit_recognizer.training import runs
 
     result = comparison.compare_runs(runs.find_run(models_dir, first), runs.find_run(models_dir, second))
-    with progress.steps_shown(_progress) as step:
+    with console.show_steps(_progress) as step:
         document = comparison.make_comparison(result, models_dir, data_dir, step)
         paths = documents.write_document(document, reports_dir / f"compare-{first}-{second}", step)
     if as_json:
@@ -152,8 +157,8 @@ def write_submission(
     submissions_dir: SubmissionsDir = Path("submissions"),
 ) -> None:
     """Predict test.csv and write submissions/<run>/submission.csv."""
-    from digit_recognizer import runs
-    from digit_recognizer.prediction import make_submission
+    from digit_recognizer.training import runs
+    from digit_recognizer.training.prediction import make_submission
 
     folder = make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir)
     _console.print(f"Wrote {folder / 'submission.csv'}", soft_wrap=True)
@@ -174,18 +179,19 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Upload the submission, written first if it is not there, and wait for its public score."""
-    from digit_recognizer import competition, output, runs
-    from digit_recognizer.prediction import make_submission
+    from digit_recognizer.competition import kernel_output, submit
+    from digit_recognizer.training import runs
+    from digit_recognizer.training.prediction import make_submission
 
     if kernel and run:
         raise UserError(f"expected either the kernel's output or a run to submit, received both and the run {run!r}")
     folder = (
-        output.make_submission(submissions_dir)
+        kernel_output.make_submission(submissions_dir)
         if kernel
         else make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir)
     )
     # Progress goes to stdout, so that a failure is one line on stderr; JSON takes its place there.
-    record = competition.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
+    record = submit.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:
         _print_json(record)
         return
@@ -201,7 +207,7 @@ def submit(
 @app.command("kernel")
 def build_kernel() -> None:
     """Build kernel/digit-recognizer.ipynb, the notebook for Kaggle, from this package's source."""
-    from digit_recognizer import kernel
+    from digit_recognizer.competition import kernel
 
     kernel.build()
     _console.print(f"Wrote {kernel.NOTEBOOK}")
@@ -221,7 +227,7 @@ def push(
     submissions_dir: SubmissionsDir = Path("submissions"),
 ) -> None:
     """Run the notebook at Kaggle, wait for its end, fetch its output and compare it with the local run."""
-    from digit_recognizer import kernel
+    from digit_recognizer.competition import kernel
 
     settings = {"preset": preset, "folds": folds, "members": members, "validation": validation, "epochs": epochs}
     settings |= {"seed": seed, "augment": augment, "hours": hours}
@@ -231,7 +237,7 @@ def push(
 @app.command("kernel-status")
 def show_kernel_status() -> None:
     """Print what Kaggle says of the notebook's latest version."""
-    from digit_recognizer import kernel
+    from digit_recognizer.competition import kernel
 
     kernel.show_status(say=typer.echo)
 
@@ -239,7 +245,7 @@ def show_kernel_status() -> None:
 @app.command("kernel-output")
 def fetch_kernel_output(*, submissions_dir: SubmissionsDir = Path("submissions")) -> None:
     """Fetch what the notebook's latest version has made, and compare it with the local run."""
-    from digit_recognizer import kernel
+    from digit_recognizer.competition import kernel
 
     kernel.fetch_output(submissions_dir, say=typer.echo)
 
@@ -260,29 +266,31 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
-    from digit_recognizer import pictures, recognition, runs, tables
-    from digit_recognizer.progress import counted
+    from digit_recognizer.console import track
+    from digit_recognizer.evaluation import tables
+    from digit_recognizer.handwriting import image_files, transcription
+    from digit_recognizer.training import runs
 
-    listed = pictures.list_pictures(files or [], labels)
+    listed = image_files.list_pictures(files or [], labels)
     if not listed:
         raise UserError("expected pictures to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
     run_dir = runs.find_run(models_dir, run)
-    runs.finished_record(run_dir)
-    read = recognition.load_reader(run_dir)
+    runs.read_finished_record(run_dir)
+    read = transcription.load_reader(run_dir)
     refused: list[UserError] = []
-    found = counted(recognition.transcribe(listed, read, refuse=refused.append), "reading", len(listed), _progress)
+    found = track(transcription.transcribe(listed, read, refuse=refused.append), "reading", len(listed), _progress)
     transcripts = list(found)
     folder = output_dir or (None if as_json else Path("predictions"))
-    drawn = recognition.draw_transcripts(transcripts, folder) if folder else 0
+    drawn = transcription.draw_transcripts(transcripts, folder) if folder else 0
     for error in refused:
         _say(f"digit-recognizer: {error}", error=True)
     if as_json:
-        _print_json([recognition.describe(transcript) for transcript in transcripts])
+        _print_json([transcription.describe(transcript) for transcript in transcripts])
     else:
-        _console.print(tables.readings_table([recognition.summarise(transcript) for transcript in transcripts]))
-        scores = recognition.score(transcripts)
+        _console.print(tables.readings_table([transcription.summarise(transcript) for transcript in transcripts]))
+        scores = transcription.score(transcripts)
         if scores:
             _console.print(f"Accuracy {scores['']}", soft_wrap=True)
         if len(scores) > 1:
@@ -290,28 +298,6 @@ def predict(
         _console.print(f"Annotated pictures of {drawn} of {len(transcripts)} files: {folder}", soft_wrap=True)
     if refused:
         raise typer.Exit(1)
-
-
-@app.command("spotter")
-def make_spotter(*, data_dir: DataDir = Path("data")) -> None:
-    """Train again the network that finds digits in lines, on the rows that a run with one hold-out trains on."""
-    from digit_recognizer import session, spotter
-    from digit_recognizer.data import load_train, make_folds
-    from digit_recognizer.precision import choose_precision
-    from digit_recognizer.progress import steps_shown
-
-    config, rows = make_config("single"), load_train(data_dir)
-    (fold,) = make_folds(rows.labels, folds=1, validation=config.validation, seed=config.split_seed)
-    with steps_shown(_progress) as show:
-        show("making digits", 0)
-        model = spotter.train_spotter(
-            rows.images[fold.train],
-            rows.labels[fold.train],
-            precision=choose_precision(session.find_gpus()),
-            tell=lambda step, steps, loss: show(f"loss {loss:.3f}", step / steps),
-        )
-    spotter.save_spotter(model)
-    _say(f"Weights: {spotter.WEIGHTS}")
 
 
 @app.command()
@@ -324,55 +310,23 @@ def draw(
     models_dir: ModelsDir = Path("models"),
 ) -> None:
     """Open a page to draw digits on, or to drop pictures on; "it was a ..." saves into DATA_DIR/handwriting/."""
-    from digit_recognizer import runs
+    from digit_recognizer.training import runs
 
     try:
-        from digit_recognizer import page
+        from digit_recognizer.web import server
     except ModuleNotFoundError as error:
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
     run_dir = runs.find_run(models_dir, run)
-    runs.finished_record(run_dir)
-    page.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
-
-
-@app.command()
-def bench(
-    *,
-    data_dir: DataDir = Path("data"),
-    work_dir: Annotated[Path, typer.Option(help="Of the runs; parts that are there are not done again.")] = Path(
-        "bench"
-    ),
-    networks: Annotated[int, typer.Option(help="Of Deotte's recipe to train in full, a half.")] = 3,
-    members: Annotated[int, typer.Option(help="Of the preset best, a half.")] = 6,
-    rival_epochs: Annotated[int, typer.Option(help="Of Deotte's recipe.")] = 45,
-    ablation: Annotated[bool, typer.Option("--ablation", help="Compare settings instead.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the kit beside other people's recipes, or settings beside each other; takes two hours."""
-    from digit_recognizer import benchmark, files
-
-    say = partial(_say, error=True)
-    if ablation:
-        result = benchmark.ablate(data_dir, work_dir, say=say)
-        name, text = "ablation", benchmark.ablation_to_markdown(result)
-    else:
-        result = benchmark.measure(
-            data_dir, work_dir, networks=networks, members=members, rival_epochs=rival_epochs, say=say
-        )
-        name, text = "benchmark", benchmark.to_markdown(result)
-    files.write_json(work_dir / f"{name}-result.json", result)
-    if as_json:
-        _print_json(result)
-        return
-    typer.echo(text)
+    runs.read_finished_record(run_dir)
+    server.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
 @app.command()
 def demo(*, folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
     """Do all of it without an account, on digits that scikit-learn ships."""
-    from digit_recognizer.demo import write_demo_data
+    from digit_recognizer.data.demo import write_demo_data
 
     _console.print(
         "Demo: 1,797 handwritten digits that scikit-learn ships, enlarged from 8x8. These are not the competition's "
@@ -391,8 +345,8 @@ def _train(
     config: Config, *, run: str | None, data_dir: Path, models_dir: Path, as_json: bool, log: bool = False
 ) -> None:
     """Trains a run and prints what came out."""
-    from digit_recognizer import demo as demo_data
     from digit_recognizer import pipeline
+    from digit_recognizer.data import demo as demo_data
 
     competition = demo_data.COMPETITION if (data_dir / demo_data.MARKER).exists() else COMPETITION
     run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, competition=competition, log=log)

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer import ensemble, evaluation, figures, files, prediction, runs, session, submission, tables
-from digit_recognizer.budget import TimeBudget
+from digit_recognizer import files
+from digit_recognizer.competition import submission
 from digit_recognizer.config import COMPETITION, Config
-from digit_recognizer.data import load_test, load_train
+from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.errors import UserError
+from digit_recognizer.evaluation import figures, metrics, tables
+from digit_recognizer.training import devices, ensemble, prediction, runs
+from digit_recognizer.training.time_budget import TimeBudget
 
 GALLERY_SIZE = 30  # of the worst mistakes
 CONFUSIONS = 10  # of the most frequent ones
@@ -22,9 +25,9 @@ class Evaluation(NamedTuple):
     """What the members of a run made of the rows that each had held out."""
 
     run: str
-    accuracy: evaluation.Accuracy
-    classes: list[dict[str, Any]]  # `evaluation.class_scores`
-    confusions: list[evaluation.Confusion]
+    accuracy: metrics.Accuracy
+    classes: list[dict[str, Any]]  # `metrics.class_scores`
+    confusions: list[metrics.Confusion]
     figures: list[Path]  # PNG
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def train(
     run_dir = models_dir / (run or runs.run_name(config, train.sha256))
     hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
     record = runs.new_record(config, run=run_dir.name, competition=competition, data=hashes)
-    gpus = session.find_gpus() if gpus is None else gpus
+    gpus = devices.find_gpus() if gpus is None else gpus
     return run_dir, ensemble.train_run(
         config, train, test.images, run_dir, record, console, gpus=gpus, budget=budget, log=log
     )
@@ -87,9 +90,9 @@ def print_training(run_dir: Path, record: dict[str, Any], console: Console) -> N
     """Prints a table a member, and the score of all."""
     for member in runs.member_dirs(run_dir):
         console.print(tables.history_table(runs.read_history(member), member.name))
-    answers = runs.read_answers(run_dir)
+    answers = runs.read_predictions(run_dir)
     if len(answers.rows):
-        accuracy = evaluation.accuracy(answers.labels, answers.probabilities)
+        accuracy = metrics.accuracy(answers.labels, answers.probabilities)
         console.print(f"Validation accuracy {accuracy}", soft_wrap=True)
     console.print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}", soft_wrap=True)
 
@@ -100,16 +103,16 @@ def evaluate(run_dir: Path, data_dir: Path) -> Evaluation:
     Raises:
         UserError: the run is not finished, held out no row, or was trained on another train.csv.
     """
-    record = runs.finished_record(run_dir)
+    record = runs.read_finished_record(run_dir)
     train = load_train(data_dir)
     runs.require_data(record, {"train.csv": train.sha256}, data_dir)
-    rows, labels, probabilities = runs.require_held_out(runs.read_answers(run_dir), run_dir)
+    rows, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
     histories = [runs.read_history(member) for member in runs.member_dirs(run_dir)]
-    worst = evaluation.mistakes(labels, probabilities)[:GALLERY_SIZE]
+    worst = metrics.mistakes(labels, probabilities)[:GALLERY_SIZE]
     drawn = {
         "accuracy": figures.draw_history({"": histories}, "accuracy"),
         "loss": figures.draw_history({"": histories}, "loss"),
-        "confusion_matrix": figures.draw_confusion_matrix(evaluation.confusion_matrix(labels, probabilities)),
+        "confusion_matrix": figures.draw_confusion_matrix(metrics.confusion_matrix(labels, probabilities)),
         "mistakes": figures.draw_answers(train.images, rows[worst], labels[worst], probabilities[worst], "read as"),
     }
     paths = []
@@ -118,9 +121,9 @@ def evaluate(run_dir: Path, data_dir: Path) -> Evaluation:
         figures.save_png(figure, paths[-1])
     return Evaluation(
         run=run_dir.name,
-        accuracy=evaluation.accuracy(labels, probabilities),
-        classes=evaluation.class_scores(labels, probabilities),
-        confusions=evaluation.confusions(labels, probabilities),
+        accuracy=metrics.accuracy(labels, probabilities),
+        classes=metrics.class_scores(labels, probabilities),
+        confusions=metrics.confusions(labels, probabilities),
         figures=paths,
     )
 

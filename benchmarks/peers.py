@@ -1,0 +1,155 @@
+"""What the kit is measured against: other people's recipes, in stock Keras as they are, and one on the fast engine."""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from digit_recognizer.config import CLASSES, IMAGE_SIZE
+from digit_recognizer.data.csv_files import Dataset, normalise
+from digit_recognizer.data.folds import Fold
+from digit_recognizer.model.networks import FusedBatchNormalization, make_predictor
+from digit_recognizer.training.member import make_dataset, steps_per_epoch
+
+# Chris Deotte, "25 Million Images! [0.99757] MNIST", kaggle.com/code/cdeotte/25-million-images-0-99757-mnist.
+DEOTTE_NETWORKS = 15
+DEOTTE_EPOCHS = 45
+DEOTTE_BATCH = 64
+DEOTTE_SHARE = 0.9  # of the rows, others for each network
+DEOTTE_RATE, DEOTTE_DECAY = 1e-3, 0.95  # of the learning rate: at first, and what is left of it after each epoch
+
+PREDECESSOR_EPOCHS = 5
+PREDECESSOR_BATCH = 128
+
+
+class Measured(NamedTuple):
+    """What a training took."""
+
+    images: int  # trained on, each as often as it was
+    seconds: float
+    processor_seconds: float  # of all cores
+
+
+def build_predecessor() -> keras.Model:
+    """Builds a small CNN of the kind that introductions to Keras have, and compiles it with Adam."""
+    model = keras.Sequential(
+        [
+            layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def build_deotte(*, fast: bool, precision: str = "float32") -> keras.Model:
+    """Builds Deotte's network.
+
+    Args:
+        fast: whether batch normalisation is the fused one.
+        precision: a dtype policy of Keras.
+    """
+    normalisation = FusedBatchNormalization if fast else layers.BatchNormalization
+    model = keras.Sequential([layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))])
+    for channels in (32, 64):
+        for kernel, options in ((3, {}), (3, {}), (5, {"strides": 2, "padding": "same"})):
+            model.add(layers.Conv2D(channels, kernel, activation="relu", dtype=precision, **options))
+            model.add(normalisation(dtype=precision))
+        model.add(layers.Dropout(0.4, dtype=precision))
+    model.add(layers.Conv2D(128, 4, activation="relu", dtype=precision))
+    model.add(normalisation(dtype=precision))
+    model.add(layers.Flatten(dtype=precision))
+    model.add(layers.Dropout(0.4, dtype=precision))
+    model.add(layers.Dense(CLASSES, activation="softmax", dtype="float32"))
+    return model
+
+
+def train_predecessor(data: Dataset, fold: Fold, *, seed: int) -> tuple[float, Measured]:
+    """Trains the predecessor's network in stock Keras as one would, and returns its accuracy on the held out rows."""
+    keras.utils.set_random_seed(seed)
+    model = build_predecessor()
+    images, held_out = normalise(data.images[fold.train]), normalise(data.images[fold.validation])
+    started = time.perf_counter(), time.process_time()
+    history = model.fit(
+        images,
+        data.labels[fold.train],
+        batch_size=PREDECESSOR_BATCH,
+        epochs=PREDECESSOR_EPOCHS,
+        validation_data=(held_out, data.labels[fold.validation]),
+        verbose=0,
+    ).history
+    return history["val_accuracy"][-1], _measured(PREDECESSOR_EPOCHS * len(fold.train), started)
+
+
+def time_deotte(data: Dataset, fold: Fold, *, steps: int) -> Measured:
+    """Times some steps of Deotte's recipe in stock Keras with Keras' own generator, after as many to warm up."""
+    generator = tf.keras.preprocessing.image.ImageDataGenerator(
+        rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1
+    )
+    labels = keras.utils.to_categorical(data.labels[fold.train])
+    batches = generator.flow(normalise(data.images[fold.train]), labels, batch_size=DEOTTE_BATCH)
+    model = build_deotte(fast=False)
+    model.compile("adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+    started = time.perf_counter(), time.process_time()
+    model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+    return _measured(steps * DEOTTE_BATCH, started)
+
+
+def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs: int = DEOTTE_EPOCHS) -> np.ndarray:
+    """Trains Deotte's network by his recipe on the fast engine.
+
+    The mathematics are his: network, Adam, learning rate, batches of 64, random 90% of the rows, and turns, zooms and
+    shifts in his ranges (by albumentations, where he had Keras' generator).
+
+    Returns:
+        Its probabilities for the held out rows, float32 [len(fold.validation), 10].
+    """
+    keras.utils.set_random_seed(seed)
+    random = np.random.default_rng(seed)
+    rows = random.permutation(fold.train)[: int(DEOTTE_SHARE * len(fold.train))]
+    images, labels = data.images[rows], data.labels[rows]
+    steps = steps_per_epoch(len(rows), DEOTTE_BATCH)
+    model = build_deotte(fast=True, precision=precision)
+    rate = keras.optimizers.schedules.ExponentialDecay(DEOTTE_RATE, steps, DEOTTE_DECAY, staircase=True)
+    model.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy", jit_compile=False)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for epoch in range(epochs):
+            moved, order = _move(images, seed=seed * DEOTTE_EPOCHS + epoch), random.permutation(len(rows))
+            for step in range(steps):
+                batch = order[step * DEOTTE_BATCH : (step + 1) * DEOTTE_BATCH]
+                yield normalise(moved[batch]), labels[batch]
+
+    model.fit(make_dataset(batches), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+    stock = build_deotte(fast=False)
+    stock.set_weights(model.get_weights())
+    return make_predictor([stock])(data.images[fold.validation])
+
+
+def _move(images: np.ndarray, *, seed: int) -> np.ndarray:
+    """Turns, zooms and shifts images as Deotte's generator does."""
+    import albumentations as A  # noqa: N812
+
+    move = A.Affine(
+        rotate=(-10, 10),
+        scale={"x": (0.9, 1.1), "y": (0.9, 1.1)},
+        translate_percent={"x": (-0.1, 0.1), "y": (-0.1, 0.1)},
+        p=1,
+    )
+    compose = A.Compose([move], seed=seed)
+    return np.stack([compose(image=image)["image"] for image in images])
+
+
+def _measured(images: int, started: tuple[float, float]) -> Measured:
+    return Measured(images, time.perf_counter() - started[0], time.process_time() - started[1])

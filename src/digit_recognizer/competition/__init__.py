@@ -1,0 +1,1 @@
+"""Kaggle: client, download, submission, notebook and kernel."""

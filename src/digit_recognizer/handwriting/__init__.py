@@ -1,0 +1,1 @@
+"""Handwriting: from an image file to the digits in it."""

@@ -1,0 +1,1 @@
+"""Model: layers, networks, and export to stock Keras."""

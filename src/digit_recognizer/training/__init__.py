@@ -1,0 +1,1 @@
+"""Training: one member, the ensemble, devices, and the run's folder."""

@@ -1,0 +1,1 @@
+"""Web: the page to draw digits on."""

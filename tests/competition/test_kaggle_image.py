@@ -1,0 +1,54 @@
+"""The notebook with Kaggle's own versions, in an environment that is built for it and thrown away.
+
+Building takes about 2 GB of disk and one to three minutes, most of it TensorFlow.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from test_notebook import EXECUTE, FLAGS, ROOT, SETTINGS
+
+from digit_recognizer.competition import notebook
+
+REQUIREMENTS = ROOT / "tests" / "requirements-kaggle.txt"
+COMMAND = "import sys; from digit_recognizer.cli import main; sys.argv[0] = 'digit-recognizer'; main()"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """The interpreter of an environment with Kaggle's versions."""
+    folder = tmp_path_factory.mktemp("kaggle") / "env"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    options = ("--quiet", "--disable-pip-version-check", "--no-compile", "--no-cache-dir")
+    subprocess.run([python, "-m", "pip", "install", *options, "-r", REQUIREMENTS], check=True, timeout=1200)
+    yield python
+    shutil.rmtree(folder)
+
+
+@pytest.mark.kaggle_image
+def test_the_notebook_equals_the_command_line_with_kaggles_versions(python, demo_dir, tmp_path):
+    folder = tmp_path / "input" / "competitions" / "digit-recognizer"
+    shutil.copytree(demo_dir, folder)
+    path = tmp_path / "notebook.ipynb"
+    path.write_text(notebook.build("| result |", SETTINGS))
+    environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    answer = subprocess.run([python, EXECUTE, path, tmp_path], env=environment, capture_output=True, check=False)
+    assert answer.returncode == 0, (answer.stderr, (tmp_path / "log.json").read_text())
+    assert not (tmp_path / "connections.txt").exists()
+
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    for stage in (("train", *FLAGS), ("submission",)):
+        command = [python, "-c", COMMAND, *stage, "--data-dir", folder]
+        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    (local,) = tmp_path.glob("submissions/*/submission.csv")
+    assert (tmp_path / "working" / "submission.csv").read_bytes() == local.read_bytes()
+
+    (record,) = tmp_path.glob("working/models/*/run.json")
+    wanted = dict(re.findall(r"^([\w-]+)==(.+)$", REQUIREMENTS.read_text(), re.MULTILINE))
+    assert json.loads(record.read_text())["versions"].items() >= wanted.items()

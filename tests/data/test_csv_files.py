@@ -1,0 +1,178 @@
+"""Reading, checking, caching and splitting the competition's files."""
+
+import os
+import re
+import time
+
+import numpy as np
+import pytest
+
+from digit_recognizer.data import csv_files
+from digit_recognizer.errors import UserError
+
+HEADER = ",".join(csv_files.TRAIN_COLUMNS)
+
+
+def line(label=5, pixels=0, **changed):
+    values = [label] + [pixels] * 784
+    for column, value in changed.items():
+        values[int(column.removeprefix("column")) - 1] = value
+    return ",".join(map(str, values))
+
+
+def write(folder, *lines, end="\r\n"):
+    (folder / "train.csv").write_bytes((end.join(lines) + end).encode())
+
+
+def test_values_arrive_where_they_belong(tmp_path):
+    write(tmp_path, HEADER, line(7, column2=255, column30=9), line(3, column785=128))
+    train = csv_files.load_train(tmp_path)
+    assert train.images.shape == (2, 28, 28)
+    assert train.images.dtype == train.labels.dtype == np.uint8
+    assert train.labels.tolist() == [7, 3]
+    assert (train.images[0, 0, 0], train.images[0, 1, 0], train.images[1, 27, 27]) == (255, 9, 128)
+    assert train.images.sum() == 255 + 9 + 128
+
+
+def test_both_line_ends_are_read(tmp_path):
+    write(tmp_path, HEADER, line(7), end="\n")
+    assert csv_files.load_train(tmp_path).labels.tolist() == [7]
+
+
+def test_test_csv_has_no_labels(tmp_path):
+    (tmp_path / "test.csv").write_text(",".join(csv_files.TEST_COLUMNS) + "\n" + line()[2:] + "\n")
+    test = csv_files.load_test(tmp_path)
+    assert test.labels is None
+    assert test.images.shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([""], "train.csv: expected 785 columns and rows of numbers, found an empty file"),
+        ([HEADER], "train.csv, line 2: expected rows of numbers, found only the header"),
+        ([HEADER[6:], line()], "line 1, column 1: expected the header 'label', found 'pixel0'"),
+        (
+            [HEADER + ",pixel784", line()],
+            "line 1, column 786: expected the header the end of the line, found 'pixel784'",
+        ),
+        (
+            [HEADER.replace("pixel7,", "pixel8,"), line()],
+            "line 1, column 9: expected the header 'pixel7', found 'pixel8'",
+        ),
+        ([HEADER, line(), HEADER], "line 3: expected numbers, found the header a second time"),
+        ([HEADER, line(), line() + ",0"], "line 3: expected 785 values, found 786"),
+        ([HEADER, line() + ",0", line() + ",0"], "line 2: expected 785 values, found 786"),
+        ([HEADER, line(), line()[:-2], line()], "line 3: expected 785 values, found 784"),
+        ([HEADER, line(column3=256)], "line 2, column 3 (pixel1): expected an integer 0..255, found '256'"),
+        ([HEADER, line(), line(column3=-1)], "line 3, column 3 (pixel1): expected an integer 0..255, found '-1'"),
+        ([HEADER, line(column3="1.0")], "line 2, column 3 (pixel1): expected an integer 0..255, found '1.0'"),
+        ([HEADER, line(column3="")], "line 2, column 3 (pixel1): expected an integer 0..255, found ''"),
+        ([HEADER, line(column3="nan")], "line 2, column 3 (pixel1): expected an integer 0..255, found 'nan'"),
+        ([HEADER, line(column3='"1"')], "expected an integer 0..255, found '\"1\"'"),
+        ([HEADER, line(), line(10)], "line 3, column 1 (label): expected an integer 0..9, found '10'"),
+        ([HEADER, line(), "", line()], "line 3, column 1 (label): expected an integer 0..9, found ''"),
+        (["<html><body>Too many requests</body></html>"], "line 1, column 1: expected the header 'label'"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(tmp_path, lines, message):
+    write(tmp_path, *lines)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        csv_files.load_train(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("kept", [1, 700, 1569, 1570])
+def test_a_cut_last_line_is_named(tmp_path, kept):
+    whole = line(pixels=0)
+    assert len(whole) == 1569
+    content = f"{HEADER}\r\n{whole}\r\n{whole}\r\n".encode()
+    (tmp_path / "train.csv").write_bytes(content[: len(HEADER) + 2 + len(whole) + 2 + kept])
+    with pytest.raises(UserError, match=r"line 3: expected 785 values and a line end, found a line that is cut off"):
+        csv_files.load_train(tmp_path)
+
+
+def test_a_missing_file_names_the_command(tmp_path):
+    with pytest.raises(UserError, match="found none; run `make download`"):
+        csv_files.load_train(tmp_path)
+
+
+@pytest.fixture
+def cached(tmp_path):
+    write(tmp_path, HEADER, line(7), line(3))
+    csv_files.load_train(tmp_path)
+    return tmp_path
+
+
+def test_the_cache_saves_the_parsing(cached, monkeypatch):
+    monkeypatch.setattr(csv_files, "_parse", lambda *_: pytest.fail("parsed again"))
+    assert csv_files.load_train(cached).labels.tolist() == [7, 3]
+
+
+def test_a_touched_file_is_not_parsed_again(cached, monkeypatch):
+    os.utime(cached / "train.csv", (1, 1))
+    monkeypatch.setattr(csv_files, "_parse", lambda *_: pytest.fail("parsed again"))
+    assert csv_files.load_train(cached).labels.tolist() == [7, 3]
+
+
+def test_a_changed_file_of_the_same_size_is_parsed_again(cached):
+    write(cached, HEADER, line(8), line(3))
+    os.utime(cached / "train.csv", (1, 1))
+    assert csv_files.load_train(cached).labels.tolist() == [8, 3]
+    assert csv_files.load_train(cached).labels.tolist() == [8, 3]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other", "key", "no key"])
+def test_a_damaged_cache_is_made_again(cached, damage):
+    array, key = cached / "cache" / "train.npy", cached / "cache" / "train.json"
+    good = array.read_bytes()
+    if damage == "flip":
+        array.write_bytes(good[:-3] + b"\xff" + good[-2:])
+    elif damage == "cut":
+        array.write_bytes(good[:-1])
+    elif damage == "empty":
+        array.write_bytes(b"")
+    elif damage == "other":
+        np.save(array, np.zeros((2, 785), np.uint8))
+    elif damage == "key":
+        key.write_text('{"size": ')
+    else:
+        key.unlink()
+    assert csv_files.load_train(cached).labels.tolist() == [7, 3]
+    assert array.read_bytes() == good
+
+
+def test_normalise_gives_what_the_model_takes():
+    images = np.zeros((1, 28, 28), np.uint8)
+    images[0, 1, 2] = 255
+    result = csv_files.normalise(images)
+    assert result.shape == (1, 28, 28, 1)
+    assert result.dtype == np.float32
+    assert result[0, 1, 2, 0] == 1
+    assert result.sum() == 1
+
+
+LABELS = np.repeat(np.arange(10, dtype=np.uint8), 40)[np.random.default_rng(0).permutation(400)]
+
+
+def test_the_real_files_have_their_known_contents(competition_dir):
+    train, test = csv_files.load_train(competition_dir), csv_files.load_test(competition_dir)
+    assert (len(train.images), len(test.images)) == (42_000, 28_000)
+    assert np.bincount(train.labels).tolist() == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
+    assert (int(train.images.sum()), int(test.images.sum())) == (TRAIN_SUM, TEST_SUM)
+    assert train.sha256 == "b35cc952c291f03d995f48721373e69454f689e299d724bd9a5927bdabddfeed"
+
+
+def test_a_second_load_of_the_real_train_csv_takes_under_a_tenth_of_a_second(competition_dir):
+    csv_files.load_train(competition_dir)
+    times = []
+    for _ in range(5):
+        started = time.process_time()  # not the wall's clock, which a busy machine would slow
+        csv_files.load_train(competition_dir)
+        times.append(time.process_time() - started)
+    assert min(times) < 0.1
+
+
+TRAIN_SUM = 1_100_088_627
+TEST_SUM = 732_133_118

@@ -1,0 +1,35 @@
+"""The demo's data are in the competition's format, and are marked."""
+
+import numpy as np
+
+from digit_recognizer.data import csv_files, demo
+
+
+def test_the_files_load_as_the_competitions_do(demo_dir):
+    train, test = csv_files.load_train(demo_dir), csv_files.load_test(demo_dir)
+    assert len(train.images) + len(test.images) == 1797
+    assert len(test.images) == demo.TEST_ROWS
+    assert np.bincount(train.labels).min() > 130
+
+
+def test_lines_end_as_in_the_competitions_files(demo_dir):
+    for name in ("train.csv", "test.csv", "sample_submission.csv"):
+        content = (demo_dir / name).read_bytes()
+        assert content.endswith(b"\r\n")
+        assert content.count(b"\n") == content.count(b"\r\n")
+    assert (demo_dir / "sample_submission.csv").read_bytes().startswith(b"ImageId,Label\r\n1,0\r\n2,0\r\n")
+
+
+def test_digits_are_enlarged_into_the_middle(demo_dir):
+    images = csv_files.load_train(demo_dir).images
+    assert images[:, :4].max() == images[:, -4:].max() == images[:, :, :4].max() == images[:, :, -4:].max() == 0
+    assert images.max() == 255
+
+
+def test_the_folder_says_what_it_is(demo_dir):
+    assert "not the competition's data" in (demo_dir / demo.MARKER).read_text()
+
+
+def test_the_same_bytes_are_written_again(demo_dir, tmp_path):
+    demo.write_demo_data(tmp_path)
+    assert (tmp_path / "train.csv").read_bytes() == (demo_dir / "train.csv").read_bytes()

@@ -1,0 +1,42 @@
+"""Cross-validation splits."""
+
+import numpy as np
+import pytest
+
+from digit_recognizer.data.folds import make_folds
+from digit_recognizer.errors import UserError
+
+LABELS = np.repeat(np.arange(10, dtype=np.uint8), 40)[np.random.default_rng(0).permutation(400)]
+
+
+def test_a_folder_that_cannot_be_written_to_needs_no_cache(tmp_path, monkeypatch):
+    write(tmp_path, HEADER, line(7))
+    monkeypatch.setattr(csv_files.os, "access", lambda *_: False)
+    assert csv_files.load_train(tmp_path).labels.tolist() == [7]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_partition_the_rows_and_are_stratified(folds):
+    parts = make_folds(LABELS, folds=folds, validation=0.1, seed=0)
+    assert np.sort(np.concatenate([part.validation for part in parts])).tolist() == list(range(400))
+    for part in parts:
+        assert np.sort(np.concatenate(part)).tolist() == list(range(400))
+        assert np.bincount(LABELS[part.validation]).tolist() == [40 // folds] * 10
+
+
+def test_one_hold_out_is_disjoint_stratified_and_of_the_size_asked_for():
+    (part,) = make_folds(LABELS, folds=1, validation=0.1, seed=0)
+    assert np.sort(np.concatenate(part)).tolist() == list(range(400))
+    assert np.bincount(LABELS[part.validation]).tolist() == [4] * 10
+
+
+def test_splits_depend_on_the_seed_alone():
+    first, again, other = (make_folds(LABELS, folds=1, validation=0.1, seed=seed)[0] for seed in (1, 1, 2))
+    assert first.validation.tolist() == again.validation.tolist()
+    assert first.validation.tolist() != other.validation.tolist()
+
+
+def test_too_few_rows_of_a_class_are_told():
+    with pytest.raises(UserError, match="expected 5 rows of each class to split them, found 4 of the digit 1"):
+        make_folds(np.array([0] * 9 + [1] * 4), folds=5, validation=0.1, seed=0)

@@ -1,0 +1,343 @@
+"""The page in Debian's Chromium, with a network that was trained on the competition's data behind it."""
+
+import base64
+import csv
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from hostile import HOSTILE
+
+from digit_recognizer.handwriting import sample_digits
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make test-browser")
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+REFUSED = "the server responded with a status of 422"  # Chromium's own line in the console
+CONTROLS = ["undo", "clear", "width", "file", *(f"It was a {digit}" for digit in range(10))]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("page") / "data"
+
+
+@pytest.fixture(scope="module")
+def address(competition_models, data_dir):
+    """The page's address; at the end Ctrl+C must end the command in silence."""
+    script = Path(sys.executable).with_name("digit-recognizer")
+    arguments = ["--no-browser", "--port=0", f"--models-dir={competition_models}", f"--data-dir={data_dir}"]
+    command = [script, "draw", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        line = server.stdout.readline()
+        found = re.fullmatch(r"Draw at (http://127\.0\.0\.1:\d+/) \(Ctrl\+C ends\)\n", line)
+        assert found, line + server.stderr.read()
+        yield found[1]
+        server.send_signal(signal.SIGINT)
+        assert server.communicate(timeout=20) == ("", "")
+        assert server.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page; at the end no request may have left it, nor an error have been written to the console."""
+    contexts, requests, errors = [], [], []
+
+    def open_page(**settings):
+        contexts.append(browser.new_context(**({"viewport": {"width": 1100, "height": 760}} | settings)))
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text))
+        page.goto(address)
+        playwright.expect(page.locator("#message")).to_have_text("Waiting for a stroke …")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert requests
+    assert not [url for url in requests if not url.startswith((address, "data:image/"))]
+    assert not [line for line in errors if REFUSED not in line]
+
+
+def draw(page, digit, *, left=0.3, top=0.12, size=0.75):
+    """Draws a digit with the mouse; left and top are shares of the paper, the size is one of its height."""
+    paper = page.locator("#pad").bounding_box()
+    side = size * paper["height"]
+    for stroke in sample_digits.STROKES[digit]:
+        for index, point in enumerate(stroke.split()):
+            x, y = (float(value) / 100 for value in point.split(","))
+            page.mouse.move(
+                paper["x"] + left * paper["width"] + x * side, paper["y"] + top * paper["height"] + y * side, steps=5
+            )
+            if index == 0:
+                page.mouse.down()
+        page.mouse.up()
+
+
+def expect_answer(page, text):
+    playwright.expect(page.locator("#answer")).to_have_text(text, timeout=15_000)
+
+
+def status(page):
+    return page.locator("#status").inner_text()
+
+
+def picture_of(digit):
+    return cv2.imencode(".png", sample_digits.draw_digits()[digit][..., ::-1])[1].tobytes()
+
+
+def give(page, event, *, name, content):
+    """Pastes or drops a file."""
+    page.evaluate(
+        """([event, name, content]) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type: "image/png" }));
+            const given = event === "paste"
+                ? new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true })
+                : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+            document.getElementById("paper").dispatchEvent(given);
+        }""",
+        [event, name, base64.b64encode(content).decode()],
+    )
+
+
+def test_drawn_digits_are_read(open_page):
+    page = open_page()
+    answers = {}
+    for digit in range(10):
+        draw(page, digit)
+        playwright.expect(page.locator("#result")).to_have_attribute("aria-busy", "false", timeout=15_000)
+        answers[digit] = page.locator("#answer").inner_text()
+        page.get_by_role("button", name="Clear").click()
+        playwright.expect(page.locator("#message")).to_have_text("Waiting for a stroke …")
+    assert sum(answer == str(digit) for digit, answer in answers.items()) >= 8, answers
+
+
+def test_the_answer_comes_while_the_stroke_is_drawn(open_page):
+    page = open_page()
+    under_way, most, asked = set(), [], 0
+
+    def begin(request):
+        nonlocal asked
+        if request.url.endswith("/read"):
+            asked += 1
+            under_way.add(request)
+            most.append(len(under_way))
+
+    page.on("request", begin)
+    page.on("requestfinished", lambda request: under_way.discard(request))
+    paper = page.locator("#pad").bounding_box()
+    page.mouse.move(paper["x"] + 250, paper["y"] + 80)
+    page.mouse.down()
+    for step in range(100):
+        page.mouse.move(paper["x"] + 250, paper["y"] + 80 + 2 * step)
+        page.wait_for_timeout(10)
+    expect_answer(page, "1")  # the button is still down
+    assert page.locator("#bars li").nth(1).get_attribute("class") == "first"
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    assert asked >= 3
+    assert max(most) == 1  # no question before the answer to the one before
+
+
+def test_bars_and_the_image_that_the_network_sees(open_page):
+    page = open_page()
+    draw(page, 2)
+    expect_answer(page, "2")
+    shares = [float(text.rstrip("%")) for text in page.locator("#bars li > :last-child").all_inner_texts()]
+    assert len(shares) == 11  # the last is the probability that it is none
+    assert sum(shares) == pytest.approx(100, abs=0.6)  # each is rounded
+    assert shares[2] == max(shares)
+    seen = page.locator("#seen")
+    assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [28, 28]
+    assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    playwright.expect(page.locator("#spoken")).to_contain_text("2")
+
+
+def test_several_digits(open_page):
+    page = open_page()
+    for index, digit in enumerate((2, 0, 3)):
+        draw(page, digit, left=0.03 + 0.32 * index, top=0.3, size=0.4)
+    expect_answer(page, "203")
+    cards = page.locator("#digits button")
+    assert cards.all_inner_texts() == ["2", "0", "3"]
+    assert cards.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)") == [28, 28, 28]
+    page.wait_for_selector("#result[aria-busy=false]")
+    cards.nth(0).click()
+    assert cards.nth(0).get_attribute("aria-pressed") == "true"
+    assert page.locator("#bars .first > :first-child").inner_text() == "2"
+
+
+def test_undo_and_clear(open_page):
+    page = open_page()
+    assert page.locator("#undo").is_disabled()
+    draw(page, 3, left=0.03, top=0.3, size=0.4)
+    expect_answer(page, "3")
+    draw(page, 2, left=0.6, top=0.3, size=0.4)
+    expect_answer(page, "32")
+    page.keyboard.press("Control+z")
+    expect_answer(page, "3")
+    page.keyboard.press("Escape")
+    expect_answer(page, "")
+    page.locator("#undo").click()  # gives back what Clear took
+    expect_answer(page, "3")
+    page.keyboard.press("Delete")
+    page.wait_for_timeout(500)
+    expect_answer(page, "")
+    assert page.locator("#message").inner_text() == "Waiting for a stroke …"
+    assert page.locator("#seen").is_hidden()
+
+
+def test_stroke_width(open_page):
+    page = open_page()
+
+    def ink():
+        return page.evaluate(
+            """() => { const pad = document.getElementById("pad");
+            const copy = new OffscreenCanvas(pad.width, pad.height).getContext("2d", { willReadFrequently: true });
+            copy.drawImage(pad, 0, 0);
+            const { data } = copy.getImageData(0, 0, pad.width, pad.height);
+            return data.filter((value, index) => index % 4 === 0 && value < 128).length; }"""
+        )
+
+    draw(page, 7)
+    usual = ink()
+    page.keyboard.press("Escape")
+    page.locator("#width").fill("32")
+    draw(page, 7)
+    assert 1.6 * usual < ink() < 2.4 * usual
+
+
+@pytest.mark.parametrize("way", ["paste", "drop", "choose"])
+def test_a_picture_is_shown_and_read(open_page, way):
+    page = open_page()
+    draw(page, 3)
+    expect_answer(page, "3")
+    if way == "choose":
+        page.set_input_files("#file", {"name": "two.png", "mimeType": "image/png", "buffer": picture_of(2)})
+    else:
+        give(page, way, name="two.png", content=picture_of(2))
+    expect_answer(page, "2")
+    assert page.locator("#picture").is_visible()
+    assert page.locator("#picture rect").count() == 1
+    assert page.locator("#picture text").text_content() == "2"
+    assert float(page.locator("#picture rect").get_attribute("height")) > 70
+    page.locator("#undo").click()  # gives back the drawing
+    expect_answer(page, "3")
+    assert page.locator("#picture").is_hidden()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_line_on_the_page(open_page, name):
+    page = open_page()
+    give(page, "drop", name=name, content=HOSTILE[name])
+    playwright.expect(page.locator("#status.bad")).to_have_text(re.compile("^expected a picture"))
+    assert "\n" not in status(page)
+    assert page.title() == "Draw a digit"
+    draw(page, 2)  # the page goes on
+    expect_answer(page, "2")
+    assert status(page) == ""
+
+
+def test_what_is_too_large_or_no_file_is_one_line(open_page):
+    page = open_page()
+    page.set_input_files("#file", {"name": "big.png", "mimeType": "image/png", "buffer": bytes(20_000_001)})
+    playwright.expect(page.locator("#status.bad")).to_have_text(re.compile("^expected a picture of at most 20 MB"))
+    page.evaluate(
+        """() => { const clipboardData = new DataTransfer(); clipboardData.setData("text/plain", "a text");
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData })); }"""
+    )
+    playwright.expect(page.locator("#status.bad")).to_have_text(re.compile("^expected a picture, received something"))
+
+
+def test_a_label_saves_the_drawing(open_page, data_dir):
+    page = open_page()
+    assert page.get_by_role("button", name="It was a 7").is_disabled()
+    draw(page, 7)
+    page.get_by_role("button", name="It was a 7").click()
+    playwright.expect(page.locator("#status")).to_have_text(re.compile(r"^Saved as .*\.png with the label 7\.$"))
+    path = Path(re.search(r"Saved as (.*\.png)", status(page))[1])
+    page.keyboard.press("Shift+Digit1")
+    playwright.expect(page.locator("#status")).to_have_text(re.compile(r"with the label 1\.$"))
+    page.get_by_role("button", name="It was a 9").focus()
+    page.keyboard.press("4")
+    playwright.expect(page.locator("#status")).to_have_text(re.compile(r"with the label 4\.$"))
+    with (data_dir / "handwriting" / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[-3:]
+    assert [row["label"] for row in rows] == ["7", "1", "4"]
+    assert rows[0]["path"] == path.name
+    image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    assert image.shape == (480, 640)
+    assert image[0, 0] == 255
+    assert 0.01 < (image < 128).mean() < 0.2
+
+
+def test_everything_is_reached_by_tab_and_named(open_page):
+    page = open_page()
+    draw(page, 2)
+    expect_answer(page, "2")
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in CONTROLS:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.ariaLabel"))
+        outline = "e => [e, e.parentElement].some(a => getComputedStyle(a).outlineStyle === 'solid')"
+        assert page.evaluate_handle("document.activeElement").evaluate(outline), reached[-1]
+    assert reached == CONTROLS
+    for role, name in [("button", "Undo"), ("button", "Clear"), ("slider", "Stroke width"), ("group", "It was a …")]:
+        assert page.get_by_role(role, name=name, exact=True).count() == 1
+    assert page.get_by_label("Open picture").count() == 1
+
+
+def test_on_a_phone_with_a_finger(open_page):
+    phone = {"width": 390, "height": 700}
+    page = open_page(viewport=phone, has_touch=True, is_mobile=True, device_scale_factor=3)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    paper = page.locator("#pad").bounding_box()
+    finger = page.context.new_cdp_session(page)
+    x = paper["x"] + 0.5 * paper["width"]
+    for kind, share in [("Start", 0.15), *(("Move", 0.15 + 0.03 * step) for step in range(1, 23)), ("End", None)]:
+        points = [] if share is None else [{"x": x, "y": paper["y"] + share * paper["height"]}]
+        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+    expect_answer(page, "1")
+    assert page.evaluate("scrollY") == 0  # the finger drew and did not scroll
+    assert page.locator("#answer").bounding_box()["y"] < phone["height"]
+    page.set_viewport_size({"width": 700, "height": 390})  # turned round
+    page.set_viewport_size(phone)
+    draw(page, 2, left=0.55, top=0.2, size=0.5)
+    expect_answer(page, "12")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_in_the_dark_the_paper_stays_white(open_page):
+    page = open_page(color_scheme="dark")
+    colour = "element => getComputedStyle(element).backgroundColor"
+    red = int(re.search(r"\d+", page.locator("body").evaluate(colour))[0])
+    assert red < 40
+    assert page.locator("#paper").evaluate(colour) == "rgb(255, 255, 255)"
+    draw(page, 2)
+    expect_answer(page, "2")
