@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from digit_recognizer import console
-from digit_recognizer.console import hide_native_messages
+from digit_recognizer.console import TrainingDisplay, hide_native_messages
 
 LOGS = {"loss": 0.25, "accuracy": 0.875}
 
@@ -22,7 +22,7 @@ def clock(monkeypatch):
 
 def display(output, *, terminal):
     console = Console(file=output, force_terminal=terminal, width=160)
-    return console.TrainingDisplay(members=[0, 2], epochs=2, steps=5, batch_size=64, console=console)
+    return TrainingDisplay(members=[0, 2], epochs=2, steps=5, batch_size=64, console=console)
 
 
 def train(shown, clock):

@@ -176,3 +176,10 @@ def test_a_second_load_of_the_real_train_csv_takes_under_a_tenth_of_a_second(com
 
 TRAIN_SUM = 1_100_088_627
 TEST_SUM = 732_133_118
+
+
+def test_a_folder_that_cannot_be_written_to_needs_no_cache(tmp_path, monkeypatch):
+    write(tmp_path, HEADER, line(7))
+    monkeypatch.setattr(csv_files.os, "access", lambda *_: False)
+    assert csv_files.load_train(tmp_path).labels.tolist() == [7]
+    assert not (tmp_path / "cache").exists()

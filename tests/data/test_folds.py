@@ -9,13 +9,6 @@ from digit_recognizer.errors import UserError
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), 40)[np.random.default_rng(0).permutation(400)]
 
 
-def test_a_folder_that_cannot_be_written_to_needs_no_cache(tmp_path, monkeypatch):
-    write(tmp_path, HEADER, line(7))
-    monkeypatch.setattr(csv_files.os, "access", lambda *_: False)
-    assert csv_files.load_train(tmp_path).labels.tolist() == [7]
-    assert not (tmp_path / "cache").exists()
-
-
 @pytest.mark.parametrize("folds", [2, 5])
 def test_folds_partition_the_rows_and_are_stratified(folds):
     parts = make_folds(LABELS, folds=folds, validation=0.1, seed=0)
