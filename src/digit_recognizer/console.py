@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 # The names of Keras' logs, and what people call them.
 METRICS = {
@@ -49,6 +52,25 @@ def show_spinner(text: str) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=None)
         yield lambda more: progress.update(task, description=f"{text}: {more}")
+
+
+def make_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None
+) -> Table:
+    """Returns a rich table of right-aligned cells; cells are text, not rich markup.
+
+    Args:
+        title: printed above the table.
+        columns: column headings.
+        rows: one string per column.
+        caption: printed below the table.
+    """
+    table = Table(title=title, title_justify="left", caption=caption, box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 @contextlib.contextmanager
