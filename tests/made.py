@@ -27,7 +27,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
     with hide_native_messages():
         import keras
 
-        from digit_recognizer.model.networks import build_model, make_predictor
+        from digit_recognizer.model.networks import build_model
         from digit_recognizer.training.member import Member
 
     train, test = load_train(data_dir), load_test(data_dir)
@@ -46,7 +46,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
         probabilities = np.where(answered, certainty, (1 - certainty) / 9)
         keras.utils.set_random_seed(index)
         model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
-        member = Member(model, HISTORY, probabilities, make_predictor([model])(test.images))
+        member = Member(model, HISTORY, probabilities)
         runs.write_member(runs.member_dir(run_dir, index), member, fold.validation, labels)
     record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_predictions(run_dir).rows)}
     record |= {
