@@ -9,7 +9,7 @@ from digit_recognizer.console import hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.data.folds import make_folds
-from digit_recognizer.training import runs
+from digit_recognizer.training import records, runs
 
 CONFIG = Config(preset="made", epochs=3, channels=(4, 8), augment=False, validation=0.2)
 HISTORY = {
@@ -33,7 +33,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
     train, test = load_train(data_dir), load_test(data_dir)
     config = replace(CONFIG, **settings)
     hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
-    record = runs.new_record(config, run=run_dir.name, competition=demo.COMPETITION, data=hashes)
+    record = records.new_record(config, run=run_dir.name, competition=demo.COMPETITION, data=hashes)
     random = np.random.default_rng(config.seed)
     run_dir.mkdir(parents=True)
     folds = make_folds(train.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
@@ -47,7 +47,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
         keras.utils.set_random_seed(index)
         model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
         member = Member(model, HISTORY, probabilities)
-        runs.write_member(runs.member_dir(run_dir, index), member, fold.validation, labels)
+        records.write_member(records.member_dir(run_dir, index), member, fold.validation, labels)
     record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_predictions(run_dir).rows)}
     record |= {
         "left_out": [],

@@ -19,7 +19,7 @@ from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import calibration, metrics
 from digit_recognizer.files import read_cached_arrays, replacing
-from digit_recognizer.training import ensemble, runs
+from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
 
 if TYPE_CHECKING:
@@ -55,9 +55,11 @@ def train(
     data = load_train(data_dir)
     test_sha256 = load_test(data_dir).sha256 if (data_dir / "test.csv").exists() else None
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
-    run_dir = models_dir / (run or runs.run_name(config, data.sha256))
+    run_dir = models_dir / (run or records.run_name(config, data=data.sha256, code=runs.code_sha256()))
     hashes = {"train.csv": data.sha256, "test.csv": test_sha256}
-    record = runs.new_record(config, run=run_dir.name, competition=competition, data=hashes)
+    record = records.new_record(
+        config, run=run_dir.name, competition=competition, data=hashes, git_commit=runs.git_commit()
+    )
     record = ensemble.train_members(config, data, run_dir, record, console, gpus=find_gpus(), log=log)
     return run_dir, finish_run(run_dir, record)
 
@@ -71,7 +73,7 @@ def finish_run(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
             "validation_loss": metrics.log_loss(labels, probabilities) if len(rows) else None,
             "validation_rows": len(rows),
         }
-        record["finished_at"] = runs.now()
+        record["finished_at"] = records.now()
     runs.write_finished(run_dir, record)
     return record
 

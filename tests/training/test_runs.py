@@ -8,7 +8,7 @@ import pytest
 from tiny import TINY
 
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import runs
+from digit_recognizer.training import records, runs
 
 
 def test_a_run_stores_settings_history_and_predictions(trained, rows):
@@ -17,7 +17,7 @@ def test_a_run_stores_settings_history_and_predictions(trained, rows):
     assert record["data"] == {"train.csv": rows.sha256, "test.csv": None}
     assert {"python", "keras", "numpy"} < record["versions"].keys()
     machine = record["machine"]
-    assert machine["processors"] == len(os.sched_getaffinity(0))
+    assert machine["processors"] == os.cpu_count()
     assert isinstance(machine["gpus"], list)
     assert 1 <= machine["threads"] <= os.cpu_count()
     assert machine["processor"]
@@ -34,13 +34,22 @@ def test_a_run_stores_settings_history_and_predictions(trained, rows):
     assert runs.find_run(trained.parent, None) == trained
 
 
-def test_a_run_is_named_after_settings_data_and_code(monkeypatch):
-    name = runs.run_name(TINY, "a")
+def test_a_run_is_named_after_settings_data_and_code():
+    name = records.run_name(TINY, data="a", code="b")
     assert name.startswith("tiny-seed0-")
-    assert runs.run_name(TINY, "a") == name
-    names = {name, runs.run_name(replace(TINY, epochs=9), "a"), runs.run_name(TINY, "b")}
+    assert records.run_name(TINY, data="a", code="b") == name
+    others = {
+        records.run_name(replace(TINY, epochs=9), data="a", code="b"),
+        records.run_name(TINY, data="b", code="b"),
+        records.run_name(TINY, data="a", code="c"),
+    }
+    assert len(others | {name}) == 4
+
+
+def test_the_hash_of_the_code_depends_on_every_source(monkeypatch):
+    complete = runs.code_sha256()
     monkeypatch.setattr(runs, "SOURCES", runs.SOURCES[:-1])
-    assert len(names | {runs.run_name(TINY, "a")}) == 4
+    assert runs.code_sha256() != complete
 
 
 def test_a_missing_run_is_reported_with_the_existing_ones(trained, tmp_path):

@@ -21,7 +21,7 @@ from digit_recognizer.competition.client import call, connect, is_transient, sta
 from digit_recognizer.competition.kernel_output import READ_ADVICE, ask_service, page_of
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import runs
+from digit_recognizer.training import records
 
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
@@ -143,7 +143,7 @@ def _fill_in_user(api: "KaggleApi", metadata: dict[str, Any]) -> str:
 
 
 def _new_state(slug: str, digest: str, before: int) -> dict[str, Any]:
-    return {"kernel": slug, "digest": digest, "before": before, "pushed_at": runs.now(), "ended": False}
+    return {"kernel": slug, "digest": digest, "before": before, "pushed_at": records.now(), "ended": False}
 
 
 def _status(api: "KaggleApi", slug: str, say: Say) -> Any:

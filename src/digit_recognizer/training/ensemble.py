@@ -23,7 +23,7 @@ from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import runs
+from digit_recognizer.training import records
 from digit_recognizer.training.devices import choose_precision, count_cores, split_devices
 from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
@@ -64,7 +64,7 @@ def train_members(
         config: The settings.
         data: train.csv.
         run_dir: models/<run>; complete members in it are kept.
-        record: Record of a new run (`runs.new_record`), used if there is no run.json yet.
+        record: Record of a new run (`records.new_record`), used if there is no run.json yet.
         console: Output for the progress.
         gpus: Names from `find_gpus`; on two or more of them members are trained in parallel.
         log: Whether to write models/<run>/tensorboard/.
@@ -82,7 +82,7 @@ def train_members(
         folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
         record["precision"] = record["precision"] or choose_precision(gpus)
         job = Job(config, data, folds, run_dir, record["precision"], log)
-        missing = [index for index in range(job.members) if not runs.member_dir(run_dir, index).exists()]
+        missing = [index for index in range(job.members) if not records.member_dir(run_dir, index).exists()]
         if not missing:
             return record
         record |= {"scores": None, "left_out": []}
@@ -197,7 +197,7 @@ def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -
         log_dir=job.run_dir / "tensorboard" / f"member-{index}" if job.log else None,
     )
     rows = job.folds[index // job.config.members].validation
-    runs.write_member(runs.member_dir(job.run_dir, index), member, rows, job.data.labels[rows])
+    records.write_member(records.member_dir(job.run_dir, index), member, rows, job.data.labels[rows])
 
 
 def write_epochs(epochs: Iterator[np.ndarray], folder: Path, failures: list[Exception]) -> None:

@@ -1,32 +1,22 @@
-"""The folder of a run, models/<run>/: its record and the files of its members."""
+"""Find and read runs: models/<run>/ with the record and the members' files."""
 
-import csv
-import datetime
 import hashlib
-import importlib.metadata
-import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from digit_recognizer.config import CLASSES, Config
+from digit_recognizer.config import CLASSES
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import read_json, write_json
-from digit_recognizer.training.devices import CPUINFO, count_cores
 
 PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the code that a member's weights depend on
     *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
     *("model/networks.py", "model/prediction.py", "training/ensemble.py", "training/member.py"),
-)
-PACKAGES = (
-    *("albumentations", "keras", "matplotlib", "numpy", "opencv-python-headless", "pandas", "scikit-learn"),
-    *("tensorflow", "tensorflow-cpu"),  # TensorFlow is installed under one of two names
 )
 
 
@@ -36,14 +26,6 @@ class Predictions(NamedTuple):
     rows: np.ndarray  # int64 [n], sorted
     labels: np.ndarray  # uint8 [n]
     probabilities: np.ndarray  # float32 [n, 10]
-
-
-def run_name(config: Config, train_sha256: str) -> str:
-    """Return a run's name, made of its settings, its data and the training code: the same name is the same run."""
-    digest = hashlib.sha256(repr(config).encode() + train_sha256.encode())
-    for source in SOURCES:
-        digest.update((PACKAGE / source).read_bytes())
-    return f"{config.preset}-seed{config.seed}-{digest.hexdigest()[:6]}"
 
 
 def find_run(models_dir: Path, name: str | None) -> Path:
@@ -99,78 +81,10 @@ def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path)
             )
 
 
-def new_record(config: Config, *, run: str, competition: str, data: dict[str, str | None]) -> dict[str, Any]:
-    """Return the record of a run that starts now.
-
-    Args:
-        config: Its settings.
-        run: Its name.
-        competition: "digit-recognizer", or "demo".
-        data: SHA-256 of train.csv, and of test.csv or None.
-    """
-    return {
-        "run": run,
-        "competition": competition,
-        "config": config.to_dict(),
-        "data": data,
-        "git_commit": _git_commit(),
-        "versions": {"python": platform.python_version()} | _versions(),
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "processors": count_cores(),
-            "threads": count_cores(),
-        },
-        "started_at": now(),
-        "finished_at": None,
-        "training_seconds": 0.0,  # wall time of all sessions
-        "processor_seconds": 0.0,  # CPU time of all processes, all sessions
-        "first_step_seconds": None,  # wall time from the loaded data to the end of the first step, last session
-        "precision": None,  # Keras dtype policy, chosen when training starts
-        "peak_memory_bytes": None,  # of the largest process of the last session
-        "left_out": [],  # members that a Kaggle session had no time for
-        "scores": None,
-    }
-
-
-def now() -> str:
-    """Return the time in UTC as ISO 8601 with seconds."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def member_dir(run_dir: Path, index: int) -> Path:
-    """Return the folder of a member, which exists only if the member is complete."""
-    return run_dir / f"member-{index}"
-
-
 def member_dirs(run_dir: Path) -> list[Path]:
     """Return the folders of the complete members in order."""
     folders = [path for path in run_dir.glob("member-*") if re.fullmatch(r"member-\d+", path.name)]
     return sorted(folders, key=lambda path: int(path.name.removeprefix("member-")))
-
-
-def write_member(folder: Path, member: Any, rows: np.ndarray, labels: np.ndarray) -> None:
-    """Write a member's files atomically: model.keras, history.csv, validation.npz.
-
-    Args:
-        folder: Folder to create.
-        member: A `training.member.Member`.
-        rows: int64 [n], validation rows of train.csv.
-        labels: uint8 [n].
-    """
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        member.model.save(temporary / "model.keras")
-        with (temporary / "history.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["epoch", *member.history])
-            columns = zip(*member.history.values(), strict=True)
-            writer.writerows([epoch, *values] for epoch, values in enumerate(columns, start=1))
-        np.savez(temporary / "validation.npz", rows=rows, labels=labels, probabilities=member.probabilities)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:
@@ -217,26 +131,15 @@ def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
     write_json(run_dir.parent / "latest.json", run_dir.name)
 
 
-def _git_commit() -> str | None:
+def code_sha256() -> str:
+    """Return the SHA-256 of the code that the weights of a run depend on."""
+    return hashlib.sha256(b"".join((PACKAGE / source).read_bytes() for source in SOURCES)).hexdigest()
+
+
+def git_commit() -> str | None:
     """Return the commit of this code, with "-dirty" appended if files differ; None outside of git."""
     if shutil.which("git") is None:
         return None
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
-
-
-def _processor() -> str:
-    """Return the name of the processor."""
-    found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
