@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,8 +122,8 @@ def train_member(
     if tf.config.list_physical_devices("GPU"):  # on processors these operators are deterministic anyway
         tf.config.experimental.enable_op_determinism()
     architecture = config.architectures[index % len(config.architectures)]
-    network = {"architecture": architecture, "channels": config.channels, "dropout": config.dropout}
-    model = build_model(**network, precision=precision)
+    build = partial(build_model, architecture=architecture, channels=config.channels, dropout=config.dropout)
+    model = build(precision=precision)
     steps = steps_per_epoch(len(fold.train), config.batch_size)
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
@@ -143,7 +144,7 @@ def train_member(
         verbose=0,
     ).history
     weights = fold_normalisation(model)
-    exported, fast = (build_model(**network, precision=chosen, folded=True) for chosen in ("float32", precision))
+    exported, fast = (build(precision=chosen, folded=True) for chosen in ("float32", precision))
     for folded in (exported, fast):
         folded.set_weights(weights)
     return Member(exported, history, make_predictor([fast], views=config.views)(data.images[fold.validation]))

@@ -9,18 +9,38 @@ import platform
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from digit_recognizer.config import Config
+from digit_recognizer.config import CLASSES, Config
 from digit_recognizer.training.devices import CPUINFO, count_cores
 
 PACKAGES = (
     *("albumentations", "keras", "matplotlib", "numpy", "opencv-python-headless", "pandas", "scikit-learn"),
     *("tensorflow", "tensorflow-cpu"),  # TensorFlow is installed under one of two names
 )
+
+
+class Predictions(NamedTuple):
+    """Predictions for rows of train.csv by networks that were not trained on them."""
+
+    rows: np.ndarray  # int64 [n], sorted
+    labels: np.ndarray  # uint8 [n]
+    probabilities: np.ndarray  # float32 [n, 10]
+
+
+def average_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """Combine the predictions of members, sorted by row; several for the same row are averaged."""
+    rows, first, position, counts = np.unique(
+        np.concatenate([part.rows for part in parts]), return_index=True, return_inverse=True, return_counts=True
+    )
+    total = np.zeros((len(rows), CLASSES))
+    np.add.at(total, position, np.concatenate([part.probabilities for part in parts]))
+    labels = np.concatenate([part.labels for part in parts])[first]
+    return Predictions(rows, labels, (total / counts[:, np.newaxis]).astype(np.float32))
 
 
 def run_name(config: Config, *, data: str, code: str) -> str:

@@ -5,27 +5,19 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from digit_recognizer.config import CLASSES
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import read_json, write_json
+from digit_recognizer.training.records import Predictions, average_predictions
 
 PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the code that a member's weights depend on
     *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
     *("model/networks.py", "model/prediction.py", "training/ensemble.py", "training/member.py"),
 )
-
-
-class Predictions(NamedTuple):
-    """Predictions for rows of train.csv by networks that were not trained on them."""
-
-    rows: np.ndarray  # int64 [n], sorted
-    labels: np.ndarray  # uint8 [n]
-    probabilities: np.ndarray  # float32 [n, 10]
 
 
 def find_run(models_dir: Path, name: str | None) -> Path:
@@ -90,7 +82,7 @@ def member_dirs(run_dir: Path) -> list[Path]:
 def read_history(folder: Path) -> dict[str, np.ndarray]:
     """Return a member's history: column name to float64 [epochs]."""
     table = np.genfromtxt(folder / "history.csv", delimiter=",", names=True, ndmin=1)
-    return {name: table[name] for name in table.dtype.names}
+    return {name: table[name] for name in table.dtype.names or ()}
 
 
 def read_member_predictions(folder: Path) -> Predictions:
@@ -101,14 +93,7 @@ def read_member_predictions(folder: Path) -> Predictions:
 
 def read_predictions(run_dir: Path) -> Predictions:
     """Return the out-of-fold predictions of a run, sorted by row; members that held out the same row are averaged."""
-    parts = [read_member_predictions(folder) for folder in member_dirs(run_dir)]
-    rows, first, position, counts = np.unique(
-        np.concatenate([part.rows for part in parts]), return_index=True, return_inverse=True, return_counts=True
-    )
-    total = np.zeros((len(rows), CLASSES))
-    np.add.at(total, position, np.concatenate([part.probabilities for part in parts]))
-    labels = np.concatenate([part.labels for part in parts])[first]
-    return Predictions(rows, labels, (total / counts[:, np.newaxis]).astype(np.float32))
+    return average_predictions([read_member_predictions(folder) for folder in member_dirs(run_dir)])
 
 
 def require_held_out(predictions: Predictions, run_dir: Path) -> Predictions:
