@@ -105,17 +105,18 @@ def evaluate(
 ) -> None:
     """Print accuracy, scores by digit and confusions on the validation rows, and draw the figures."""
     from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import tables
+    from digit_recognizer.evaluation import metrics, tables
     from digit_recognizer.training import runs
 
     result = pipeline.evaluate(runs.find_run(models_dir, run), data_dir)
     if as_json:
-        _print_json(result.to_dict())
+        _print_json(result)
         return
-    _print(f"{result.run}: validation accuracy {result.accuracy}")
-    _console.print(tables.class_table(result.classes))
-    _console.print(tables.confusion_table(result.confusions[:CONFUSIONS]))
-    _print(f"Figures in {result.figures[0].parent}: {', '.join(path.name for path in result.figures)}")
+    _print(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
+    _console.print(tables.class_table(result["classes"]))
+    _console.print(tables.confusion_table([metrics.Confusion(**pair) for pair in result["confusions"][:CONFUSIONS]]))
+    figures = [Path(path) for path in result["figures"]]
+    _print(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
 
 
 @app.command()
@@ -281,7 +282,6 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
-    from digit_recognizer import pipeline
     from digit_recognizer.handwriting import annotation, image_files, transcription
     from digit_recognizer.training import runs
 
@@ -290,14 +290,12 @@ def predict(
         raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    read = pipeline.load_reader(runs.find_run(models_dir, run))
+    read = transcription.load_reader(runs.find_run(models_dir, run))
     refused: list[UserError] = []
     found = transcription.transcribe(listed, read, refuse=refused.append)
     transcripts = list(track(found, "reading", len(listed), _progress))
     folder = output_dir or (None if as_json else Path("predictions"))
     drawn = annotation.draw_transcripts(transcripts, folder) if folder else 0
-    if folder:
-        pipeline.draw_mistakes(transcripts, folder / "mistakes.png")
     for error in refused:
         _say(f"digit-recognizer: {error}", error=True)
     if as_json:
@@ -319,7 +317,6 @@ def draw(
     models_dir: ModelsDir = MODELS,
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
-    from digit_recognizer import pipeline
     from digit_recognizer.training import runs
 
     try:
@@ -329,8 +326,7 @@ def draw(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
     run_dir = runs.find_run(models_dir, run)
-    load = partial(pipeline.load_reader, run_dir)
-    server.serve(load, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+    server.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
 @app.command()

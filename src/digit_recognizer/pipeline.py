@@ -6,7 +6,7 @@ wrote to disk, so that each runs alone.
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,13 +17,10 @@ from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import calibration, metrics
+from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import read_cached_arrays, replacing
 from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
-
-if TYPE_CHECKING:
-    from digit_recognizer.handwriting.reader import Read
 
 GALLERY_SIZE = 30  # images in the figure of mistakes
 
@@ -78,26 +75,12 @@ def finish_run(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-class Evaluation(NamedTuple):
-    """The scores of a run on the rows that its members held out."""
-
-    run: str
-    accuracy: metrics.Accuracy
-    classes: list[dict[str, Any]]  # `metrics.class_scores`
-    confusions: list[metrics.Confusion]
-    figures: list[Path]  # PNG
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores as a JSON-compatible dictionary."""
-        return self._asdict() | {
-            "accuracy": self.accuracy._asdict(),
-            "confusions": [confusion._asdict() for confusion in self.confusions],
-            "figures": [str(path) for path in self.figures],
-        }
-
-
-def evaluate(run_dir: Path, data_dir: Path) -> Evaluation:
+def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     """Score a run on the rows that its members held out, and draw the figures into its folder.
+
+    Returns:
+        JSON-compatible: run, accuracy (`metrics.Accuracy`), classes (`metrics.class_scores`), confusions
+        (`metrics.Confusion`), figures (paths of PNG files).
 
     Raises:
         UserError: The run is not finished, has no validation rows, or was trained on another train.csv.
@@ -119,13 +102,13 @@ def evaluate(run_dir: Path, data_dir: Path) -> Evaluation:
     paths = [run_dir / "figures" / f"{name}.png" for name in drawn]
     for path, figure in zip(paths, drawn.values(), strict=True):
         figures.save_png(figure, path)
-    return Evaluation(
-        run=run_dir.name,
-        accuracy=metrics.accuracy(labels, probabilities),
-        classes=metrics.class_scores(labels, probabilities),
-        confusions=metrics.confusions(labels, probabilities),
-        figures=paths,
-    )
+    return {
+        "run": run_dir.name,
+        "accuracy": metrics.accuracy(labels, probabilities)._asdict(),
+        "classes": metrics.class_scores(labels, probabilities),
+        "confusions": [confusion._asdict() for confusion in metrics.confusions(labels, probabilities)],
+        "figures": [str(path) for path in paths],
+    }
 
 
 def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Path, step: Step) -> list[Path]:
@@ -136,6 +119,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
     """
     from digit_recognizer.evaluation.documents import write_document
     from digit_recognizer.evaluation.report import make_report
+    from digit_recognizer.handwriting.transcription import load_reader, read_samples
     from digit_recognizer.model.summary import describe
 
     record = runs.read_finished_record(run_dir)
@@ -153,7 +137,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
         test,
         layers=[describe(load_network(folder / "model.keras")) for folder in kinds],
         test_probabilities=probabilities,
-        handwriting=read_own_handwriting(data_dir / "handwriting", load_reader(run_dir)),
+        handwriting=read_samples(data_dir / "handwriting", load_reader(run_dir)),
         ledger=submission.read_ledger(submissions_dir / submission.LEDGER_NAME),
         step=step,
     )
@@ -213,21 +197,3 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
         submission.write_submission_folder(folder, record, labels, test.sha256)
     return folder
-
-
-def load_reader(run_dir: Path) -> "Read":
-    """Load the networks of a run and the detector to read pictures of handwriting.
-
-    Returns:
-        Function from pictures, uint8 [h, w, 3] RGB each, to readings. Probabilities are calibrated on the
-        run's out-of-fold predictions.
-    """
-    with hide_native_messages():
-        from digit_recognizer.handwriting.reader import make_reader
-        from digit_recognizer.model.prediction import load_network, make_predictor
-
-    runs.read_finished_record(run_dir)
-    _, labels, probabilities = runs.read_predictions(run_dir)
-    temperature = calibration.fit_temperature(labels, probabilities)
-    classify = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
-    return make_reader(lambda images: calibration.apply_temperature(classify(images), temperature))
