@@ -21,6 +21,38 @@ COMPOSED = 0.6  # fraction of the work that is done when a document is composed;
 PICTURE = r"!\[.*\]\((\w+)\.png\)"
 
 
+def _format_setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not recorded" if value is None else str(value)
+
+
+@pass_eval_context
+def _escape_markdown(context: EvalContext, value: Any) -> Any:
+    """Escape a value of a Markdown template; Jinja2 itself escapes those of an HTML template."""
+    if context.autoescape:
+        return value
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("digit_recognizer.evaluation"),
+    autoescape=select_autoescape(["html.jinja"]),
+    finalize=_escape_markdown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters.update(
+    percent=lambda value, digits=2: f"{value:.{digits}%}",
+    number=lambda value, digits=0: f"{value:,.{digits}f}",
+    duration=lambda value: f"{value // 60:.0f} min {value % 60:.0f} s" if value >= 60 else f"{value:.0f} s",
+    setting=_format_setting,
+)
+
+
 class Document(NamedTuple):
     """A document in Markdown and its figures."""
 
@@ -42,7 +74,7 @@ def compose(template: str, facts: Mapping[str, Any], figures: Mapping[str, Figur
     Raises:
         jinja2.UndefinedError: the template uses a variable that is not in `facts`.
     """
-    text = re.sub(r"\n{3,}", "\n\n", _environment().get_template(template).render(facts))
+    text = re.sub(r"\n{3,}", "\n\n", TEMPLATES.get_template(template).render(facts))
     title, markdown = text.removeprefix("# ").split("\n", 1)
     return Document(title, markdown.strip(), {name: figures[name] for name in re.findall(PICTURE, markdown)})
 
@@ -98,43 +130,9 @@ def to_html(document: Document, folder: Path) -> str:
             image.attrSet("src", "data:image/png;base64," + base64.b64encode(png).decode())
     body = Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704
     title = Markup(markdown.renderInline(document.title))  # noqa: S704
-    return _environment().get_template("page.html.jinja").render(title=title, parts=parts, body=body)
+    return TEMPLATES.get_template("page.html.jinja").render(title=title, parts=parts, body=body)
 
 
 def _anchor(heading: str) -> str:
     """Return the fragment that GitHub gives to a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("digit_recognizer.evaluation"),
-        autoescape=select_autoescape(["html.jinja"]),
-        finalize=_escape_markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=lambda value, digits=2: f"{value:.{digits}%}",
-        number=lambda value, digits=0: f"{value:,.{digits}f}",
-        duration=lambda value: f"{value // 60:.0f} min {value % 60:.0f} s" if value >= 60 else f"{value:.0f} s",
-        setting=_format_setting,
-    )
-    return environment
-
-
-@pass_eval_context
-def _escape_markdown(context: EvalContext, value: Any) -> Any:
-    """Escape a value of a Markdown template; Jinja2 itself escapes those of an HTML template."""
-    if context.autoescape:
-        return value
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
-
-
-def _format_setting(value: Any) -> str:
-    if value is None:
-        return "not recorded"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)

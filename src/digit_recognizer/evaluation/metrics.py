@@ -1,4 +1,7 @@
-"""Classification metrics. Every function takes labels and probabilities, never a model."""
+"""Classification metrics.
+
+Labels are uint8 [n] in 0..9, probabilities float32 [n, 10]; n is at least 1. The predicted digit is the most probable.
+"""
 
 from typing import Any, NamedTuple
 
@@ -56,22 +59,12 @@ class PairedTest(NamedTuple):
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
-    """Return the accuracy with its Wilson interval.
-
-    Args:
-        labels: uint8 [n] in 0..9, n at least 1.
-        probabilities: float32 [n, 10].
-    """
+    """Return the accuracy with its Wilson interval."""
     return proportion(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
 
 
 def proportion(successes: int, count: int) -> Accuracy:
-    """Return `successes / count` with its Wilson interval (Wilson 1927, doi:10.1080/01621459.1927.10502953).
-
-    Args:
-        successes: 0..count.
-        count: at least 1.
-    """
+    """Return `successes / count` with its Wilson interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, count).proportion_ci(confidence_level=0.95, method="wilson")
@@ -79,7 +72,7 @@ def proportion(successes: int, count: int) -> Accuracy:
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean cross-entropy in nats. See `accuracy` for the arguments."""
+    """Return the mean cross-entropy in nats."""
     from sklearn import metrics
 
     # scikit-learn requires rows that sum to 1 more exactly than float32 does.
@@ -88,30 +81,25 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def class_scores(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """Return digit, precision, recall, f1 (0..1) and support (images) of each class.
-
-    See `accuracy` for the arguments. A score without any image to compute it from is 0.
-    """
+    """Return digit, precision, recall, f1 (0..1; 0 if undefined) and support (images) of each class."""
     from sklearn.metrics import precision_recall_fscore_support
 
     predicted = probabilities.argmax(axis=1)
-    columns = precision_recall_fscore_support(labels, predicted, labels=range(CLASSES), zero_division=0)
-    names = ("precision", "recall", "f1", "support")
-    return [
-        {"digit": digit} | {name: column[digit].item() for name, column in zip(names, columns, strict=True)}
-        for digit in range(CLASSES)
-    ]
+    scores = precision_recall_fscore_support(labels, predicted, labels=range(CLASSES), zero_division=0)
+    names = ("digit", "precision", "recall", "f1", "support")
+    rows = zip(range(CLASSES), *(column.tolist() for column in scores), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return image counts, int64 [10, 10]: rows are labels, columns predictions. See `accuracy` for the arguments."""
+    """Return image counts, int64 [10, 10]: rows are labels, columns predictions."""
     from sklearn import metrics
 
     return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(CLASSES))
 
 
 def confusions(labels: np.ndarray, probabilities: np.ndarray) -> list[Confusion]:
-    """Return all confusions, most frequent first. See `accuracy` for the arguments."""
+    """Return all confusions, most frequent first."""
     matrix = confusion_matrix(labels, probabilities)
     np.fill_diagonal(matrix, 0)
     pairs = [
@@ -121,22 +109,13 @@ def confusions(labels: np.ndarray, probabilities: np.ndarray) -> list[Confusion]
 
 
 def mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the positions of wrong predictions, int64 [k], lowest probability of the label first.
-
-    See `accuracy` for the arguments.
-    """
+    """Return the positions of wrong predictions, int64 [k], lowest probability of the label first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> Calibration:
-    """Return the reliability diagram and the expected calibration error (Guo et al. 2017, arXiv:1706.04599).
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10].
-        bins: number of bins of equal width.
-    """
+    """Compute a reliability diagram with bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     index = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1  # a bin includes its upper limit
@@ -149,18 +128,12 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -
 
 
 def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Find images that are probably mislabelled, by confident learning.
+    """Return the positions of images that are probably mislabelled, int64 [k], largest margin first.
 
     A class is a candidate for an image if its probability reaches the mean probability of that class over the images
     with that label. An image is an issue if its most probable candidate is not its label (confident joint of Northcutt,
-    Jiang and Chuang 2021, doi:10.1613/jair.1.12125).
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10], out-of-fold or from a hold-out.
-
-    Returns:
-        Positions of the issues, int64 [k], largest margin between the highest probability and the label's first.
+    Jiang and Chuang 2021, doi:10.1613/jair.1.12125). The margin is the highest probability minus the label's. The
+    probabilities must be those of networks that were not trained on the images.
     """
     thresholds = np.full(CLASSES, np.inf)
     for digit in np.unique(labels):
@@ -172,11 +145,7 @@ def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def disagreement(probabilities: np.ndarray) -> Disagreement:
-    """Compare the members of an ensemble on images whose labels need not be known.
-
-    Args:
-        probabilities: float32 [members, n, 10]; the ensemble's probabilities are their mean.
-    """
+    """Compare the members of an ensemble, float32 [members, n, 10]; the ensemble's probabilities are their mean."""
     predicted = probabilities.argmax(axis=2)
     ensemble = probabilities.mean(axis=0).argmax(axis=1)
     votes = (predicted[..., np.newaxis] == np.arange(CLASSES)).sum(axis=0)
@@ -186,13 +155,7 @@ def disagreement(probabilities: np.ndarray) -> Disagreement:
 
 
 def paired_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedTest:
-    """Compare two runs on the same images by McNemar's exact test (1947, doi:10.1007/BF02295996).
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        first: probabilities of the first run, float32 [n, 10].
-        second: probabilities of the second run, float32 [n, 10].
-    """
+    """Compare the probabilities of two runs for the same images by McNemar's exact test (doi:10.1007/BF02295996)."""
     from scipy.stats import binomtest
 
     correct, also_correct = first.argmax(axis=1) == labels, second.argmax(axis=1) == labels

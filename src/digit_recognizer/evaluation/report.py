@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from digit_recognizer.config import CLASSES, IMAGE_SIZE, count_members
+from digit_recognizer.config import CLASSES, count_members
 from digit_recognizer.console import Step
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.evaluation import figures, metrics
@@ -18,7 +18,6 @@ from digit_recognizer.training import runs
 GALLERY_SIZE = 30  # images
 SAMPLE_ROWS = 5
 AUGMENTED_IMAGES, AUGMENTED_COPIES = 10, 4
-CALIBRATION_BINS = 15
 
 Facts = tuple[dict[str, Any], dict[str, Figure]]
 
@@ -74,8 +73,15 @@ def make_report(
     record = runs.read_finished_record(run_dir)
     predictions = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
     step("composing the report", 0.5)
-    facts: dict[str, Any] = {"record": record, "handwriting": handwriting, "image_size": IMAGE_SIZE}
-    pictures: dict[str, Figure] = {"handwriting": _draw_handwriting(handwriting.samples)}
+    facts = {
+        "record": record,
+        "train": train,
+        "test": test,
+        "layers": layers,
+        "handwriting": handwriting,
+        "ledger": ledger,
+    }
+    pictures = {"handwriting": _draw_handwriting(handwriting.samples)}
     for more_facts, more_pictures in (
         _describe_data(train, test),
         _describe_training(run_dir, record["config"], train),
@@ -84,21 +90,6 @@ def make_report(
     ):
         facts |= more_facts
         pictures |= more_pictures
-    facts["networks"] = [
-        {
-            "layers": network,
-            "parameters": sum(layer.parameters for layer in network),
-            "multiply_adds": sum(layer.multiply_adds for layer in network),
-            "residual_connections": sum(len(layer.inputs) - 1 for layer in network if layer.inputs),
-        }
-        for network in layers
-    ]
-    facts["ledger"] = [
-        row | {name: float(row[name]) if row[name] else None for name in ("validation_accuracy", "public_score")}
-        for row in map(dict, ledger)
-    ]
-    scores = [row["public_score"] for row in facts["ledger"] if row["run"] == record["run"]]
-    facts["public_score"] = next((score for score in reversed(scores) if score is not None), None)
     return compose("report.md.jinja", facts, pictures)
 
 
@@ -110,8 +101,6 @@ def _describe_data(train: Dataset, test: Dataset) -> Facts:
     means = [train.images[rows[digit]].mean(axis=0).round().astype(np.uint8) for digit in digits]
     distinct = {image.tobytes() for image in train.images}
     facts = {
-        "train": train,
-        "test": test,
         "digits": digits,
         "sample_rows": SAMPLE_ROWS,
         "class_counts": np.bincount(labels, minlength=CLASSES),
@@ -162,19 +151,15 @@ def _describe_training(run_dir: Path, config: Mapping[str, Any], train: Dataset)
 
 def _describe_predictions(predictions: runs.Predictions, train: Dataset) -> Facts:
     rows, labels, probabilities = predictions
-    matrix = metrics.confusion_matrix(labels, probabilities)
+    matrix, calibration = metrics.confusion_matrix(labels, probabilities), metrics.calibration(labels, probabilities)
     mistakes, issues = metrics.mistakes(labels, probabilities), metrics.label_issues(labels, probabilities)
-    calibration = metrics.calibration(labels, probabilities, CALIBRATION_BINS)
-    classes = metrics.class_scores(labels, probabilities)
     facts = {
         "accuracy": metrics.accuracy(labels, probabilities),
         "log_loss": metrics.log_loss(labels, probabilities),
-        "classes": classes,
-        "hardest": min((row for row in classes if row["support"]), key=lambda row: row["recall"]),
+        "classes": metrics.class_scores(labels, probabilities),
         "confusions": metrics.confusions(labels, probabilities),
         "calibration": calibration,
         "confidence": float(probabilities.max(axis=1).mean(dtype=np.float64)),
-        "calibration_bins": CALIBRATION_BINS,
         "mistakes": len(mistakes),
         "issues": len(issues),
         "gallery_size": GALLERY_SIZE,
