@@ -20,6 +20,7 @@ HISTORY = {
     "learning_rate": [0.01, 0.005, 0.0],
     "seconds": [3.0, 2.0, 1.0],
 }
+PLACEHOLDER = SimpleNamespace(save=lambda path: path.write_bytes(b"-"))  # in place of a network
 
 
 def make_probabilities(digits, random):
@@ -50,9 +51,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         wrong = np.zeros(len(labels), bool)
         wrong[random.permutation(len(labels))[:mistakes]] = True
         member = SimpleNamespace(
-            model=_build_model(config, index)
-            if networks
-            else SimpleNamespace(save=lambda path: path.write_bytes(b"-")),
+            model=_build_model(config, index) if networks else PLACEHOLDER,
             history=HISTORY,
             probabilities=make_probabilities((labels + wrong) % 10, random),
         )

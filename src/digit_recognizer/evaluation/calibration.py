@@ -29,7 +29,7 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
     Args:
         probabilities: float [n, 10], softmax output.
-        temperature: greater than 0; values above 1 lower the confidence.
+        temperature: Greater than 0; values above 1 lower the confidence.
 
     Returns:
         float64 [n, 10]; rows sum to 1.

@@ -45,11 +45,11 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     """Compare two finished runs.
 
     Args:
-        first: folder of the baseline.
-        second: folder of the run whose differences from the baseline are called fixed and broken.
+        first: Folder of the baseline.
+        second: Folder of the run whose differences from the baseline are called fixed and broken.
 
     Raises:
-        UserError: the runs were trained on different files, or held out no common row.
+        UserError: The runs were trained on different files, or held out no common row.
     """
     names = first.name, second.name
     records = runs.read_finished_record(first), runs.read_finished_record(second)
@@ -87,13 +87,13 @@ def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, st
     """Compose the document of a comparison.
 
     Args:
-        comparison: of two runs.
-        models_dir: folder that contains both runs.
-        data_dir: folder of their train.csv.
-        step: progress callback.
+        comparison: Comparison of two runs.
+        models_dir: Folder that contains both runs.
+        data_dir: Folder of their train.csv.
+        step: Progress callback.
 
     Raises:
-        UserError: the runs were trained on another train.csv.
+        UserError: The runs were trained on another train.csv.
     """
     step("reading the data", 0)
     train = load_train(data_dir)

@@ -67,12 +67,12 @@ def compose(template: str, facts: Mapping[str, Any], figures: Mapping[str, Figur
     Values are escaped: text from a file cannot become Markdown or HTML. Unused figures are left out.
 
     Args:
-        template: file name; its first line is the title, "# ...".
-        facts: variables of the template.
-        figures: by name, without .png.
+        template: File name; its first line is the title, "# ...".
+        facts: Variables of the template.
+        figures: Figures by name, without .png.
 
     Raises:
-        jinja2.UndefinedError: the template uses a variable that is not in `facts`.
+        jinja2.UndefinedError: The template uses a variable that is not in `facts`.
     """
     text = re.sub(r"\n{3,}", "\n\n", TEMPLATES.get_template(template).render(facts))
     title, markdown = text.removeprefix("# ").split("\n", 1)
@@ -85,9 +85,9 @@ def write_document(document: Document, folder: Path, step: Step) -> list[Path]:
     Pictures that only the folder's earlier report.md shows are deleted; other files are left alone.
 
     Args:
-        document: to write.
-        folder: created if it is missing.
-        step: progress callback, called with fractions from `COMPOSED` on.
+        document: The document to write.
+        folder: Folder of the files; created if it is missing.
+        step: Progress callback; fractions start at `COMPOSED`.
 
     Returns:
         The paths of report.html and report.md.
@@ -110,8 +110,8 @@ def to_html(document: Document, folder: Path) -> str:
     """Render a document as an HTML page with its pictures inside.
 
     Args:
-        document: to render.
-        folder: of its pictures as PNG files.
+        document: The document to render.
+        folder: Folder of its pictures as PNG files.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("table_open", lambda *_: '<div class="table"><table>')

@@ -33,10 +33,10 @@ def draw_lines(
     """Draw values per epoch: a thin line for each member and a thick line for their mean.
 
     Args:
-        lines: for each name in the legend, the values of its members, float64 [epochs] each.
-        label: of the vertical axis, with the unit.
-        percent: whether the values are accuracies; the axis then focuses on those near 1.
-        log: whether the vertical axis is logarithmic.
+        lines: For each name in the legend, the values of its members, float64 [epochs] each.
+        label: Label of the vertical axis, with the unit.
+        percent: Whether the values are accuracies: the axis then focuses on those near 1.
+        log: Whether the vertical axis is logarithmic.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -69,7 +69,7 @@ def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metri
     """Draw training and validation values per epoch.
 
     Args:
-        groups: for each name, which may be empty, the histories of its members.
+        groups: For each name, which may be empty, the histories of its members.
         metric: "accuracy" or "loss".
     """
     lines = {
@@ -88,7 +88,7 @@ def draw_confusion_matrix(matrix: np.ndarray, *, rates: bool = False) -> Figure:
 
     Args:
         matrix: int64 [10, 10]: rows are labels, columns predictions.
-        rates: whether to print those shares, in per cent, instead of image counts.
+        rates: Whether to print those shares, in per cent, instead of image counts.
     """
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots()
@@ -137,8 +137,8 @@ def draw_gallery(
 
     Args:
         images: uint8 [height, width] with bright strokes, drawn dark on white; or RGB, uint8 [height, width, 3].
-        titles: one or two lines of text for each image.
-        columns: images per row.
+        titles: One or two lines of text for each image.
+        columns: Images per row.
     """
     titles = titles or [""] * len(images)
     rows = max(1, -(-len(images) // columns))
@@ -166,11 +166,11 @@ def draw_predictions(
     """Draw images with label, prediction, its probability and the row of train.csv: "4 read as 9", "97%, row 31".
 
     Args:
-        images: of train.csv, uint8 [m, 28, 28].
-        rows: of the images to draw, int64 [n].
+        images: All images of train.csv, uint8 [m, 28, 28].
+        rows: Rows of the images to draw, int64 [n].
         labels: uint8 [n].
         probabilities: float32 [n, 10].
-        verb: printed between label and prediction.
+        verb: Printed between label and prediction.
     """
     titles = [
         f"{label} {verb} {probability.argmax()}\n{probability.max():.0%}, row {row}"

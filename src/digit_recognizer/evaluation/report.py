@@ -58,29 +58,22 @@ def make_report(
     """Compose the report of a run.
 
     Args:
-        run_dir: of a finished run; record, histories and out-of-fold predictions are read from its files.
-        train: train.csv of the run.
-        test: test.csv.
-        layers: of each kind of network in the run.
-        test_probabilities: of each member for `test`, float32 [members, n, 10].
-        handwriting: at least one transcribed picture.
-        ledger: rows of ledger.csv, oldest first.
-        step: progress callback.
+        run_dir: Folder of a finished run; record, histories and out-of-fold predictions are read from it.
+        train: The train.csv of the run.
+        test: The test.csv of `test_probabilities`.
+        layers: Layers of each kind of network in the run.
+        test_probabilities: Probabilities of each member, float32 [members, n, 10].
+        handwriting: At least one transcribed picture.
+        ledger: Rows of ledger.csv, oldest first.
+        step: Progress callback.
 
     Raises:
-        UserError: the run is not finished or held out no rows.
+        UserError: The run is not finished or held out no rows.
     """
     record = runs.read_finished_record(run_dir)
     predictions = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
     step("composing the report", 0.5)
-    facts = {
-        "record": record,
-        "train": train,
-        "test": test,
-        "layers": layers,
-        "handwriting": handwriting,
-        "ledger": ledger,
-    }
+    facts: dict[str, Any] = {"record": record, "layers": layers, "handwriting": handwriting, "ledger": ledger}
     pictures = {"handwriting": _draw_handwriting(handwriting.samples)}
     for more_facts, more_pictures in (
         _describe_data(train, test),
@@ -101,13 +94,13 @@ def _describe_data(train: Dataset, test: Dataset) -> Facts:
     means = [train.images[rows[digit]].mean(axis=0).round().astype(np.uint8) for digit in digits]
     distinct = {image.tobytes() for image in train.images}
     facts = {
+        "train": train,
+        "test": test,
         "digits": digits,
         "sample_rows": SAMPLE_ROWS,
         "class_counts": np.bincount(labels, minlength=CLASSES),
-        "duplicates": {
-            "train": len(train.images) - len(distinct),
-            "test": sum(image.tobytes() in distinct for image in test.images),
-        },
+        "duplicates": len(train.images) - len(distinct),
+        "common": sum(image.tobytes() in distinct for image in test.images),
         "blank": sum(int((~data.images.any(axis=(1, 2))).sum()) for data in (train, test)),
     }
     return facts, {
@@ -123,12 +116,7 @@ def _describe_training(run_dir: Path, config: Mapping[str, Any], train: Dataset)
     means = {name: np.mean([history[name][:epochs] for history in histories], axis=0) for name in histories[0]}
     facts = {
         "members": [
-            {
-                "name": folder.name,
-                "rows": len(runs.read_member_predictions(folder).rows),
-                "last": {name: values[-1] for name, values in history.items()},
-                "seconds": history["seconds"].sum(),
-            }
+            {"name": folder.name, "rows": len(runs.read_member_predictions(folder).rows), "history": history}
             for folder, history in zip(folders, histories, strict=True)
         ],
         "planned": count_members(dict(config)),

@@ -22,8 +22,8 @@ def history_table(history: Mapping[str, np.ndarray], title: str) -> Table:
     """Return a table with one row per epoch.
 
     Args:
-        history: columns of history.csv, float64 [epochs]; those of a validation set may be missing.
-        title: printed above the table.
+        history: Columns of history.csv, float64 [epochs]; those of a validation set may be missing.
+        title: Printed above the table.
     """
     columns = {name: column for name, column in HISTORY_COLUMNS.items() if name in history}
     cells = [[format(value, code) for value in history[name]] for name, (_, code) in columns.items()]
