@@ -20,7 +20,7 @@ def models(demo_dir, tmp_path_factory):
     """The folder of two runs with the same split and one with three folds."""
     folder = tmp_path_factory.mktemp("models")
     made.write_run(folder / "one", demo_dir, mistakes=20)
-    made.write_run(folder / "two", demo_dir, mistakes=8, seed=1, dropout=0.25)
+    made.write_run(folder / "two", demo_dir, mistakes=8, seed=1, dropout=0.25, plain_epochs=1, channels=(4, 16))
     made.write_run(folder / "folds", demo_dir, folds=3)
     return folder
 
@@ -55,7 +55,7 @@ def test_json_has_settings_accuracies_and_changed_images(models, reports):
     }
     assert result == {
         "runs": ["one", "two"],
-        "settings": {"seed": [0, 1], "dropout": [0.0, 0.25]},
+        "settings": {"seed": [0, 1], "channels": [[4, 8], [4, 16]], "dropout": [0.0, 0.25], "plain_epochs": [0, 1]},
         "rows": 288,
         "accuracy": [metrics.proportion(correct, 288)._asdict() for correct in (268, 280)],
         "both_right": 288 - len(wrong[0] | wrong[1]),
@@ -74,6 +74,8 @@ def test_table_document_and_json_agree(reports):
     assert f"p = {result['p_value']:.2g}" in text
     assert "**The accuracy of two is 4.17 points higher.**" in text
     assert "| dropout | 0.0 | 0.25 |" in text
+    assert "| plain epochs | 0 | 1 |" in text
+    assert "4, 8   4, 16" in output
     assert {"93.06%", "97.22%", "dropout", "0.25", f"{result['p_value']:.2g}"} <= set(output.split())
     page = pages.read((folder / "report.html").read_text())
     assert len(page.named("img")) == 4

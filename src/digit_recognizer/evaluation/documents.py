@@ -15,18 +15,11 @@ from matplotlib.figure import Figure
 
 from digit_recognizer.console import Step
 from digit_recognizer.evaluation.figures import save_png
+from digit_recognizer.evaluation.tables import format_setting
 from digit_recognizer.files import write_text
 
 COMPOSED = 0.6  # fraction of the work that is done when a document is composed; drawing and writing remain
 PICTURE = r"!\[.*\]\((\w+)\.png\)"
-
-
-def _format_setting(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "not recorded" if value is None else str(value)
 
 
 @pass_eval_context
@@ -49,7 +42,7 @@ TEMPLATES.filters.update(
     percent=lambda value, digits=2: f"{value:.{digits}%}",
     number=lambda value, digits=0: f"{value:,.{digits}f}",
     duration=lambda value: f"{value // 60:.0f} min {value % 60:.0f} s" if value >= 60 else f"{value:.0f} s",
-    setting=_format_setting,
+    setting=format_setting,
 )
 
 

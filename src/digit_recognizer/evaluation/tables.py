@@ -46,12 +46,20 @@ def confusion_table(confusions: Sequence[Confusion]) -> Table:
     return make_table("Most frequent confusions", ("digit", "predicted", "images"), rows)
 
 
+def format_setting(value: Any) -> str:
+    """Return a setting from a record as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not recorded" if value is None else str(value)
+
+
 def settings_table(settings: Sequence[tuple[str, Any, Any]], names: Sequence[str]) -> Table:
     """Return a table of `Comparison.settings`; `names` are those of the two runs."""
-    rows = [
-        (name, *("not recorded" if value is None else str(value) for value in values)) for name, *values in settings
-    ]
-    return make_table("Different settings", ("", *names), rows)
+    return make_table(
+        "Different settings", ("", *names), ((name, *map(format_setting, pair)) for name, *pair in settings)
+    )
 
 
 def accuracies_table(names: Sequence[str], accuracies: Sequence[Accuracy], test: PairedTest) -> Table:
