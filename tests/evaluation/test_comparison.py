@@ -1,6 +1,7 @@
 """Comparison of two runs, and the command `compare`."""
 
 import json
+import re
 import shutil
 
 import made
@@ -76,6 +77,8 @@ def test_table_document_and_json_agree(reports):
     assert "| dropout | 0.0 | 0.25 |" in text
     assert "| plain epochs | 0 | 1 |" in text
     assert "4, 8   4, 16" in output
+    for name, only_correct in (("one", result["broken"]), ("two", result["fixed"])):
+        assert re.search(rf"^ +{name} .* {len(only_correct)} *$", output, re.MULTILINE)
     assert {"93.06%", "97.22%", "dropout", "0.25", f"{result['p_value']:.2g}"} <= set(output.split())
     page = pages.read((folder / "report.html").read_text())
     assert len(page.named("img")) == 4
