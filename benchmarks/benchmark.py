@@ -7,7 +7,6 @@ parts are kept in the working folder and not measured again.
 import functools
 import json
 import multiprocessing
-import os
 import platform
 import statistics
 import subprocess
@@ -28,12 +27,12 @@ from benchmarks import engine, tables
 from digit_recognizer import files
 from digit_recognizer.config import CLASSES, COMPETITION, PRESETS, Config
 from digit_recognizer.console import hide_native_messages
-from digit_recognizer.data.csv_files import Dataset, load_test, load_train
+from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
-from digit_recognizer.training import devices, ensemble, runs, workers
-from digit_recognizer.training.precision import choose_precision
+from digit_recognizer.training import ensemble, records, runs, workers
+from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
 
 FOLDS = 2  # for the comparison of ensembles: all rows count, and few networks have to be trained
 HALF = 0.5  # fraction of the rows in a fold of two, and held out in the ablation
@@ -78,12 +77,12 @@ def measure(
     """Run the benchmark.
 
     Args:
-        data_dir: folder of train.csv and test.csv.
-        work_dir: folder for the runs and the results of each part.
-        networks: number of Deotte's networks to train to their end, per fold.
-        members: number of networks of the preset `best`, per fold.
-        rival_epochs: epochs of Deotte's networks; 45 in his recipe.
-        say: prints the name of each part.
+        data_dir: Folder of train.csv and test.csv.
+        work_dir: Folder for the runs and the results of each part.
+        networks: Number of Deotte's networks to train to their end, per fold.
+        members: Number of networks of the preset `best`, per fold.
+        rival_epochs: Epochs of Deotte's networks; 45 in his recipe.
+        say: Prints the name of each part.
 
     Returns:
         The results, ready for JSON: one key per part.
@@ -139,31 +138,35 @@ def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
 
 
 def _train_variation(data_dir: Path, run_dir: Path, config: Config) -> dict[str, Any]:
-    train, test = load_train(data_dir), load_test(data_dir)
-    hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
-    record = runs.new_record(config, run=run_dir.name, competition=COMPETITION, data=hashes)
-    console = Console(stderr=True)
-    return ensemble.train_run(config, train, test.images, run_dir, record, console, gpus=devices.find_gpus())
+    train = load_train(data_dir)
+    record = records.new_record(
+        config,
+        run=run_dir.name,
+        competition=COMPETITION,
+        data={"train.csv": train.sha256, "test.csv": None},
+        git_commit=runs.git_commit(),
+    )
+    return ensemble.train_members(config, train, run_dir, record, Console(stderr=True), gpus=find_gpus())
 
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, versions, date and git commit."""
-    record = runs.new_record(PRESETS["single"], run="", competition="", data={})
+    record = records.new_record(PRESETS["single"], run="", competition="", data={}, git_commit=runs.git_commit())
     versions = record["versions"]
     names = ["python", "keras", "numpy", *(name for name in versions if name.startswith("tensorflow"))]
     return {
         "processor": record["machine"]["processor"],
-        "cores": os.cpu_count(),
+        "cores": count_cores(),
         "system": platform.platform(),
         "versions": {name: versions[name] for name in names},
-        "measured_on": runs.now()[:10],
+        "measured_on": records.now()[:10],
         "git_commit": record["git_commit"],
     }
 
 
 def measure_engine() -> dict[str, Any]:
     """Compare the training throughput of `single` with that of its convolutions alone."""
-    precision = choose_precision(devices.find_gpus())
+    precision = choose_precision(find_gpus())
     repetitions = [_run_isolated(engine.measure_training, precision) for _ in range(REPETITIONS)]
     return {"precision": precision} | _describe_processes(1) | _summarise(repetitions)
 
@@ -244,12 +247,11 @@ def measure_best(data_dir: Path, work_dir: Path, members: int) -> dict[str, Any]
 
 def measure_deotte(data_dir: Path, networks: int, epochs: int) -> dict[str, Any]:
     """Train some of Deotte's networks on each half of the rows with the kit's engine; evaluate them on the other."""
-    train, gpus = load_train(data_dir), devices.find_gpus()
+    train, gpus = load_train(data_dir), find_gpus()
     job = Job(train, _make_halves(train), networks, choose_precision(gpus), epochs)
     function, count = functools.partial(_train_deotte, job), FOLDS * networks
     started = time.perf_counter()
-    parts = devices.machine_parts(count, gpus)
-    trained = workers.share_out(function, range(count), parts, may_begin=lambda: True, tell=lambda _: None)
+    trained = workers.run_tasks(function, range(count), split_devices(count, gpus), report=lambda _: None)
     probabilities = [values for _, values in sorted(trained, key=lambda pair: pair[0])]
     return {
         "networks": networks,
@@ -260,7 +262,7 @@ def measure_deotte(data_dir: Path, networks: int, epochs: int) -> dict[str, Any]
     }
 
 
-def _train_deotte(job: Job, index: int, _report: Any) -> tuple[int, np.ndarray]:
+def _train_deotte(job: Job, index: int, _report: workers.Report) -> tuple[int, np.ndarray]:
     with hide_native_messages():
         from benchmarks.peers import train_deotte
 
@@ -273,8 +275,8 @@ def score_folds(labels: np.ndarray, folds: Sequence[Fold], networks: Sequence[np
 
     Args:
         labels: uint8 [n], of train.csv.
-        folds: together they hold out every row.
-        networks: probabilities of each network for the held-out rows of its fold, ordered by fold.
+        folds: Together they hold out every row.
+        networks: Probabilities of each network for the held-out rows of its fold, ordered by fold.
 
     Returns:
         Accuracy of the ensembles; mean and standard deviation of the accuracy of single networks; for each row whether
@@ -348,8 +350,9 @@ def _run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _describe_processes(networks: int) -> dict[str, int]:
     """Return the number of processes that train some networks, and the threads of each."""
-    parts = devices.machine_parts(networks, devices.find_gpus())
-    return {"processes": len(parts), "threads": int(parts[0].get("TF_NUM_INTRAOP_THREADS", os.cpu_count() or 1))}
+    devices = split_devices(networks, find_gpus())
+    threads = int(devices[0].get("TF_NUM_INTRAOP_THREADS", count_cores()))
+    return {"processes": len(devices), "threads": threads}
 
 
 def _summarise(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -20,15 +20,19 @@ def measure_training(precision: str) -> dict[str, float]:
     """Return the training throughput of the network of `single`, and that of its convolutions alone.
 
     Args:
-        precision: a dtype policy of Keras.
+        precision: A dtype policy of Keras.
     """
     with hide_native_messages():
         import keras
         import tensorflow as tf
 
+        from digit_recognizer.model.networks import build_model
         from digit_recognizer.training.member import make_dataset
 
-    config, model = PRESETS["single"], _build_single(precision)
+    config = PRESETS["single"]
+    model = build_model(
+        architecture=config.architectures[0], channels=config.channels, dropout=config.dropout, precision=precision
+    )
     model.compile(keras.optimizers.AdamW(1e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     batch = (
         np.random.default_rng(0).random((config.batch_size, 28, 28, 1), np.float32),
@@ -54,19 +58,6 @@ def measure_training(precision: str) -> dict[str, float]:
         "convolutions_gflops": operations / convolution_seconds / 1e9,
         "share": convolution_seconds / step,
     }
-
-
-def _build_single(precision: str, *, folded: bool = False) -> Any:
-    from digit_recognizer.model.networks import build_model
-
-    config = PRESETS["single"]
-    return build_model(
-        architecture=config.architectures[0],
-        channels=config.channels,
-        dropout=config.dropout,
-        precision=precision,
-        folded=folded,
-    )
 
 
 def _time_convolution(
@@ -104,15 +95,17 @@ def _time_convolution(
 
 
 def measure_prediction(data_dir: Path, path: Path, precision: str) -> float:
-    """Return the images of test.csv that one member predicts per second, without test-time augmentation."""
+    """Return the images of test.csv that one saved network predicts per second, without test-time augmentation.
+
+    Args:
+        data_dir: Folder of test.csv.
+        path: model.keras of a member.
+        precision: A dtype policy of Keras.
+    """
     with hide_native_messages():
-        import keras
+        from digit_recognizer.model.prediction import load_network, make_predictor
 
-        from digit_recognizer.model.networks import make_predictor
-
-    images, model = load_test(data_dir).images, _build_single(precision, folded=True)
-    model.set_weights(keras.models.load_model(path, compile=False).get_weights())
-    predict = make_predictor([model])
+    images, predict = load_test(data_dir).images, make_predictor([load_network(path, precision)])
     predict(images[:1000])
     return len(images) / min(_time(lambda: predict(images)) for _ in range(REPETITIONS))
 

@@ -12,7 +12,8 @@ from keras import layers
 from digit_recognizer.config import CLASSES, IMAGE_SIZE
 from digit_recognizer.data.csv_files import Dataset, normalise
 from digit_recognizer.data.folds import Fold
-from digit_recognizer.model.networks import FusedBatchNormalization, make_predictor
+from digit_recognizer.model.layers import FusedBatchNormalization
+from digit_recognizer.model.prediction import make_predictor
 from digit_recognizer.training.member import make_dataset, steps_per_epoch
 
 # Chris Deotte, "25 Million Images! [0.99757] MNIST", kaggle.com/code/cdeotte/25-million-images-0-99757-mnist.
@@ -55,8 +56,8 @@ def build_deotte(*, fast: bool, precision: str = "float32") -> keras.Model:
     """Build Deotte's network.
 
     Args:
-        fast: use the kit's fused batch normalisation.
-        precision: a dtype policy of Keras.
+        fast: Use the kit's fused batch normalisation.
+        precision: A dtype policy of Keras.
     """
     normalisation = FusedBatchNormalization if fast else layers.BatchNormalization
     model = keras.Sequential([layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))])

@@ -21,8 +21,8 @@ def update_document(text: str, benchmark: Mapping[str, Any], ablation: Mapping[s
 
     Args:
         text: Markdown with markers around its tables.
-        benchmark: content of docs/benchmark.json.
-        ablation: content of docs/ablation.json.
+        benchmark: Content of docs/benchmark.json.
+        ablation: Content of docs/ablation.json.
     """
     tables = {
         "summary": readme_table(benchmark),
@@ -43,7 +43,7 @@ def readme_table(result: Mapping[str, Any]) -> str:
     """Return the summary for the README: seven rows.
 
     Args:
-        result: content of docs/benchmark.json.
+        result: Content of docs/benchmark.json.
     """
     fast, best, deotte = result["fast"], result["best"], result["deotte"]
     cpu, wall = _deotte_costs(result, deotte["networks"])
@@ -196,7 +196,7 @@ def ablation_table(result: Mapping[str, Any]) -> str:
     """Return the ablation.
 
     Args:
-        result: content of docs/ablation.json.
+        result: Content of docs/ablation.json.
     """
     return _make_table(
         ("setting", "one network", "difference to the first row", "two networks", "CPU time of two", "used in"),

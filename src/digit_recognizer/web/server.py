@@ -63,14 +63,14 @@ def serve(read: Read, folder: Path, *, port: int, browser: bool, say: Callable[[
     """Serve the page until Ctrl+C.
 
     Args:
-        read: reads the digits in pictures.
-        folder: folder for labelled drawings.
-        port: port to listen on; 0 picks a free one.
-        browser: open the page in the default browser.
-        say: prints the address of the page.
+        read: Reads the digits in pictures.
+        folder: Folder for labelled drawings.
+        port: Port to listen on; 0 picks a free one.
+        browser: Open the page in the default browser.
+        say: Prints the address of the page.
 
     Raises:
-        UserError: the port is in use or not allowed.
+        UserError: The port is in use or not allowed.
     """
     with listen(port) as listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
@@ -88,7 +88,7 @@ def listen(port: int) -> socket.socket:
     """Return a socket that listens on the loopback interface.
 
     Raises:
-        UserError: the port is in use or not allowed.
+        UserError: The port is in use or not allowed.
     """
     if not 0 <= port <= 65_535:
         raise UserError(f"expected a port from 0 to 65535, received {port}; choose another --port")
@@ -106,8 +106,8 @@ def make_app(read: Read, folder: Path) -> Starlette:
     `POST /save?label=7` stores an image file in the folder. All other paths are static files.
 
     Args:
-        read: reads the digits in pictures.
-        folder: folder for labelled drawings.
+        read: Reads the digits in pictures.
+        folder: Folder for labelled drawings.
     """
     one_at_a_time = anyio.CapacityLimiter(1)
 
@@ -176,8 +176,8 @@ def save_labelled(picture: np.ndarray, label: str, folder: Path) -> Path:
 
     Args:
         picture: uint8 [h, w, 3], RGB.
-        label: the digits in the picture.
-        folder: created if it does not exist.
+        label: The digits in the picture.
+        folder: Created if it does not exist.
 
     Returns:
         The path of the file; its name contains the time and a hash, so that no file is overwritten.
