@@ -42,7 +42,7 @@ def measure_training(precision: str) -> dict[str, float]:
     timer = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: ends.append(time.perf_counter()))
     steps = STEPS + 10  # the first ones include tracing
     batches = make_dataset(lambda: iter([batch] * steps))
-    model.fit(batches, steps_per_epoch=steps, callbacks=[timer], verbose=0)
+    model.fit(batches, steps_per_epoch=steps, shuffle=False, callbacks=[timer], verbose=0)
     step = statistics.median(np.diff(ends)[10:])
     dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
     operations, convolution_seconds = 0, 0.0

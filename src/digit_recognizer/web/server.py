@@ -38,8 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, decode
-from digit_recognizer.handwriting.reader import SURE, Digit
-from digit_recognizer.handwriting.transcription import Read
+from digit_recognizer.handwriting.reader import SURE, Digit, Read
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; static/page.js has the same limit
