@@ -78,7 +78,7 @@ def main(
         command = [*KIT, "draw", *data, models, "--no-browser", "--port=0"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            page = browser.new_page(viewport={"width": 1100, "height": 700})
+            page = browser.new_page(viewport={"width": 1100, "height": 730})
             page.goto(server.stdout.readline().split()[2] if server.stdout else "")
             draw_digit(page, 2)
             page.mouse.move(0, 0)
@@ -86,7 +86,7 @@ def main(
             page.wait_for_timeout(1000)
             page.screenshot(path=DOCS / "draw.png")
         finally:
-            server.terminate()
+            server.kill()
             server.wait()
         browser.close()
 

@@ -100,6 +100,7 @@ def test_bench_options_reach_the_benchmark(monkeypatch, tmp_path):
     assert json.loads((tmp_path / "benchmark-result.json").read_text()) == {"machine": {}}
 
 
+@pytest.mark.slow
 def test_peer_networks_have_the_published_number_of_parameters():
     from benchmarks import peers
 

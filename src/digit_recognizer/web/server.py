@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, decode
-from digit_recognizer.handwriting.reader import SURE, Digit, Read
+from digit_recognizer.handwriting.reader import SURE, Read, Reading
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; static/page.js has the same limit
@@ -115,7 +115,7 @@ def make_app(read: Read, folder: Path) -> Starlette:
 
         def run() -> dict[str, Any]:
             picture = decode(content)
-            result = _describe(read([picture])[0].rows) | {"width": picture.shape[1], "height": picture.shape[0]}
+            result = _describe(read([picture])[0]) | {"width": picture.shape[1], "height": picture.shape[0]}
             return result | ({"preview": _make_preview(picture)} if "preview" in request.query_params else {})
 
         return JSONResponse(await anyio.to_thread.run_sync(run, limiter=one_at_a_time))
@@ -219,7 +219,7 @@ async def _read_body(request: Request) -> bytes:
     return bytes(content)
 
 
-def _describe(rows: list[list[Digit]]) -> dict[str, Any]:
+def _describe(reading: Reading) -> dict[str, Any]:
     digits = [
         {
             "digit": digit.digit,
@@ -228,10 +228,10 @@ def _describe(rows: list[list[Digit]]) -> dict[str, Any]:
             "box": [int(value) for value in digit.box],
             "image": _make_data_url("png", digit.image),
         }
-        for row in rows
+        for row in reading.rows
         for digit in row
     ]
-    return {"text": "\n".join("".join(str(digit.digit) for digit in row) for row in rows), "digits": digits}
+    return {"text": reading.text, "digits": digits}
 
 
 def _make_preview(picture: np.ndarray) -> str:
