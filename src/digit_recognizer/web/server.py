@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import cv2
 import numpy as np
 import uvicorn
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -116,7 +116,9 @@ def make_app(read: Read, folder: Path) -> Starlette:
         def run() -> dict[str, Any]:
             picture = decode(content)
             result = _describe(read([picture])[0]) | {"width": picture.shape[1], "height": picture.shape[0]}
-            return result | ({"preview": _make_preview(picture)} if "preview" in request.query_params else {})
+            if "preview" in request.query_params:
+                result["preview"] = _make_data_url("jpeg", picture, PREVIEW_SIDE)
+            return result
 
         return JSONResponse(await anyio.to_thread.run_sync(run, limiter=one_at_a_time))
 
@@ -234,18 +236,17 @@ def _describe(reading: Reading) -> dict[str, Any]:
     return {"text": reading.text, "digits": digits}
 
 
-def _make_preview(picture: np.ndarray) -> str:
-    factor = min(1, PREVIEW_SIDE / max(picture.shape))
-    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture
-    return _make_data_url("jpeg", small)
+def _make_data_url(kind: str, picture: np.ndarray, side: int = 0) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(_encode(kind, picture, side)).decode()}"
 
 
-def _make_data_url(kind: str, picture: np.ndarray) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(_encode(kind, picture)).decode()}"
-
-
-def _encode(kind: str, picture: np.ndarray) -> bytes:
-    return cv2.imencode(f".{kind}", picture[..., ::-1] if picture.ndim == 3 else picture)[1].tobytes()
+def _encode(kind: str, picture: np.ndarray, side: int = 0) -> bytes:
+    """Return an image file of a picture, scaled down to a longest side if one is given."""
+    image, file = Image.fromarray(picture), io.BytesIO()
+    if side:
+        image.thumbnail((side, side))
+    image.save(file, kind)
+    return file.getvalue()
 
 
 def _make_error(status: int, line: str) -> JSONResponse:
