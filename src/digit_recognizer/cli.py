@@ -317,6 +317,7 @@ def draw(
     models_dir: ModelsDir = MODELS,
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
+    from digit_recognizer import pipeline
     from digit_recognizer.training import runs
 
     try:
@@ -325,8 +326,8 @@ def draw(
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
-    run_dir = runs.find_run(models_dir, run)
-    server.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+    read = pipeline.load_reader(runs.find_run(models_dir, run))
+    server.serve(read, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
 @app.command()
