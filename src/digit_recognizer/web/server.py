@@ -36,8 +36,7 @@ from digit_recognizer import files
 from digit_recognizer.config import CLASSES
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting.image_files import LABELS, decode
-from digit_recognizer.handwriting.reader import SURE, Digit
-from digit_recognizer.handwriting.transcription import Read, load_reader
+from digit_recognizer.handwriting.reader import SURE, Digit, Read
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; page.js knows it too
@@ -70,6 +69,8 @@ def serve(run_dir: Path, folder: Path, *, port: int, browser: bool, say: Callabl
         UserError: the port is in use or not allowed.
     """
     with listen(port) as listener:
+        from digit_recognizer.pipeline import load_reader
+
         read = load_reader(run_dir)
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
         say(f"Draw at {address} (Ctrl+C ends)")
