@@ -282,6 +282,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
+    from digit_recognizer import pipeline
     from digit_recognizer.handwriting import annotation, image_files, transcription
     from digit_recognizer.training import runs
 
@@ -290,12 +291,14 @@ def predict(
         raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    read = transcription.load_reader(runs.find_run(models_dir, run))
+    read = pipeline.load_reader(runs.find_run(models_dir, run))
     refused: list[UserError] = []
     found = transcription.transcribe(listed, read, refuse=refused.append)
     transcripts = list(track(found, "reading", len(listed), _progress))
     folder = output_dir or (None if as_json else Path("predictions"))
     drawn = annotation.draw_transcripts(transcripts, folder) if folder else 0
+    if folder:
+        pipeline.draw_mistakes(transcripts, folder / "mistakes.png")
     for error in refused:
         _say(f"digit-recognizer: {error}", error=True)
     if as_json:
@@ -348,13 +351,14 @@ def demo(*, folder: Annotated[Path, typer.Option(help="Folder for all files.")] 
 
 
 def _print_transcripts(transcripts: "list[Transcript]") -> None:
+    from digit_recognizer import pipeline
     from digit_recognizer.handwriting import transcription
 
     rows = [transcription.summarise(transcript) for transcript in transcripts]
     table = make_table("", ("file", "digits", "probability", "runner-up"), rows)
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     _console.print(table)
-    scores = transcription.score(transcripts)
+    scores = pipeline.score_transcripts(transcripts)
     if scores:
         _print(f"Accuracy {scores['']}")
     if len(scores) > 1:
