@@ -55,7 +55,7 @@ class Version(NamedTuple):
 
 def build() -> None:
     """Writes the tracked notebook."""
-    files.write_text(NOTEBOOK, notebook.build(notebook.read_result(README)))
+    files.write_text(NOTEBOOK, notebook.build())
 
 
 def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print) -> None:
@@ -72,7 +72,7 @@ def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print
     Raises:
         UserError: Kaggle refused it, another version runs, or the kernel failed.
     """
-    text = notebook.build(notebook.read_result(README), settings)
+    text = notebook.build(settings)
     metadata = _read_metadata()
     api = connect(say=say)
     slug = _fill_in_user(api, metadata)

@@ -13,8 +13,8 @@ from digit_recognizer.training.runs import code_sha256
 
 PACKAGE = Path(__file__).parents[1]
 STORY = Path(__file__).with_name("notebook.md")
-# A code cell of the story: a fenced block, or a line such as "@module data/folds.py" for a module's source.
-CELL = re.compile(r"^```python\n(.*?)\n```$|^(@\w+)(?: (\S+))?$", re.DOTALL | re.MULTILINE)
+# A code cell of the story: a fenced block, or a line such as "@module data/folds.py" with the source of modules.
+CELL = re.compile(r"^```python\n(.*?)\n```$|^(@\w+)((?: \S+)*)$", re.DOTALL | re.MULTILINE)
 SETTINGS: dict[str, tuple[Any, str]] = {  # value in the committed notebook, and explanation
     "preset": ("single", " or ".join(PRESETS)),
     "folds": (None, "1: one network, one hold-out; 5: five networks, each with another fifth held out; 0: all rows"),
@@ -40,12 +40,17 @@ def build(settings: Mapping[str, Any] | None = None) -> str:
     from nbformat import v4
 
     story = STORY.read_text(encoding="utf-8").replace("@PRESETS@", _presets_table())
-    generated = {"@settings": _settings_cell(settings or {})}
     cells, end = [], 0
     for found in CELL.finditer(story):
         cells.append(v4.new_markdown_cell(story[end : found.start()].strip()))
-        code, keyword, path = found.groups()
-        cells.append(v4.new_code_cell(code or generated.get(keyword) or _module_cell(path, to_file=keyword == "@file")))
+        code, keyword, paths = found.groups()
+        if keyword == "@settings":
+            code = _settings_cell(settings or {})
+        elif keyword:
+            code = "\n\n\n".join(map(_module_source, paths.split()))
+        if keyword == "@file":  # for worker processes, which cannot import from a notebook
+            code = f"%%writefile {{CODE}}/{Path(paths).name}\n{code}"
+        cells.append(v4.new_code_cell(code))
         end = found.end()
     cells.append(v4.new_markdown_cell(story[end:].strip()))
     cells = [cell for cell in cells if cell["source"]]
@@ -57,13 +62,8 @@ def build(settings: Mapping[str, Any] | None = None) -> str:
     return nbformat.writes(notebook, indent=1, sort_keys=True) + "\n"
 
 
-def _module_cell(path: str, *, to_file: bool) -> str:
-    """Return the source of a module without its imports from this package, whose names earlier cells define.
-
-    Args:
-        path: Path of the module in the package.
-        to_file: Write the module to a file, which worker processes can import, instead of running it.
-    """
+def _module_source(path: str) -> str:
+    """Return the source of a module without its imports from this package, whose names earlier cells define."""
     source = (PACKAGE / path).read_text(encoding="utf-8")
     tree = ast.parse(source)
     lines = source.splitlines()
@@ -73,7 +73,7 @@ def _module_cell(path: str, *, to_file: bool) -> str:
             lines[number] = ""
     body = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
     title = f"# {path}: {(ast.get_docstring(tree) or '').splitlines()[0]}"
-    return "\n".join([*([f"%%writefile {{CODE}}/{Path(path).name}"] if to_file else []), title, "", body])
+    return f"{title}\n\n{body}"
 
 
 def _is_own(module: str | None) -> bool:
