@@ -50,9 +50,9 @@ def download(
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
 ) -> None:
     """Fetch the competition's files through the official Kaggle client."""
-    from digit_recognizer.competition import submit
+    from digit_recognizer.competition import download
 
-    submit.download(data_dir, force=force, say=_say)
+    download.download(data_dir, force=force, say=_say)
 
 
 @app.command()
@@ -180,16 +180,19 @@ def submit(
 ) -> None:
     """Upload the submission, written first if it is not there, and wait for its public score."""
     from digit_recognizer.competition import kernel_output, submit
+    from digit_recognizer.competition.record import is_pending
     from digit_recognizer.training import runs
     from digit_recognizer.training.prediction import make_submission
 
     if kernel and run:
         raise UserError(f"expected either the kernel's output or a run to submit, received both and the run {run!r}")
-    folder = (
-        kernel_output.make_submission(submissions_dir)
-        if kernel
-        else make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir)
-    )
+    if kernel:
+        folder = kernel_output.make_submission(submissions_dir)
+    else:
+        run_dir = runs.find_run(models_dir, run)
+        folder = submissions_dir / run_dir.name
+        if not is_pending(folder):  # otherwise wait for that score
+            folder = make_submission(run_dir, submissions_dir, data_dir)
     # Progress goes to stdout, so that a failure is one line on stderr; JSON takes its place there.
     record = submit.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:

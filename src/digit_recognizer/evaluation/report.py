@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from digit_recognizer.competition import submission
+from digit_recognizer.competition import record as submission_record
 from digit_recognizer.config import CLASSES, IMAGE_SIZE, count_members
 from digit_recognizer.console import Step
 from digit_recognizer.data import augmentation
@@ -64,7 +64,7 @@ def make_report(run_dir: Path, data_dir: Path, submissions_dir: Path, step: Step
         _validation_facts(answers, train),
         _disagreement_facts(runs.read_members_test_answers(run_dir), test),
         _handwriting_facts(data_dir / "handwriting", read),
-        _ledger_facts(submissions_dir / submission.LEDGER_NAME, record["run"]),
+        _ledger_facts(submissions_dir / submission_record.LEDGER_NAME, record["run"]),
     ):
         facts |= more_facts
         pictures |= more_pictures
@@ -232,7 +232,7 @@ def _ledger_facts(path: Path, run: str) -> Facts:
             "validation": float(row["validation_accuracy"]) if row["validation_accuracy"] else None,
             "public": float(row["public_score"]) if row["public_score"] else None,
         }
-        for row in submission.read_ledger(path)
+        for row in submission_record.read_ledger(path)
     ]
     own = [row["public"] for row in ledger if row["public"] is not None and row["run"] == run]
     scored = [row for row in ledger if None not in (row["public"], row["validation"])]  # not of a run on all rows

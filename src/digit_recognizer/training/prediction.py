@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from digit_recognizer.competition import submission
+from digit_recognizer.competition.record import is_current, write_submission_folder
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.data.csv_files import load_test
 from digit_recognizer.errors import UserError
@@ -69,9 +69,7 @@ def make_submission(run_dir: Path, submissions_dir: Path, data_dir: Path) -> Pat
     """
     record = runs.read_finished_record(run_dir)
     folder = submissions_dir / run_dir.name
-    if submission.is_current(folder, record):
-        return folder
-    labels = predict_test(run_dir, data_dir)
-    submission.write_submission(folder / submission.FILE_NAME, labels)
-    submission.write_record(folder, record, labels)
+    test_sha256 = record["data"]["test.csv"]
+    if not is_current(folder, record, test_sha256):
+        write_submission_folder(folder, record, predict_test(run_dir, data_dir), test_sha256)
     return folder
