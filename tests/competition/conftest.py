@@ -26,17 +26,21 @@ class Clock:
     """The `time` module, with a `sleep` that takes no time."""
 
     def __init__(self):
+        """Start at 0."""
         self.seconds = 0.0
         self.sleeps = []
 
     def monotonic(self):
+        """Return the seconds slept."""
         return self.seconds
 
     def sleep(self, seconds):
+        """Record a pause."""
         self.sleeps.append(seconds)
         self.seconds += seconds
 
     def __getattr__(self, name):
+        """Return anything else from the real module."""
         return getattr(time, name)
 
 

@@ -246,7 +246,7 @@ def test_host_that_does_not_accept_connections_is_given_up(api, monkeypatch):
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{full.getsockname()[1]}")
-        with pytest.raises(UserError, match="the list failed: no .*; gave up after 1 attempt; check your connection"):
+        with pytest.raises(UserError, match=r"the list failed: no .*; gave up after 1 attempt; check your connection"):
             list_submissions(api)
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import requests
 import tenacity
@@ -48,17 +48,37 @@ class DownloadError(Exception):
     """The downloaded content is not the expected file."""
 
 
-# What happened, and whether it may pass; the exceptions' own texts can contain signed URLs and are not shown.
-FAILURES: dict[type[Exception], tuple[str, bool]] = {
-    UploadError: ("the file did not reach Kaggle's storage", True),
-    DownloadError: ("the downloaded content is not the expected file", True),
-    json.JSONDecodeError: ("the response was not JSON", True),  # a gateway's HTML page under status 200
-    requests.exceptions.SSLError: ("no secure connection to Kaggle", False),
-    requests.exceptions.ProxyError: ("no connection to the proxy", True),
-    requests.Timeout: ("no response from Kaggle in time", True),
-    requests.ConnectionError: ("the connection failed", True),
-    requests.exceptions.ChunkedEncodingError: ("the connection failed", True),
-    requests.RequestException: ("the request failed", False),
+class Failure(NamedTuple):
+    """A failed request."""
+
+    status: int  # of HTTP; 0 without a response
+    text: str  # what happened, without secrets
+    transient: bool  # it may succeed if it is repeated
+    retry_after: float | None = None  # seconds, if the response has a valid Retry-After
+
+
+class CallError(UserError):
+    """A call of the Kaggle client failed; `__cause__` is the client's exception."""
+
+    def __init__(self, message: str, failure: Failure) -> None:
+        """Keep the failure for callers that handle it."""
+        super().__init__(message)
+        self.failure = failure
+
+
+# Failures without a response. The exceptions' own texts can contain signed URLs and are not shown.
+FAILURES: dict[type[Exception], Failure] = {
+    UploadError: Failure(0, "the file did not reach Kaggle's storage", transient=True),
+    DownloadError: Failure(0, "the downloaded content is not the expected file", transient=True),
+    json.JSONDecodeError: Failure(0, "the response was not JSON", transient=True),  # a gateway's HTML page
+    requests.exceptions.SSLError: Failure(
+        0, "no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE", transient=False
+    ),
+    requests.exceptions.ProxyError: Failure(0, "no connection to the proxy", transient=True),
+    requests.Timeout: Failure(0, "no response from Kaggle in time", transient=True),
+    requests.ConnectionError: Failure(0, "the connection failed", transient=True),
+    requests.exceptions.ChunkedEncodingError: Failure(0, "the connection failed", transient=True),
+    requests.RequestException: Failure(0, "the request failed", transient=False),
 }
 
 
@@ -83,7 +103,7 @@ def connect(*, say: Say = print) -> "KaggleApi":
         call("the sign-in", api.authenticate, say=say)
     except SystemExit:
         if _token_source():
-            raise _rejected_credentials() from None
+            raise UserError(_describe_rejected_credentials()) from None
         incomplete = f" ({api.config} contains no username and key)" if Path(api.config).exists() else ""
         raise UserError(
             f"found no Kaggle credentials{incomplete}; create a token at {SETTINGS_PAGE} and set KAGGLE_API_TOKEN to "
@@ -100,15 +120,39 @@ def connect(*, say: Say = print) -> "KaggleApi":
         ) from None
     # With an invalid token the client reports the legacy key as its method, but still sends the token.
     if _token_source() and api.config_values.get("auth_method") == "LEGACY_API_KEY":
-        raise _rejected_credentials()
+        raise UserError(_describe_rejected_credentials())
     return api
 
 
-def is_transient(error: BaseException | None) -> bool:
+def read_failure(error: BaseException | None) -> Failure:
+    """Return what a client's exception means.
+
+    The body of a response is {"error": {"code", "message"}}, or in an older format {"code", "message"}, sometimes with
+    status 200.
+    """
+    response = getattr(error, "response", None)
+    if response is None:
+        unknown = Failure(0, "an error in the client", transient=False)
+        return next((failure for kind, failure in FAILURES.items() if isinstance(error, kind)), unknown)
+    try:
+        body = response.json()
+    except (ValueError, requests.RequestException, RuntimeError):  # RuntimeError: the stream was consumed
+        body = None
+    body = body if isinstance(body, dict) else {}
+    code, inner = body.get("code"), body.get("error")
+    status = code if response.ok and isinstance(code, int) else response.status_code
+    reason = (inner if isinstance(inner, dict) else body).get("message", inner)
+    shown = f" ({' '.join(reason.split())[:300]})" if isinstance(reason, str) else ""
+    retry_after = None
+    with contextlib.suppress(InvalidHeader):
+        retry_after = Retry().parse_retry_after(response.headers.get("Retry-After", ""))
+    transient = status == requests.codes.too_many_requests or status >= 500
+    return Failure(status, f"Kaggle returned {status}{shown}", transient, retry_after)
+
+
+def is_transient(error: BaseException) -> bool:
     """Return whether a failed call may succeed if it is repeated."""
-    if status := status_of(error):
-        return status == requests.codes.too_many_requests or status >= 500
-    return next((transient for kind, (_, transient) in FAILURES.items() if isinstance(error, kind)), False)
+    return read_failure(error).transient
 
 
 def call(
@@ -132,15 +176,22 @@ def call(
         **kwargs: arguments of the method.
 
     Raises:
-        UserError: the call failed; its `__cause__` is the client's exception.
+        CallError: the call failed.
     """
 
+    def failure_of(state: tenacity.RetryCallState) -> Failure:
+        return read_failure(state.outcome.exception() if state.outcome else None)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        asked = failure_of(state).retry_after
+        return BACKOFF(state) if asked is None else asked
+
     def announce(state: tenacity.RetryCallState) -> None:
-        say(f"{describe(_error_of(state), what)}; retrying in {state.upcoming_sleep:.0f} s")
+        say(f"{what} failed: {failure_of(state).text}; retrying in {state.upcoming_sleep:.0f} s")
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(retry_if),
-        wait=lambda state: BACKOFF(state) if (asked := _retry_after(_error_of(state))) is None else asked,
+        wait=wait,
         stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(RETRY_SECONDS),
         before_sleep=announce,
         reraise=True,
@@ -148,7 +199,17 @@ def call(
     try:
         return retrying(_bounded_requests(say)(function), *args, **kwargs)
     except tuple(FAILURES) as error:
-        raise _explain(error, what, advice, retrying.statistics) from error
+        failure, text = read_failure(error), f"{what} failed: {read_failure(error).text}"
+        if failure.status == requests.codes.unauthorized:
+            text = _describe_rejected_credentials()
+        elif failure.status in advice:
+            text += f"; {advice[failure.status]}"
+        elif failure.transient:
+            attempts, seconds = (retrying.statistics[key] for key in ("attempt_number", "delay_since_first_attempt"))
+            pause = f"wait {f'{failure.retry_after:.0f} s' if failure.retry_after else 'a few minutes'}"
+            text += f"; gave up after {f'{attempts} attempts in {seconds:.0f} s' if attempts > 1 else '1 attempt'}"
+            text += f"; {pause if failure.status else 'check your connection'} and run the command again"
+        raise CallError(text, failure) from error
 
 
 def poll(look: Callable[[], Result | None], wait: Any, stop: Any) -> Result | None:
@@ -167,48 +228,18 @@ def poll(look: Callable[[], Result | None], wait: Any, stop: Any) -> Result | No
     )(look)
 
 
-def status_of(error: BaseException | None) -> int:
-    """Return the HTTP status of a failure, 0 without a response."""
-    return _read_response(error)[0]
-
-
-def describe(error: BaseException | None, what: str) -> str:
-    """Return one line about a failed call, without secrets."""
-    status, reason = _read_response(error)
-    if status:
-        return f"{what} failed: Kaggle returned {status}{f' ({reason})' if reason else ''}"
-    return f"{what} failed: {next(text for kind, (text, _) in FAILURES.items() if isinstance(error, kind))}"
-
-
-def _explain(error: BaseException, what: str, advice: Mapping[int, str], statistics: Mapping[str, Any]) -> UserError:
-    status, text = status_of(error), describe(error, what)
-    if status == requests.codes.unauthorized:
-        return _rejected_credentials()
-    if status in advice:
-        return UserError(f"{text}; {advice[status]}")
-    if is_transient(error):
-        attempts, seconds = statistics["attempt_number"], statistics["delay_since_first_attempt"]
-        tried = f"{attempts} attempts in {seconds:.0f} s" if attempts > 1 else "1 attempt"
-        asked = _retry_after(error)
-        remedy = f"wait {f'{asked:.0f} s' if asked else 'a few minutes'}" if status else "check your connection"
-        return UserError(f"{text}; gave up after {tried}; {remedy} and run the command again")
-    if isinstance(error, requests.exceptions.SSLError):
-        return UserError(f"{text}; check the clock, the proxy and REQUESTS_CA_BUNDLE")
-    return UserError(text)
-
-
-def _rejected_credentials() -> UserError:
+def _describe_rejected_credentials() -> str:
     from kaggle.api.kaggle_api_extended import KaggleApi
 
     if source := _token_source():
-        return UserError(
+        return (
             f"Kaggle rejected the token in {source}; replace it with a new one from {SETTINGS_PAGE}, or remove it if "
             "you have a legacy key, over which a token takes precedence"
         )
     key = "KAGGLE_USERNAME and KAGGLE_KEY" if os.environ.get("KAGGLE_KEY") else KaggleApi.config
     if os.environ.get("KAGGLE_KEY") or Path(key).exists():
-        return UserError(f"Kaggle rejected the key in {key}; create a new token at {SETTINGS_PAGE}")
-    return UserError("Kaggle rejected the stored login; run `kaggle auth login` again")
+        return f"Kaggle rejected the key in {key}; create a new token at {SETTINGS_PAGE}"
+    return "Kaggle rejected the stored login; run `kaggle auth login` again"
 
 
 def _token_source() -> str | None:
@@ -247,36 +278,3 @@ def _bounded_requests(say: Say | None = None) -> Iterator[None]:
         for line in printed.getvalue().splitlines():
             if say and line.startswith("Warning: Your Kaggle API key is readable"):
                 say(line)
-
-
-def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _retry_after(error: BaseException | None) -> float | None:
-    """Return the seconds to wait according to the response, None if it has no valid Retry-After."""
-    response = getattr(error, "response", None)
-    value = None if response is None else response.headers.get("Retry-After")
-    try:
-        return None if value is None else Retry().parse_retry_after(value)
-    except InvalidHeader:
-        return None
-
-
-def _read_response(error: BaseException | None) -> tuple[int, str]:
-    """Return the HTTP status of a failure and Kaggle's reason; (0, "") without a response.
-
-    The body is {"error": {"code", "message"}}, or in an older format {"code", "message"}, sometimes with status 200.
-    """
-    response = getattr(error, "response", None)
-    if response is None:
-        return 0, ""
-    try:
-        body = response.json()
-    except (ValueError, requests.RequestException, RuntimeError):  # RuntimeError: the stream was consumed
-        body = None
-    body = body if isinstance(body, dict) else {}
-    code, inner = body.get("code"), body.get("error")
-    message = (inner if isinstance(inner, dict) else body).get("message", inner)
-    status = code if response.ok and isinstance(code, int) else response.status_code
-    return status, " ".join(message.split())[:300] if isinstance(message, str) else ""

@@ -14,7 +14,7 @@ import tenacity
 
 from digit_recognizer import files
 from digit_recognizer.competition import kernel_output, notebook
-from digit_recognizer.competition.client import Say, call, connect, is_transient, poll, status_of
+from digit_recognizer.competition.client import CallError, Say, call, connect, poll, read_failure
 from digit_recognizer.competition.kernel_output import READ_ADVICE, page_of, request_kernel
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
@@ -92,9 +92,10 @@ def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print
     _watch(api, slug, latest.number, state, say)
     try:
         kernel_output.fetch(api, slug, submissions_dir, say)
-    except UserError as error:
-        if error.__cause__ is None:  # not a failed call: the output is invalid, and the next push starts anew
-            STATE.unlink()
+    except CallError:
+        raise  # the next call fetches it
+    except UserError:
+        STATE.unlink()  # the output is invalid, and the next call pushes a new version
         raise
     STATE.unlink()
 
@@ -141,8 +142,8 @@ def _find_latest(api: "KaggleApi", slug: str, say: Say) -> Version | None:
     """Return the latest version of a kernel, None if there is none, to which Kaggle responds with 403."""
     try:
         status = _read_status(api, slug, say)
-    except UserError as error:
-        if status_of(error.__cause__) in READ_ADVICE:
+    except CallError as error:
+        if error.failure.status in READ_ADVICE:
             return None
         raise
     kernel = request_kernel(api, "the request for the kernel's source", "get_kernel", slug, say)
@@ -169,8 +170,8 @@ def _save(api: "KaggleApi", metadata: dict[str, Any], text: str, state: dict[str
         files.write_text(Path(folder) / metadata["code_file"], text)
         try:
             response = call("the push", api.kernels_push, folder, retry_if=_was_not_made, advice=PUSH_ADVICE, say=say)
-        except UserError as error:
-            if not is_transient(error.__cause__):
+        except CallError as error:
+            if not error.failure.transient:
                 raise
             failure = error
         except ValueError as error:  # the client's own checks
@@ -198,7 +199,7 @@ def _save(api: "KaggleApi", metadata: dict[str, Any], text: str, state: dict[str
 
 def _was_not_made(error: BaseException) -> bool:
     """Return whether a push certainly had no effect and can be repeated."""
-    return status_of(error) == requests.codes.too_many_requests
+    return read_failure(error).status == requests.codes.too_many_requests
 
 
 def _watch(api: "KaggleApi", slug: str, version: int, state: dict[str, Any], say: Say) -> None:

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from digit_recognizer.competition.client import (
-    COMPETITION_PAGE,
-    Say,
-    UploadError,
-    call,
-    connect,
-    describe,
-    is_transient,
-    poll,
-    status_of,
-)
+from digit_recognizer.competition import client
+from digit_recognizer.competition.client import CallError, Say, call, connect, poll
 from digit_recognizer.competition.record import (
     LEDGER_NAME,
     NOT_UPLOADED,
@@ -103,9 +94,7 @@ def _check(folder: Path, record: dict[str, Any]) -> None:
 
 def _upload(api: "KaggleApi", folder: Path, record: dict[str, Any], message: str, say: Say) -> None:
     """Upload the file, then look for it in Kaggle's list, whatever the response was."""
-    left = _submissions_left(api, say)
-    if left is not None:
-        say(f"{left} submission{'s' * (left != 1)} left today")
+    _check_limit(api, say)
     before = [submission.ref for submission in _list_submissions(api, say)]
     record |= NOT_UPLOADED | {"status": "uploading", "message": message, "ids_before": before}
     update_record(folder, record)
@@ -115,8 +104,8 @@ def _upload(api: "KaggleApi", folder: Path, record: dict[str, Any], message: str
     try:
         response = call("the submission", _submit_file, api, folder / FILE_NAME, message, retry_if=_is_safe, say=say)
         ref, outcome = response.ref, f"Kaggle responded {response.message!r}"
-    except UserError as error:
-        failure, outcome = error, describe(error.__cause__, "the submission")
+    except CallError as error:
+        failure, outcome = error, f"the submission failed: {error.failure.text}"
     refused = failure is not None and _was_refused(failure.__cause__)
     try:
         found = _find_upload(api, folder, record, say, ref=ref, looks=1 if refused else LOOKS)
@@ -132,7 +121,7 @@ def _upload(api: "KaggleApi", folder: Path, record: dict[str, Any], message: str
 def _submit_file(api: "KaggleApi", path: Path, message: str) -> Any:
     response = api.competition_submit(str(path), message, COMPETITION, quiet=True)
     if response.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:  # the client swallows the exception
-        raise UploadError
+        raise client.UploadError
     return response
 
 
@@ -140,12 +129,12 @@ def _was_refused(error: BaseException | None) -> bool:
     """Return whether a failed call certainly made no submission: it failed before the last request, or with 4xx."""
     request = getattr(error, "request", None)
     if request is None:
-        return isinstance(error, UploadError)
-    return 400 <= status_of(error) < 500 or not request.url.endswith("/CreateSubmission")
+        return isinstance(error, client.UploadError)
+    return 400 <= client.read_failure(error).status < 500 or not request.url.endswith("/CreateSubmission")
 
 
 def _is_safe(error: BaseException) -> bool:
-    return is_transient(error) and _was_refused(error)
+    return client.is_transient(error) and _was_refused(error)
 
 
 def _find_upload(
@@ -190,7 +179,9 @@ def _wait_for_score(api: "KaggleApi", folder: Path, record: dict[str, Any], say:
     update_record(folder, record)
     if record["status"] == "error":
         reason = " ".join((submission.error_description or "no reason given").split())
-        raise UserError(f"Kaggle could not score submission {number}: {reason}; see {COMPETITION_PAGE}/submissions")
+        raise UserError(
+            f"Kaggle could not score submission {number}: {reason}; see {client.COMPETITION_PAGE}/submissions"
+        )
 
 
 def _list_submissions(api: "KaggleApi", say: Say) -> list["ApiSubmission"]:
@@ -198,18 +189,13 @@ def _list_submissions(api: "KaggleApi", say: Say) -> list["ApiSubmission"]:
     return call("the list of submissions", api.competition_submissions, COMPETITION, page_size=100, say=say) or []
 
 
-def _submissions_left(api: "KaggleApi", say: Say) -> int | None:
-    """Return how many submissions are left today, None if Kaggle does not report it."""
+def _check_limit(api: "KaggleApi", say: Say) -> None:
+    """Print how many submissions are left today; raise a UserError if there are none."""
     limits = call("the check of the daily limit", api.competition_get_submission_limits, COMPETITION, say=say)
-    if limits.num_allowed_now > 0:
-        return limits.num_allowed_now
-    if not (limits.num_today or limits.num_total or limits.limited_by_total):
-        return None  # the first submission of an account, which has no team yet
-    if limits.limited_by_total:
-        raise UserError(f"no submissions are left: the competition allows {limits.num_total} in total")
-    now = datetime.datetime.now(datetime.UTC)
-    hours, minutes = divmod(24 * 60 - now.hour * 60 - now.minute, 60)
-    raise UserError(
-        f"no submissions are left today ({limits.num_today} made); run the command again in {hours} h {minutes} min, "
-        "after 00:00 UTC"
-    )
+    left = limits.num_allowed_now
+    if left > 0:
+        say(f"{left} submission{'s' * (left != 1)} left today")
+    elif limits.num_today:  # otherwise this is the first submission of an account, which has no limits yet
+        raise UserError(
+            f"no submissions are left today ({limits.num_today} made); run the command again after 00:00 UTC"
+        )
