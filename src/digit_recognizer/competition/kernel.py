@@ -70,24 +70,18 @@ def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print
     api = connect(say=say)
     metadata = _read_metadata(api)
     slug, digest = metadata["id"], _digest(text)
-    latest = _find_latest(api, slug, say)
-    state = files.read_json(STATE) if STATE.exists() else {}
-    known = (state.get("kernel"), state.get("digest"), state.get("ended", False)) == (slug, digest, False)
-    new_state = {"kernel": slug, "digest": digest, "before": 0, "pushed_at": runs.now()}
-    if latest and latest.status in ACTIVE:
-        if latest.digest != digest:
-            raise UserError(
-                f"expected no running version of {slug}, found version {latest.number} with other settings or code "
-                f"({latest.status.lower()}); wait until it ends (`make kernel-status`), or stop it at {page_of(slug)}"
-            )
+    latest, state = _find_latest(api, slug, say), _read_state(slug, digest)
+    running = latest is not None and latest.status in ACTIVE
+    if latest and running and latest.digest != digest:
+        raise UserError(
+            f"expected no running version of {slug}, found version {latest.number} with other settings or code "
+            f"({_words(latest.status)}); wait until it ends (`make kernel-status`), or stop it at {page_of(slug)}"
+        )
+    if latest and latest.digest == digest and (running or (state and latest.number > state["before"])):
         say(f"version {latest.number} of {slug} is the same notebook; watching it")
-        state = state if known else new_state | {"before": latest.number - 1}
-        files.write_json(STATE, state)
-    elif latest and known and latest.digest == digest and latest.number > state["before"]:
-        say(f"version {latest.number} of {slug}, pushed earlier, is the same notebook")
+        state = state or _write_state(slug, digest, before=latest.number - 1)
     else:
-        state = new_state | {"before": latest.number if latest else 0}
-        files.write_json(STATE, state)
+        state = _write_state(slug, digest, before=latest.number if latest else 0)
         latest = _save(api, metadata, text, state, say)
     _watch(api, slug, latest.number, state, say)
     try:
@@ -132,6 +126,20 @@ def _read_metadata(api: "KaggleApi") -> dict[str, Any]:
             f".../{slug}; change one of them"
         )
     return metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{slug}"}
+
+
+def _read_state(slug: str, digest: str) -> dict[str, Any]:
+    """Return the state of the last push if it was of this notebook and is unfinished, else an empty dict."""
+    state = files.read_json(STATE) if STATE.exists() else {}
+    same = (state.get("kernel"), state.get("digest")) == (slug, digest)
+    return state if same and not state.get("ended") else {}  # "ended" is of files written by earlier versions
+
+
+def _write_state(slug: str, digest: str, before: int) -> dict[str, Any]:
+    """Record a push; `before` is the number of the version before it."""
+    state = {"kernel": slug, "digest": digest, "before": before, "pushed_at": runs.now()}
+    files.write_json(STATE, state)
+    return state
 
 
 def _read_status(api: "KaggleApi", slug: str, say: Say) -> Any:

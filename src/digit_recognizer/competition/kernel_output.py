@@ -30,17 +30,9 @@ FILE_ADVICE = {403: "its URL has expired; run `make kernel-output` for a new one
 
 
 def request_kernel(api: "KaggleApi", what: str, method: str, slug: str, say: Say, **options: Any) -> Any:
-    """Call a method of the client's kernel service.
+    """Call a method of the client's kernel service, such as get_kernel; `options` are further fields of its request.
 
     The client's own methods hide HTTP statuses, and save an error page as if it were the file.
-
-    Args:
-        api: the client.
-        what: a noun for the call in messages.
-        method: name of the method, such as get_kernel.
-        slug: user/kernel.
-        say: prints one line of progress.
-        **options: further fields of the request.
     """
     from kagglesdk.kernels.types import kernels_api_service
 
