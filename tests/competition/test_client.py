@@ -233,6 +233,7 @@ def test_silent_server_is_given_up(api, kaggle, monkeypatch, tmp_path, name):
     else:  # the client catches this exception, and returns a message
         answer = client.call("the upload", api.competition_submit, str(tmp_path / "file"), "message", SLUG)
         assert answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE
+        assert kaggle.requests.count("upload") == 1  # the client's own session would retry ten times
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses connections")

@@ -250,9 +250,22 @@ def test_failed_kernel_shows_the_end_of_its_log(ready, run_command, end, words):
     lines = result.stdout.splitlines()
     assert lines[-25:] == [f"  line {number}" for number in range(75, 99)] + ["  ValueError: no"]
     assert "line 74" not in result.stdout
-    ready.kernels.failure = None
+    assert not kernel.STATE.exists()  # the next push makes a new version
+
+
+def test_push_after_an_invalid_output_makes_a_new_version(ready):
+    valid, ready.kernels.output = ready.kernels.output, {"__results__.html": b"<html>"}
+    assert "expected manifest.json in the output" in push_and_fail()
+    ready.kernels.output = valid
     push()
     assert len(ready.kernels.versions[NAME]) == 2
+
+
+def test_push_after_a_failed_download_fetches_the_output_again(ready):
+    ready.fail("submission.csv", status=404)
+    assert "the download of submission.csv failed" in push_and_fail()
+    push()
+    assert_pushed_once(ready)
 
 
 def test_failure_while_watching_is_retried(ready):

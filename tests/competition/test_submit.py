@@ -208,10 +208,11 @@ def test_upload_that_never_succeeds_is_given_up(kaggle, folder):
     assert_submitted_once(kaggle, folder)
 
 
-def test_refused_submission_shows_kaggles_reason(kaggle, folder):
+def test_refused_submission_shows_kaggles_reason(kaggle, folder, clock):
     kaggle.fail("CreateSubmission", status=400, body={"code": 400, "message": "The competition is closed"})
     message = submit_and_fail(folder)
     assert message == "the submission failed: Kaggle returned 400 (The competition is closed); nothing was submitted"
+    assert clock.sleeps == []
     assert (kaggle.submissions, record.read_record(folder)["status"]) == ([], "written")
 
 
