@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from digit_recognizer import cli, files
-from digit_recognizer.competition import submission
+from digit_recognizer.competition import record as submission_record
 from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import documents, metrics, report
@@ -80,8 +80,8 @@ def changed(single, compose, tmp_path_factory):
     scored = {"run": "single", "validation_accuracy": 0.993, "public_score": 0.9875, "submission_id": 1}
     pending = {"run": "other", "validation_accuracy": 0.995, "status": "pending", "submission_id": 2}
     on_all_rows = {"run": "all", "public_score": 0.9917, "submission_id": 3}
-    with (models / submission.LEDGER_NAME).open("w", newline="") as file:
-        writer = csv.DictWriter(file, submission.LEDGER_COLUMNS, restval="")
+    with (models / submission_record.LEDGER_NAME).open("w", newline="") as file:
+        writer = csv.DictWriter(file, submission_record.LEDGER_COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(
             [line | scored, line | on_all_rows, line | pending, line | scored | {"run": "better", "public_score": 0.99}]
