@@ -1,18 +1,18 @@
-# A thin face on the command `digit-recognizer`; `make` prints the targets.
+# Thin wrapper around the `digit-recognizer` command; `make` alone prints the targets.
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 DATA_DIR ?= data
-# An NVIDIA driver is there or not; GPU=0 and GPU=1 overrule that.
+# GPU=1 installs TensorFlow with CUDA; by default if there is an NVIDIA driver.
 GPU ?= $(if $(wildcard /proc/driver/nvidia/version),1,0)
 
 KIT := .venv/bin/digit-recognizer
-STAMP := .venv/.setup-$(if $(filter 1,$(GPU)),gpu,cpu)
-DRAW := .venv/.draw
-BROWSER_TESTS := .venv/.browser
-LOGS := .venv/.tensorboard
+SITE_PACKAGES = .venv/lib/python*/site-packages
+VARIANT := $(if $(filter 1,$(GPU)),gpu,cpu)
+STAMP := .venv/.setup-$(VARIANT)
+INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# $(call option,VARIABLE,--flag) is the flag with the variable's value, where that is set.
+# $(call option,VARIABLE,--flag): the flag with the value of the variable, if it is set.
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(1)),$(2) $(call quoted,$($(1))))
 switch = $(if $(filter 1,$($(1))),$(2))
@@ -24,105 +24,121 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 	$(call option,EPOCHS,--epochs) $(call option,SEED,--seed) \
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
-.NOTPARALLEL: # the targets of one command are stages, in their order
+.NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict spotter bench-handwriting draw test test-browser test-slow test-kaggle-image \
-	lint clean
+	kernel-output bench demo predict detector spotter bench-handwriting draw test test-browser test-slow \
+	test-kaggle-image lint clean
+
+##@ Start
 
 help: ## Print the targets.
 	@echo 'usage: make TARGET ... [VARIABLE=value ...]'
-	@sed -n 's/^\([a-z-]*\):.*## /  \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{printf "%-20s%s\n", $$1, $$2}'
+	@awk 'sub(/^##@ /, "") {print "\n" $$0; next} \
+		match($$0, /^[a-z-]+:.*## /) {split($$0, target, ":"); printf "  %-19s%s\n", target[1], substr($$0, RLENGTH + 1)}' \
+		$(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## Build .venv, once and again when the requirements change. GPU=1: with CUDA.
+setup: $(STAMP) ## Create .venv; repeated when the dependencies change. GPU=1: with CUDA
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@echo 'Installing the requirements into .venv (about a minute) ...'
-	@sed -e '$(if $(filter 1,$(GPU)),s/^tensorflow-cpu==\([^;]*\).*/tensorflow[and-cuda]==\1/)' requirements.txt \
-		>.venv/requirements.txt
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r .venv/requirements.txt
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@# 300 MB of headers to compile TensorFlow's operators with, which nothing here does.
-	@rm -rf .venv/lib/python*/site-packages/tensorflow/include
+	@echo 'Installing the dependencies into .venv (about a minute) ...'
+	@$(INSTALL) --no-compile --editable '.[$(VARIANT),dev]'
+	@# 300 MB of headers that are only needed to compile TensorFlow operators.
+	@rm -rf $(SITE_PACKAGES)/tensorflow/include
+	@# In parallel, and also where PYTHONDONTWRITEBYTECODE is set: without bytecode TensorFlow's import takes 3 times as long.
+	@.venv/bin/python -m compileall -q -j0 -x '/tests/' $(SITE_PACKAGES) >.venv/compile.log || true
 	@rm -f .venv/.setup-* && touch $@
 
-download: setup ## Fetch the competition's files into DATA_DIR=data. FORCE=1: again.
+demo: setup ## Run all stages without an account, on the digits of scikit-learn.
+	@$(KIT) demo
+
+##@ Train and submit
+
+download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),$(LOGS)) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= TENSORBOARD=1
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= TENSORBOARD=1
 	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(json)
 
-evaluate: setup ## Print scores and draw figures of the latest run, or RUN=.
-	@$(KIT) evaluate $(run) $(data) $(json)
+submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
+	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-report: setup ## Write reports/<run>/report.html and report.md of the latest run, or RUN=.
-	@$(KIT) report $(run) $(data)
-
-compare: setup ## Put two runs side by side. RUNS="a b"
-	@$(KIT) compare $(foreach name,$(RUNS),$(call quoted,$(name))) $(data) $(json)
-
-submission: setup ## Write submissions/<run>/submission.csv for test.csv.
-	@$(KIT) submission $(run) $(data)
-
-submit: setup ## Upload the submission, wait for its score. MESSAGE= FORCE=1: once more. KERNEL=1: the kernel's.
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again. KERNEL=1: the kernel's output
 	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
 		$(call switch,KERNEL,--kernel) $(json)
 
-kernel: setup ## Build the notebook for Kaggle, kernel/digit-recognizer.ipynb, from src.
-	@$(KIT) kernel
+##@ Evaluate
 
-push: setup ## Run the notebook at Kaggle, wait for it, fetch what it made. Settings of train, HOURS=11
-	@$(KIT) push $(settings) $(call option,HOURS,--hours)
+evaluate: setup ## Print the scores and draw the figures of the latest run, or of RUN=. JSON=1
+	@$(KIT) evaluate $(run) $(data) $(json)
 
-kernel-status: setup ## Print what Kaggle says of the notebook's latest version.
-	@$(KIT) kernel-status
+report: setup ## Write reports/<run>/report.html and report.md for the latest run, or for RUN=.
+	@$(KIT) report $(run) $(data)
 
-kernel-output: setup ## Fetch what the notebook's latest version made, compare it with the local run.
-	@$(KIT) kernel-output
+compare: setup ## Compare two runs. RUNS="a b" JSON=1
+	@$(KIT) compare $(foreach name,$(RUNS),$(call quoted,$(name))) $(data) $(json)
 
-bench: setup ## Measure the kit beside other people's recipes (two hours). ABLATION=1: settings beside each other.
-	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
-
-demo: setup ## Do all of it without an account, on digits that scikit-learn ships.
-	@$(KIT) demo
+##@ Read handwriting
 
 predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS=labels.csv RUN= JSON=1
 	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) $(json)
 
-spotter: setup ## Train again the network that finds digits in lines (minutes).
-	@.venv/bin/python -m benchmarks.train_detector $(data)
-
-bench-handwriting: setup ## Measure how made pictures are read, by kind of difficulty (minutes). RUN=
-	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
-
-draw: setup $(DRAW) ## Open a page to draw digits on, or to drop pictures on. RUN= PORT=8028 NO_BROWSER=1
+draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)
 
-$(DRAW) $(BROWSER_TESTS) $(LOGS): .venv/.%: requirements-%.txt | $(STAMP)
-	@echo 'Installing $< into .venv ...'
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
-	@touch $@
+##@ Kaggle notebook
 
-test: setup $(DRAW) ## Run the tests (under five minutes).
+kernel: setup ## Build the notebook kernel/digit-recognizer.ipynb from src.
+	@$(KIT) kernel
+
+push: setup ## Run the notebook on Kaggle, wait for it and download its output. Settings of train, HOURS=11
+	@$(KIT) push $(settings) $(call option,HOURS,--hours)
+
+kernel-status: setup ## Print the status of the notebook's latest version.
+	@$(KIT) kernel-status
+
+kernel-output: setup ## Download the output of the notebook's latest version and compare it with the local run.
+	@$(KIT) kernel-output
+
+##@ Develop
+
+test: setup ## Run the tests (under five minutes).
 	@.venv/bin/python -m pytest
-
-test-browser: setup $(DRAW) $(BROWSER_TESTS) ## Draw on the page in a headless Chromium (apt-get install chromium).
-	@.venv/bin/python -m pytest -m browser
 
 test-slow: setup ## Run the tests that take longer.
 	@.venv/bin/python -m pytest -m slow
 
-test-kaggle-image: setup ## Run the notebook with Kaggle's own versions (a temporary environment of 2 GB).
+test-browser: setup .venv/.browser ## Test the drawing page in a headless Chromium (apt-get install chromium).
+	@.venv/bin/python -m pytest -m browser
+
+test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
 	@.venv/bin/python -m pytest -m kaggle_image
 
-lint: setup ## Check style and format.
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+lint: setup ## Check style, format and types.
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-clean: ## Delete what was made; asks before it deletes downloaded data or trained models.
-	rm -rf .pytest_cache .ruff_cache build demo src/*.egg-info .venv
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+bench: setup ## Benchmark against other recipes (two hours). ABLATION=1: compare settings instead. JSON=1
+	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
+
+bench-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
+	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
+
+detector: setup ## Retrain the network that finds digits in lines (minutes).
+	@.venv/bin/python -m benchmarks.train_detector $(data)
+
+spotter: detector # its former name
+
+clean: ## Delete what can be made again; asks before it deletes downloaded data or trained models.
+	rm -rf .mypy_cache .pytest_cache .ruff_cache build demo src/*.egg-info .venv
+	find src benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 	@for folder in $(call quoted,$(DATA_DIR)) models reports bench; do \
 		test -e "$$folder" || continue; \
 		printf 'Delete %s too? [y/N] ' "$$folder"; read answer || echo; \
-		case "$$answer" in y|Y|yes) rm -rf "$$folder" && echo "$$folder is gone";; *) echo "$$folder is kept";; esac; \
+		case "$$answer" in y|Y|yes) rm -rf "$$folder" && echo "deleted $$folder";; *) echo "kept $$folder";; esac; \
 	done
+
+# Extras that only one target needs.
+.venv/.browser .venv/.tensorboard: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
+	@echo 'Installing the extra $* into .venv ...'
+	@$(INSTALL) --editable '.[$*]'
+	@touch $@

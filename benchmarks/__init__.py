@@ -1,1 +1,1 @@
-"""Development scripts: they measure the kit and other recipes, and train the line detector. No part of the package."""
+"""Benchmarks of the kit and of other people's recipes, and what makes the kit's own data; not part of the package."""

@@ -1,8 +1,12 @@
-"""The benchmark: the kit beside other people's recipes, each side in turn on this machine and the same rows."""
+"""Benchmark the kit against other people's recipes on this machine, or compare settings of the kit (ablation).
+
+Run as `python -m benchmarks.benchmark --data-dir data`. Recipes run one after the other on the same rows. Finished
+parts are kept in the working folder and not measured again.
+"""
 
 import functools
+import json
 import multiprocessing
-import os
 import platform
 import statistics
 import subprocess
@@ -12,83 +16,48 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import psutil
+import typer
 from rich.console import Console
 
+from benchmarks import engine, tables
 from digit_recognizer import files
 from digit_recognizer.config import CLASSES, COMPETITION, PRESETS, Config
 from digit_recognizer.console import hide_native_messages
-from digit_recognizer.data.csv_files import Dataset, load_test, load_train
+from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Fold, make_folds
+from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
-from digit_recognizer.training import devices, ensemble, runs, workers
-from digit_recognizer.training.precision import choose_precision
+from digit_recognizer.training import ensemble, records, runs, workers
+from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
 
-HALVES = 2  # folds where two ensembles are compared: all rows decide, and few networks have to be trained
-HALF = 0.5  # of the rows is held out where settings are compared
-REPETITIONS = 3  # of what takes minutes at most
-STEPS = 150  # of a recipe that is timed and not trained to its end
-SAMPLE_SECONDS = 5.0  # between two looks at the memory, each of which holds the processes up
+FOLDS = 2  # for the comparison of ensembles: all rows count, and few networks have to be trained
+HALF = 0.5  # fraction of the rows in a fold of two, and held out in the ablation
+REPETITIONS = 3  # of everything that takes minutes at most
+
+SAMPLE_SECONDS = 5.0  # between two measurements of memory, which slow the processes down
 
 Say = Callable[[str], None]
 
 
 class Job(NamedTuple):
-    """What the trainings of Deotte's networks have in common."""
+    """Settings that all of Deotte's networks share."""
 
     data: Dataset
     folds: list[Fold]
-    networks: int  # of each fold
+    networks: int  # per fold
     precision: str
     epochs: int
 
 
-def measure(
-    data_dir: Path, work_dir: Path, *, networks: int, members: int, rival_epochs: int, say: Say
-) -> dict[str, Any]:
-    """Runs the benchmark.
-
-    Args:
-        data_dir: the folder of train.csv and test.csv.
-        work_dir: where the runs go; a part that is there is not measured again.
-        networks: how many of Deotte's networks to train in full, on each of two folds.
-        members: of the preset `best`, on each of the same folds.
-        rival_epochs: of Deotte's networks; 45 are his.
-        say: is told of each part.
-
-    Returns:
-        A value for JSON: a part a key.
-    """
-    parts: dict[str, Callable[[], Any]] = {
-        "engine": _engine,
-        "fast": functools.partial(_fast, data_dir, work_dir),
-        "single": functools.partial(_single, data_dir, work_dir),
-        "deotte_stock": functools.partial(_alone, _time_deotte, data_dir),
-        "best": functools.partial(_best, data_dir, work_dir, members),
-        "deotte": functools.partial(_deotte, data_dir, networks, rival_epochs),
-    }
-    result: dict[str, Any] = {"machine": _machine()}
-    for name, part in parts.items():
-        path = work_dir / f"{name}.json"
-        if not path.exists():
-            say(f"benchmark: {name}")
-            files.write_json(path, part())
-        result[name] = files.read_json(path)
-    right = {name: np.array(result[name].pop("right"), bool) for name in ("best", "deotte")}
-    result["difference"] = _difference(right["deotte"], right["best"])
-    rows = [fold.validation for fold in _halves(load_train(data_dir))]
-    result["halves"] = [_difference(right["deotte"][half], right["best"][half]) for half in rows]
-    return result
-
-
 class Variation(NamedTuple):
-    """What differs from the preset `single` with one view of an image."""
+    """Difference of a setting to the preset `single` without test-time augmentation."""
 
     changes: dict[str, Any]  # fields of `Config`
-    kept: str  # where
+    kept: str  # the preset that uses it
 
 
 VARIATIONS = {
@@ -102,284 +71,198 @@ VARIATIONS = {
 }
 
 
-def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
-    """Trains two members of each of `VARIATIONS` on one half of the rows; a run that is there is not trained again.
+def measure(
+    data_dir: Path, work_dir: Path, *, networks: int, members: int, rival_epochs: int, say: Say
+) -> dict[str, Any]:
+    """Run the benchmark.
+
+    Args:
+        data_dir: Folder of train.csv and test.csv.
+        work_dir: Folder for the runs and the results of each part.
+        networks: Number of Deotte's networks to train to their end, per fold.
+        members: Number of networks of the preset `best`, per fold.
+        rival_epochs: Epochs of Deotte's networks; 45 in his recipe.
+        say: Prints the name of each part.
 
     Returns:
-        For each the mean accuracy of its members on the other half, by how much more that is than of the first
-        variation on the same rows, the accuracy of both together, and the time of all processors.
+        The results, ready for JSON: one key per part.
+    """
+    parts: dict[str, Callable[[], Any]] = {
+        "engine": measure_engine,
+        "fast": functools.partial(measure_fast, data_dir, work_dir),
+        "single": functools.partial(measure_single, data_dir, work_dir),
+        "deotte_stock": functools.partial(_run_isolated, time_deotte, data_dir),
+        "best": functools.partial(measure_best, data_dir, work_dir, members),
+        "deotte": functools.partial(measure_deotte, data_dir, networks, rival_epochs),
+    }
+    result: dict[str, Any] = {"machine": describe_machine()}
+    for name, part in parts.items():
+        path = work_dir / f"{name}.json"
+        if not path.exists():
+            say(f"benchmark: {name}")
+            files.write_json(path, part())
+        result[name] = files.read_json(path)
+    deotte, best = (np.array(result[name].pop("right"), bool) for name in ("deotte", "best"))
+    result["difference"] = compare_paired(deotte, best)
+    halves = [fold.validation for fold in _make_halves(load_train(data_dir))]
+    result["halves"] = [compare_paired(deotte[rows], best[rows]) for rows in halves]
+    return result
+
+
+def ablate(data_dir: Path, work_dir: Path, *, say: Say) -> dict[str, Any]:
+    """Train two members of each of `VARIATIONS` on one half of the rows; skip finished runs.
+
+    Returns:
+        Per variation: mean accuracy of its members on the other half, paired difference to the first variation,
+        accuracy of the ensemble of both, and CPU time.
     """
     result, first = {}, None
     for number, (name, (changes, kept)) in enumerate(VARIATIONS.items()):
         say(f"ablation: {name}")
         config = replace(PRESETS["single"], members=2, validation=HALF, **{"views": 1} | changes)
         run_dir = work_dir / f"ablation-{number}"
-        record = _alone(_train_variation, data_dir, run_dir, config)
+        record = _run_isolated(_train_variation, data_dir, run_dir, config)
         labels = runs.read_predictions(run_dir).labels
-        each = np.array([runs.read_member_predictions(folder).probabilities for folder in runs.member_dirs(run_dir)])
-        right = (each.argmax(axis=2) == labels).mean(axis=0)
-        first = right if first is None else first
+        members = np.array([runs.read_member_predictions(folder).probabilities for folder in runs.member_dirs(run_dir)])
+        correct = (members.argmax(axis=2) == labels).mean(axis=0)
+        first = correct if first is None else first
         result[name] = {
             "changes": changes,
             "kept": kept,
-            "accuracy": float(right.mean()),
-            "difference": _difference(first, right),
-            "together": metrics.accuracy(labels, each.mean(axis=0)).value,
+            "accuracy": float(correct.mean()),
+            "difference": compare_paired(first, correct),
+            "together": metrics.accuracy(labels, members.mean(axis=0)).value,
             "processor_seconds": record["processor_seconds"],
         }
-    return {"machine": _machine(), "rows": len(labels), "variations": result}
+    return {"machine": describe_machine(), "rows": len(labels), "variations": result}
 
 
 def _train_variation(data_dir: Path, run_dir: Path, config: Config) -> dict[str, Any]:
-    train, test = load_train(data_dir), load_test(data_dir)
-    hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
-    record = runs.new_record(config, run=run_dir.name, competition=COMPETITION, data=hashes)
-    console = Console(stderr=True)
-    return ensemble.train_run(config, train, test.images, run_dir, record, console, gpus=devices.find_gpus())
+    train = load_train(data_dir)
+    record = records.new_record(
+        config,
+        run=run_dir.name,
+        competition=COMPETITION,
+        data={"train.csv": train.sha256, "test.csv": None},
+        git_commit=runs.git_commit(),
+    )
+    return ensemble.train_members(config, train, run_dir, record, Console(stderr=True), gpus=find_gpus())
 
 
-def _machine() -> dict[str, Any]:
-    record = runs.new_record(PRESETS["single"], run="", competition="", data={})
+def describe_machine() -> dict[str, Any]:
+    """Return processor, versions, date and git commit."""
+    record = records.new_record(PRESETS["single"], run="", competition="", data={}, git_commit=runs.git_commit())
+    versions = record["versions"]
+    names = ["python", "keras", "numpy", *(name for name in versions if name.startswith("tensorflow"))]
     return {
         "processor": record["machine"]["processor"],
-        "cores": os.cpu_count(),
+        "cores": count_cores(),
         "system": platform.platform(),
-        "versions": {name: record["versions"][name] for name in ("python", "keras", "numpy")}
-        | {name: value for name, value in record["versions"].items() if name.startswith("tensorflow")},
-        "measured_on": runs.now()[:10],
+        "versions": {name: versions[name] for name in names},
+        "measured_on": records.now()[:10],
         "git_commit": record["git_commit"],
     }
 
 
-def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in a new process, so that none takes memory or threads over from another."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+def measure_engine() -> dict[str, Any]:
+    """Compare the training throughput of `single` with that of its convolutions alone."""
+    precision = choose_precision(find_gpus())
+    repetitions = [_run_isolated(engine.measure_training, precision) for _ in range(REPETITIONS)]
+    return {"precision": precision} | _describe_processes(1) | _summarise(repetitions)
 
 
-def _threads(networks: int) -> dict[str, int]:
-    """Returns in how many processes at once as many networks are trained, and the threads of each."""
-    parts = devices.machine_parts(networks, devices.find_gpus())
-    return {"processes": len(parts), "threads": int(parts[0].get("TF_NUM_INTRAOP_THREADS", os.cpu_count() or 1))}
-
-
-def _engine() -> dict[str, Any]:
-    """Compares the arithmetic rate of a training step with that of the same convolutions alone."""
-    precision = choose_precision(devices.find_gpus())
-    repetitions = [_alone(_engine_rates, precision) for _ in range(REPETITIONS)]
-    return {"precision": precision} | _threads(1) | _summary(repetitions)
-
-
-def _engine_rates(precision: str) -> dict[str, float]:
-    with hide_native_messages():
-        import keras
-        import tensorflow as tf
-
-        from digit_recognizer.training.member import make_dataset
-
-    config, model = PRESETS["single"], _build_single(precision)
-    model.compile(keras.optimizers.AdamW(1e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    images = np.random.default_rng(0).random((config.batch_size, 28, 28, 1), np.float32)
-    labels = np.zeros(config.batch_size, np.uint8)
-    ends: list[float] = []
-    model.fit(
-        make_dataset(lambda: iter([(images, labels)] * (STEPS + 10))),
-        steps_per_epoch=STEPS + 10,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))  # noqa: ARG005
-        ],
-        verbose=0,
-    )
-    step = statistics.median(np.diff(ends)[10:])
-    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
-    operations, alone = 0, 0.0
-    for number, layer in enumerate(convolutions):
-        shape = (config.batch_size, *layer.input.shape[1:])
-        seconds, passes = _convolution_seconds(shape, layer.kernel.shape, dtype, first=number == 0)
-        alone += seconds
-        operations += (
-            passes * 2 * config.batch_size * int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
-        )
-    return {
-        "images_per_second": config.batch_size / step,
-        "gflops": operations / step / 1e9,
-        "convolutions_gflops": operations / alone / 1e9,
-        "share": alone / step,
-    }
-
-
-def _build_single(precision: str, *, folded: bool = False) -> Any:
-    """Builds the network of `single`, as it is trained or as it answers."""
-    from digit_recognizer.model.networks import build_model
-
-    config = PRESETS["single"]
-    return build_model(
-        architecture=config.architectures[0],
-        channels=config.channels,
-        dropout=config.dropout,
-        precision=precision,
-        folded=folded,
-    )
-
-
-def _convolution_seconds(
-    shape: Sequence[int], kernel_shape: Sequence[int], dtype: Any, *, first: bool
-) -> tuple[float, int]:
-    """Returns the seconds of a convolution, forward and backward, and its passes: the first has none of images.
-
-    Each pass is repeated inside of one graph, so that starting it costs nothing.
-    """
-    import tensorflow as tf
-
-    images = tf.cast(tf.random.normal(shape), dtype)
-    kernel = tf.cast(tf.random.normal(kernel_shape), dtype)
-    gradient = tf.cast(tf.random.normal((*shape[:3], kernel_shape[-1])), dtype)
-    options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
-    passes = [
-        lambda: tf.raw_ops.Conv2D(input=images, filter=kernel, **options),
-        lambda: tf.raw_ops.Conv2DBackpropFilter(
-            input=images, filter_sizes=kernel_shape, out_backprop=gradient, **options
-        ),
-    ]
-    if not first:
-        passes.append(
-            lambda: tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=gradient, **options)
-        )
-    total, repeats = 0.0, 20
-    for one_pass in passes:
-
-        @tf.function
-        def repeat(count: Any, one_pass: Callable[[], Any] = one_pass) -> Any:
-            last = tf.zeros([], dtype)
-            for _ in tf.range(count):
-                last += tf.reshape(one_pass(), [-1])[0]  # so that no pass is left out
-            return last
-
-        repeat(tf.constant(2))
-        seconds = []
-        for _ in range(REPETITIONS):
-            started = time.perf_counter()
-            repeat(tf.constant(repeats)).numpy()
-            seconds.append((time.perf_counter() - started) / repeats)
-        total += min(seconds)
-    return total, len(passes)
-
-
-def _fast(data_dir: Path, work_dir: Path) -> dict[str, Any]:
-    """Trains `fast` and the predecessor's network in turn."""
-    ours, theirs = [], []
+def measure_fast(data_dir: Path, work_dir: Path) -> dict[str, Any]:
+    """Train the preset `fast` and the small CNN in stock Keras in turn."""
+    fast, small = [], []
     for seed in range(REPETITIONS):
         record, _ = _train(data_dir, work_dir, f"fast-{seed}", "--preset=fast", f"--seed={seed}")
         seconds = float(runs.read_history(work_dir / f"fast-{seed}" / "member-0")["seconds"].sum())
-        ours.append({"accuracy": record["scores"]["validation_accuracy"], "seconds": seconds})
-        theirs.append(_alone(_train_predecessor, data_dir, seed))
-    return {"fast": _summary(ours), "predecessor": _summary(theirs)} | _threads(1)
+        fast.append({"accuracy": record["scores"]["validation_accuracy"], "seconds": seconds})
+        small.append(_run_isolated(_train_predecessor, data_dir, seed))
+    return {"fast": _summarise(fast), "predecessor": _summarise(small)} | _describe_processes(1)
 
 
 def _train_predecessor(data_dir: Path, seed: int) -> dict[str, float]:
     with hide_native_messages():
         from benchmarks.peers import train_predecessor
 
-    train = load_train(data_dir)
-    config = PRESETS["fast"]
+    train, config = load_train(data_dir), PRESETS["fast"]
     folds = make_folds(train.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
     accuracy, measured = train_predecessor(train, folds[0], seed=seed)
     return {"accuracy": accuracy, "seconds": measured.seconds}
 
 
-def _single(data_dir: Path, work_dir: Path) -> dict[str, Any]:
-    """Trains `single` on all rows, then times its answers."""
+def measure_single(data_dir: Path, work_dir: Path) -> dict[str, Any]:
+    """Train the preset `single` on all rows, then time its predictions."""
     repetitions = []
     for seed in range(REPETITIONS):
         run = f"single-{seed}"
         record, memory = _train(data_dir, work_dir, run, "--preset=single", "--folds=0", f"--seed={seed}")
         member = work_dir / run / "member-0"
+        rate = _run_isolated(engine.measure_prediction, data_dir, member / "model.keras", record["precision"])
         repetitions.append(
             {
                 "seconds": float(runs.read_history(member)["seconds"].sum()),
                 "all_seconds": record["training_seconds"],
                 "first_step_seconds": record["first_step_seconds"],
                 "memory_bytes": memory,
-                "predictions_per_second": _alone(
-                    _prediction_rate, data_dir, member / "model.keras", record["precision"]
-                ),
+                "predictions_per_second": rate,
             }
         )
-    return _threads(1) | _summary(repetitions)
+    return _describe_processes(1) | _summarise(repetitions)
 
 
-def _prediction_rate(data_dir: Path, path: Path, precision: str) -> float:
-    """Returns the images of test.csv that one member answers in a second, from one view of each."""
+def time_deotte(data_dir: Path) -> dict[str, float]:
+    """Time Deotte's recipe in stock Keras and extrapolate to his ensemble, on the rows that `best` is trained on."""
     with hide_native_messages():
-        import keras
+        from benchmarks import peers
 
-        from digit_recognizer.model.networks import make_predictor
-
-    images, model = load_test(data_dir).images, _build_single(precision, folded=True)
-    model.set_weights(keras.models.load_model(path, compile=False).get_weights())
-    predict = make_predictor([model])
-    predict(images[:1000])
-    seconds = []
-    for _ in range(REPETITIONS):
-        started = time.perf_counter()
-        predict(images)
-        seconds.append(time.perf_counter() - started)
-    return len(images) / min(seconds)
-
-
-def _time_deotte(data_dir: Path) -> dict[str, float]:
-    """Times Deotte's recipe in stock Keras and extrapolates it to his bag, on the rows that `best` is trained on."""
-    with hide_native_messages():
-        from benchmarks.peers import DEOTTE_EPOCHS, DEOTTE_NETWORKS, DEOTTE_SHARE, time_deotte
-
-        train = load_train(data_dir)
-        (fold, *_), rows = _halves(train), len(train.labels)
-        measured = time_deotte(train, fold, steps=STEPS)
-    images = DEOTTE_NETWORKS * DEOTTE_EPOCHS * int(DEOTTE_SHARE * (HALVES - 1) * rows)  # of all folds
+    train = load_train(data_dir)
+    (fold, *_), rows = _make_halves(train), len(train.labels)
+    measured = peers.time_deotte(train, fold, steps=engine.STEPS)
+    images_per_epoch = int(peers.DEOTTE_FRACTION * (FOLDS - 1) * rows)  # of all folds
+    factor = tables.DEOTTE_NETWORKS * peers.DEOTTE_EPOCHS * images_per_epoch / measured.images
     return {
         "images_per_second": measured.images / measured.seconds,
         "timed_images": measured.images,
-        "seconds": images * measured.seconds / measured.images,
-        "processor_seconds": images * measured.processor_seconds / measured.images,
-    } | _threads(1)
+        "seconds": factor * measured.seconds,
+        "processor_seconds": factor * measured.cpu_seconds,
+    } | _describe_processes(1)
 
 
-def _best(data_dir: Path, work_dir: Path, members: int) -> dict[str, Any]:
-    """Trains the members of `best` on each half of the rows and scores them on the other."""
-    arguments = ("--preset=best", f"--folds={HALVES}", f"--members={members}")
-    record, memory = _train(data_dir, work_dir, "best", *arguments)
+def measure_best(data_dir: Path, work_dir: Path, members: int) -> dict[str, Any]:
+    """Train members of the preset `best` on each half of the rows and evaluate them on the other."""
+    record, memory = _train(data_dir, work_dir, "best", "--preset=best", f"--folds={FOLDS}", f"--members={members}")
     train = load_train(data_dir)
-    each = [runs.read_member_predictions(folder).probabilities for folder in runs.member_dirs(work_dir / "best")]
+    networks = [runs.read_member_predictions(folder).probabilities for folder in runs.member_dirs(work_dir / "best")]
     return {
         "members": members,
         "seconds": record["training_seconds"],
         "processor_seconds": record["processor_seconds"],
         "memory_bytes": memory,
-        **_threads(HALVES * members),
-        **_fold_scores(train.labels, _halves(train), each),
+        **_describe_processes(FOLDS * members),
+        **score_folds(train.labels, _make_halves(train), networks),
     }
 
 
-def _deotte(data_dir: Path, networks: int, epochs: int) -> dict[str, Any]:
-    """Trains some of Deotte's networks on each half of the rows by the fast engine and scores them on the other."""
-    train, gpus = load_train(data_dir), devices.find_gpus()
-    job = Job(train, _halves(train), networks, choose_precision(gpus), epochs)
-    function, count = functools.partial(_train_deotte, job), HALVES * networks
+def measure_deotte(data_dir: Path, networks: int, epochs: int) -> dict[str, Any]:
+    """Train some of Deotte's networks on each half of the rows with the kit's engine; evaluate them on the other."""
+    train, gpus = load_train(data_dir), find_gpus()
+    job = Job(train, _make_halves(train), networks, choose_precision(gpus), epochs)
+    function, count = functools.partial(_train_deotte, job), FOLDS * networks
     started = time.perf_counter()
-    parts = devices.machine_parts(count, gpus)
-    trained = workers.share_out(function, range(count), parts, may_begin=lambda: True, tell=lambda _: None)
-    each = [answer for _, answer in sorted(trained, key=lambda pair: pair[0])]
+    trained = workers.run_tasks(function, range(count), split_devices(count, gpus), report=lambda _: None)
+    probabilities = [values for _, values in sorted(trained, key=lambda pair: pair[0])]
     return {
         "networks": networks,
         "epochs": epochs,
         "seconds": time.perf_counter() - started,
-        **_threads(count),
-        **_fold_scores(train.labels, job.folds, each),
+        **_describe_processes(count),
+        **score_folds(train.labels, job.folds, probabilities),
     }
 
 
-def _train_deotte(job: Job, index: int, _tell: workers.Tell) -> tuple[int, np.ndarray]:
+def _train_deotte(job: Job, index: int, _report: workers.Report) -> tuple[int, np.ndarray]:
     with hide_native_messages():
         from benchmarks.peers import train_deotte
 
@@ -387,36 +270,37 @@ def _train_deotte(job: Job, index: int, _tell: workers.Tell) -> tuple[int, np.nd
         return index, train_deotte(job.data, fold, seed=index, precision=job.precision, epochs=job.epochs)
 
 
-def _fold_scores(labels: np.ndarray, folds: Sequence[Fold], each: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Scores the ensembles of some folds on the rows that each has not seen.
+def score_folds(labels: np.ndarray, folds: Sequence[Fold], networks: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Score the ensembles of some folds on their held-out rows.
 
     Args:
         labels: uint8 [n], of train.csv.
-        folds: which together hold out every row.
-        each: of each network its probabilities for the rows that its fold holds out; those of a fold follow each other.
+        folds: Together they hold out every row.
+        networks: Probabilities of each network for the held-out rows of its fold, ordered by fold.
 
     Returns:
-        The share of right rows; the mean of it of the networks and its deviation; for each row whether it is right.
+        Accuracy of the ensembles; mean and standard deviation of the accuracy of single networks; for each row whether
+        its prediction is correct.
     """
-    count = len(each) // len(folds)
-    mean, alone = np.zeros((len(labels), CLASSES), np.float32), []
+    count = len(networks) // len(folds)
+    mean, single = np.zeros((len(labels), CLASSES), np.float32), []
     for number, fold in enumerate(folds):
-        networks = each[number * count : (number + 1) * count]
-        mean[fold.validation] = np.mean(networks, axis=0)
-        alone += [metrics.accuracy(labels[fold.validation], one).value for one in networks]
+        members = networks[number * count : (number + 1) * count]
+        mean[fold.validation] = np.mean(members, axis=0)
+        single += [metrics.accuracy(labels[fold.validation], one).value for one in members]
     return {
         "accuracy": metrics.accuracy(labels, mean).value,
-        "alone": {"mean": statistics.mean(alone), "deviation": statistics.stdev(alone)},
+        "alone": {"mean": statistics.mean(single), "deviation": statistics.stdev(single)},
         "right": (mean.argmax(axis=1) == labels).astype(int).tolist(),
     }
 
 
-def _difference(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
-    """Returns by how much more of the same rows ours are right, with the standard error of the paired difference.
+def compare_paired(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
+    """Return the difference of two accuracies on the same rows with its standard error.
 
     Args:
-        theirs: [n] in [0, 1]: whether a row's answer is right, or the share of several.
-        ours: the same.
+        theirs: [n] in [0, 1]: whether the prediction of a row is correct, or the mean over several networks.
+        ours: same.
     """
     difference = ours.astype(float) - theirs.astype(float)
     return {
@@ -428,13 +312,13 @@ def _difference(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
     }
 
 
-def _halves(train: Dataset) -> list[Fold]:
-    """Returns the folds of a run of `best` with as many."""
-    return make_folds(train.labels, folds=HALVES, validation=HALF, seed=PRESETS["best"].split_seed)
+def _make_halves(train: Dataset) -> list[Fold]:
+    """Return the folds of a run of `best` with FOLDS=2."""
+    return make_folds(train.labels, folds=FOLDS, validation=HALF, seed=PRESETS["best"].split_seed)
 
 
 def _train(data_dir: Path, work_dir: Path, run: str, *arguments: str) -> tuple[dict[str, Any], int]:
-    """Runs `digit-recognizer train` as a user would; returns the run's record and the most memory of all processes."""
+    """Run `digit-recognizer train`; return the record of the run and the peak memory of all processes in bytes."""
     command = [sys.executable, "-c", "from digit_recognizer.cli import main; main()", "train", *arguments]
     command += [f"--run={run}", f"--data-dir={data_dir}", f"--models-dir={work_dir}", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -443,149 +327,69 @@ def _train(data_dir: Path, work_dir: Path, run: str, *arguments: str) -> tuple[d
         try:
             process.wait(SAMPLE_SECONDS)
         except subprocess.TimeoutExpired:
-            memory = max(memory, _memory(process.pid))
+            memory = max(memory, _measure_memory(process.pid))
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return runs.read_finished_record(work_dir / run), memory
 
 
-def _memory(pid: int) -> int:
-    """Returns the bytes that a process and its descendants hold, shared pages counted once."""
-    total = 0
+def _measure_memory(pid: int) -> int:
+    """Return the memory of a process and its descendants in bytes; shared pages count once."""
     try:
         parent = psutil.Process(pid)
-        for process in [parent, *parent.children(recursive=True)]:
-            total += process.memory_full_info().pss
-    except psutil.NoSuchProcess:  # one has ended between the two looks
+        return sum(process.memory_full_info().pss for process in [parent, *parent.children(recursive=True)])
+    except psutil.NoSuchProcess:  # one has ended meanwhile
         return 0
-    return total
 
 
-def _summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Returns mean and standard deviation of each value, and of how many."""
-    return {"repetitions": len(repetitions)} | {
-        name: {
-            "mean": statistics.mean(one[name] for one in repetitions),
-            "deviation": statistics.stdev(one[name] for one in repetitions),
-        }
-        for name in repetitions[0]
-    }
+def _run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a new process, so that it inherits neither memory nor threads."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
-def ablation_to_markdown(result: Mapping[str, Any]) -> str:
-    """Returns the ablation as a table in Markdown."""
-    rows = [
-        ("`single`, one view", "one network", "against the first", "two together", "processor time of two", "kept"),
-        *(
-            (
-                name,
-                f"{values['accuracy']:.3%}",
-                _points(values["difference"]),
-                f"{values['together']:.3%}",
-                f"{values['processor_seconds'] / 60:.1f} min",
-                values["kept"],
-            )
-            for name, values in result["variations"].items()
-        ),
-    ]
-    return _table(rows)
+def _describe_processes(networks: int) -> dict[str, int]:
+    """Return the number of processes that train some networks, and the threads of each."""
+    devices = split_devices(networks, find_gpus())
+    threads = int(devices[0].get("TF_NUM_INTRAOP_THREADS", count_cores()))
+    return {"processes": len(devices), "threads": threads}
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows, the first of which is the header, as a table in Markdown."""
-    header, *others = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *others))
+def _summarise(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return the number of repetitions, and the mean and standard deviation of each value."""
+    result: dict[str, Any] = {"repetitions": len(repetitions)}
+    for name in repetitions[0]:
+        values = [one[name] for one in repetitions]
+        result[name] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
+    return result
 
 
-def _points(difference: Mapping[str, float]) -> str:
-    return f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points"
+def main(
+    *,
+    data_dir: Annotated[Path, typer.Option(help="Folder of train.csv and test.csv.")] = Path("data"),
+    work_dir: Annotated[Path, typer.Option(help="Folder for runs and results; finished parts are kept.")] = Path(
+        "bench"
+    ),
+    networks: Annotated[int, typer.Option(help="Deotte's networks to train to their end, per fold.")] = 3,
+    members: Annotated[int, typer.Option(help="Networks of the preset best, per fold.")] = 6,
+    rival_epochs: Annotated[int, typer.Option(help="Epochs of Deotte's networks.")] = 45,
+    ablation: Annotated[bool, typer.Option("--ablation", help="Compare settings of the kit instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")] = False,
+) -> None:
+    """Benchmark the kit against other people's recipes, or compare settings; takes two hours."""
+    say = functools.partial(typer.echo, err=True)
+    if ablation:
+        name, make_text = "ablation", tables.ablation_table
+        result = ablate(data_dir, work_dir, say=say)
+    else:
+        name, make_text = "benchmark", tables.benchmark_tables
+        result = measure(data_dir, work_dir, networks=networks, members=members, rival_epochs=rival_epochs, say=say)
+    files.write_json(work_dir / f"{name}-result.json", result)
+    typer.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else make_text(result))
 
 
-def to_markdown(result: Mapping[str, Any]) -> str:
-    """Returns the benchmark as the tables that stand in the README."""
-    fast, single, engine = result["fast"], result["single"], result["engine"]
-    best, deotte, stock, difference = (result[name] for name in ("best", "deotte", "deotte_stock", "difference"))
-
-    def spread(value: Mapping[str, float], form: Callable[[float], str]) -> str:
-        return f"{form(value['mean'])} ± {form(value['deviation'])}"
-
-    def percent(value: float) -> str:
-        return f"{value:.2%}"
-
-    def seconds(value: float) -> str:
-        return f"{value:,.1f} s"
-
-    def count(value: float) -> str:
-        return f"{value:,.0f}"
-
-    def threads(part: Mapping[str, Any]) -> str:
-        return f"{part['processes']} x {part['threads']}"
-
-    rows = [
-        (
-            "each half of the rows held out in turn",
-            f"right of {difference['rows']:,}",
-            "each network alone",
-            "threads",
-            "processor time",
-            "clock",
-        ),
-        (
-            f"`best`, {best['members']} networks a half",
-            f"{best['accuracy']:.3%}",
-            spread(best["alone"], percent),
-            threads(best),
-            f"{best['processor_seconds'] / 60:,.0f} min",
-            f"{best['seconds'] / 60:,.0f} min",
-        ),
-        (
-            f"Deotte's recipe, {deotte['networks']} of 15 networks a half trained, cost of 15 in stock Keras",
-            f"{deotte['accuracy']:.3%}",
-            spread(deotte["alone"], percent),
-            threads(stock),
-            f"{stock['processor_seconds'] / 60:,.0f} min",
-            f"{stock['seconds'] / 60:,.0f} min",
-        ),
-        (
-            "difference, ratio",
-            _points(difference),
-            "",
-            "",
-            f"{stock['processor_seconds'] / best['processor_seconds']:.0f} times",
-            f"{stock['seconds'] / best['seconds']:.0f} times",
-        ),
-        ("on the first half, on the second", ", ".join(map(_points, result["halves"])), "", "", "", ""),
-    ]
-    ratio = fast["fast"]["seconds"]["mean"] / fast["predecessor"]["seconds"]["mean"]
-    more = [
-        ("a tenth of the rows held out", "validation accuracy", "threads", "training"),
-        (
-            "`fast`",
-            spread(fast["fast"]["accuracy"], percent),
-            threads(fast),
-            f"{spread(fast['fast']['seconds'], seconds)}: {ratio:.2f} of the other",
-        ),
-        (
-            "a small CNN in stock Keras, 5 epochs",
-            spread(fast["predecessor"]["accuracy"], percent),
-            threads(fast),
-            spread(fast["predecessor"]["seconds"], seconds),
-        ),
-    ]
-    figures = [
-        (f"`single` on all rows, {threads(single)} threads", ""),
-        ("training", spread(single["seconds"], seconds)),
-        ("from the loaded data to the end of the first step", spread(single["first_step_seconds"], seconds)),
-        (
-            "most memory, all processes (`best`)",
-            f"{single['memory_bytes']['mean'] / 1e9:.1f} GB ({best['memory_bytes'] / 1e9:.1f} GB)",
-        ),
-        ("images of test.csv answered in a second", spread(single["predictions_per_second"], count)),
-        (f"images trained on in a second, {engine['precision']}", spread(engine["images_per_second"], count)),
-        (
-            "arithmetic rate of a training step, of the same convolutions alone",
-            f"{spread(engine['gflops'], count)} and {spread(engine['convolutions_gflops'], count)} GFLOP/s: "
-            f"{engine['share']['mean']:.0%}",
-        ),
-    ]
-    return "\n\n".join(map(_table, (rows, more, figures)))
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        sys.exit(f"benchmark: {error}")

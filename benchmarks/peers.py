@@ -1,4 +1,4 @@
-"""What the kit is measured against: other people's recipes, in stock Keras as they are, and one on the fast engine."""
+"""Other people's recipes: in stock Keras as published, and one of them on the kit's training engine."""
 
 import time
 from collections.abc import Iterator
@@ -12,30 +12,30 @@ from keras import layers
 from digit_recognizer.config import CLASSES, IMAGE_SIZE
 from digit_recognizer.data.csv_files import Dataset, normalise
 from digit_recognizer.data.folds import Fold
-from digit_recognizer.model.networks import FusedBatchNormalization, make_predictor
+from digit_recognizer.model.layers import FusedBatchNormalization
+from digit_recognizer.model.prediction import make_predictor
 from digit_recognizer.training.member import make_dataset, steps_per_epoch
 
 # Chris Deotte, "25 Million Images! [0.99757] MNIST", kaggle.com/code/cdeotte/25-million-images-0-99757-mnist.
-DEOTTE_NETWORKS = 15
 DEOTTE_EPOCHS = 45
 DEOTTE_BATCH = 64
-DEOTTE_SHARE = 0.9  # of the rows, others for each network
-DEOTTE_RATE, DEOTTE_DECAY = 1e-3, 0.95  # of the learning rate: at first, and what is left of it after each epoch
+DEOTTE_FRACTION = 0.9  # of the rows, chosen anew for each network
+DEOTTE_RATE, DEOTTE_DECAY = 1e-3, 0.95  # initial learning rate, and its factor per epoch
 
 PREDECESSOR_EPOCHS = 5
 PREDECESSOR_BATCH = 128
 
 
 class Measured(NamedTuple):
-    """What a training took."""
+    """Cost of a training."""
 
-    images: int  # trained on, each as often as it was
+    images: int  # number of images times epochs
     seconds: float
-    processor_seconds: float  # of all cores
+    cpu_seconds: float  # of all cores
 
 
 def build_predecessor() -> keras.Model:
-    """Builds a small CNN of the kind that introductions to Keras have, and compiles it with Adam."""
+    """Build and compile a small CNN as found in introductions to Keras."""
     model = keras.Sequential(
         [
             layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1)),
@@ -53,11 +53,11 @@ def build_predecessor() -> keras.Model:
 
 
 def build_deotte(*, fast: bool, precision: str = "float32") -> keras.Model:
-    """Builds Deotte's network.
+    """Build Deotte's network.
 
     Args:
-        fast: whether batch normalisation is the fused one.
-        precision: a dtype policy of Keras.
+        fast: Use the kit's fused batch normalisation.
+        precision: A dtype policy of Keras.
     """
     normalisation = FusedBatchNormalization if fast else layers.BatchNormalization
     model = keras.Sequential([layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))])
@@ -75,7 +75,7 @@ def build_deotte(*, fast: bool, precision: str = "float32") -> keras.Model:
 
 
 def train_predecessor(data: Dataset, fold: Fold, *, seed: int) -> tuple[float, Measured]:
-    """Trains the predecessor's network in stock Keras as one would, and returns its accuracy on the held out rows."""
+    """Train the small CNN in stock Keras; return its accuracy on the held-out rows and its cost."""
     keras.utils.set_random_seed(seed)
     model = build_predecessor()
     images, held_out = normalise(data.images[fold.train]), normalise(data.images[fold.validation])
@@ -92,7 +92,7 @@ def train_predecessor(data: Dataset, fold: Fold, *, seed: int) -> tuple[float, M
 
 
 def time_deotte(data: Dataset, fold: Fold, *, steps: int) -> Measured:
-    """Times some steps of Deotte's recipe in stock Keras with Keras' own generator, after as many to warm up."""
+    """Time some steps of Deotte's recipe in stock Keras with its own generator, after as many to warm up."""
     generator = tf.keras.preprocessing.image.ImageDataGenerator(
         rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1
     )
@@ -107,17 +107,17 @@ def time_deotte(data: Dataset, fold: Fold, *, steps: int) -> Measured:
 
 
 def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs: int = DEOTTE_EPOCHS) -> np.ndarray:
-    """Trains Deotte's network by his recipe on the fast engine.
+    """Train Deotte's network by his recipe on the kit's training engine.
 
-    The mathematics are his: network, Adam, learning rate, batches of 64, random 90% of the rows, and turns, zooms and
-    shifts in his ranges (by albumentations, where he had Keras' generator).
+    The recipe is unchanged: network, Adam, learning rate, batches of 64, a random 90% of the rows, and rotations, zooms
+    and shifts in his ranges (by albumentations instead of Keras' generator).
 
     Returns:
-        Its probabilities for the held out rows, float32 [len(fold.validation), 10].
+        Probabilities for the held-out rows, float32 [len(fold.validation), 10].
     """
     keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
-    rows = random.permutation(fold.train)[: int(DEOTTE_SHARE * len(fold.train))]
+    rows = random.permutation(fold.train)[: int(DEOTTE_FRACTION * len(fold.train))]
     images, labels = data.images[rows], data.labels[rows]
     steps = steps_per_epoch(len(rows), DEOTTE_BATCH)
     model = build_deotte(fast=True, precision=precision)
@@ -126,10 +126,10 @@ def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for epoch in range(epochs):
-            moved, order = _move(images, seed=seed * DEOTTE_EPOCHS + epoch), random.permutation(len(rows))
+            distorted, order = _distort(images, seed=seed * DEOTTE_EPOCHS + epoch), random.permutation(len(rows))
             for step in range(steps):
                 batch = order[step * DEOTTE_BATCH : (step + 1) * DEOTTE_BATCH]
-                yield normalise(moved[batch]), labels[batch]
+                yield normalise(distorted[batch]), labels[batch]
 
     model.fit(make_dataset(batches), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
     stock = build_deotte(fast=False)
@@ -137,17 +137,17 @@ def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs
     return make_predictor([stock])(data.images[fold.validation])
 
 
-def _move(images: np.ndarray, *, seed: int) -> np.ndarray:
-    """Turns, zooms and shifts images as Deotte's generator does."""
+def _distort(images: np.ndarray, *, seed: int) -> np.ndarray:
+    """Rotate, zoom and shift images in the ranges of Deotte's generator."""
     import albumentations as A  # noqa: N812
 
-    move = A.Affine(
+    affine = A.Affine(
         rotate=(-10, 10),
         scale={"x": (0.9, 1.1), "y": (0.9, 1.1)},
         translate_percent={"x": (-0.1, 0.1), "y": (-0.1, 0.1)},
         p=1,
     )
-    compose = A.Compose([move], seed=seed)
+    compose = A.Compose([affine], seed=seed)
     return np.stack([compose(image=image)["image"] for image in images])
 
 

@@ -1,15 +1,15 @@
-"""Finished runs whose networks are untrained and whose answers are made up, for tests that only read them."""
+"""Finished runs with made-up predictions, for tests that only read runs."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
 from digit_recognizer.config import Config
-from digit_recognizer.console import hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.data.folds import make_folds
-from digit_recognizer.training import runs
+from digit_recognizer.training import records, runs
 
 CONFIG = Config(preset="made", epochs=3, channels=(4, 8), augment=False, validation=0.2)
 HISTORY = {
@@ -20,20 +20,29 @@ HISTORY = {
     "learning_rate": [0.01, 0.005, 0.0],
     "seconds": [3.0, 2.0, 1.0],
 }
+PLACEHOLDER = SimpleNamespace(save=lambda path: path.write_bytes(b"-"))  # in place of a network
 
 
-def write_run(run_dir, data_dir, *, mistakes=20, **settings):
-    """Writes a run on the data of a folder, with as many mistakes a member, and returns its folder."""
-    with hide_native_messages():
-        import keras
+def make_probabilities(digits, random):
+    """Make probabilities, float32 [n, 10], that predict the given digits with 50% to 95%."""
+    confidence = random.uniform(0.5, 0.95, len(digits)).astype(np.float32)[:, np.newaxis]
+    return np.where(np.arange(10) == digits[:, np.newaxis], confidence, (1 - confidence) / 9)
 
-        from digit_recognizer.model.networks import build_model, make_predictor
-        from digit_recognizer.training.member import Member
 
+def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
+    """Write a run on the data of a folder and return its folder.
+
+    Args:
+        run_dir: folder to create.
+        data_dir: folder of train.csv and test.csv.
+        mistakes: wrong out-of-fold predictions of each member.
+        networks: whether to save untrained networks; otherwise model.keras is a placeholder, and TensorFlow not needed.
+        settings: fields of `Config`.
+    """
     train, test = load_train(data_dir), load_test(data_dir)
     config = replace(CONFIG, **settings)
     hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
-    record = runs.new_record(config, run=run_dir.name, competition=demo.COMPETITION, data=hashes)
+    record = records.new_record(config, run=run_dir.name, competition=demo.COMPETITION, data=hashes)
     random = np.random.default_rng(config.seed)
     run_dir.mkdir(parents=True)
     folds = make_folds(train.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
@@ -41,13 +50,12 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
         labels = train.labels[fold.validation]
         wrong = np.zeros(len(labels), bool)
         wrong[random.permutation(len(labels))[:mistakes]] = True
-        certainty = random.uniform(0.5, 0.95, len(labels)).astype(np.float32)[:, np.newaxis]
-        answered = np.arange(10) == ((labels + wrong) % 10)[:, np.newaxis]
-        probabilities = np.where(answered, certainty, (1 - certainty) / 9)
-        keras.utils.set_random_seed(index)
-        model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
-        member = Member(model, HISTORY, probabilities, make_predictor([model])(test.images))
-        runs.write_member(runs.member_dir(run_dir, index), member, fold.validation, labels)
+        member = SimpleNamespace(
+            model=_build_model(config, index) if networks else PLACEHOLDER,
+            history=HISTORY,
+            probabilities=make_probabilities((labels + wrong) % 10, random),
+        )
+        records.write_member(records.member_dir(run_dir, index), member, fold.validation, labels)
     record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_predictions(run_dir).rows)}
     record |= {
         "left_out": [],
@@ -57,3 +65,15 @@ def write_run(run_dir, data_dir, *, mistakes=20, **settings):
     }
     runs.write_finished(run_dir, record)
     return run_dir
+
+
+def _build_model(config, seed):
+    from digit_recognizer.console import hide_native_messages
+
+    with hide_native_messages():
+        import keras
+
+        from digit_recognizer.model.networks import build_model
+
+    keras.utils.set_random_seed(seed)
+    return build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)

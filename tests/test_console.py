@@ -1,4 +1,4 @@
-"""What a training shows while it runs."""
+"""Console output."""
 
 import io
 import os
@@ -6,70 +6,24 @@ import os
 import pytest
 from rich.console import Console
 
-from digit_recognizer import console
-from digit_recognizer.console import TrainingDisplay, hide_native_messages
-
-LOGS = {"loss": 0.25, "accuracy": 0.875}
+from digit_recognizer.console import hide_native_messages, make_table
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that only the test moves."""
-    now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    return now
-
-
-def display(output, *, terminal):
-    console = Console(file=output, force_terminal=terminal, width=160)
-    return TrainingDisplay(members=[0, 2], epochs=2, steps=5, batch_size=64, console=console)
-
-
-def train(shown, clock):
-    """Two members in turns, a step of the one and a step of the other."""
-    with shown:
-        for epoch in range(2):
-            for step in range(5):
-                for member in (0, 2):
-                    clock[0] += 2
-                    last = step == 4
-                    more = {"val_loss": 0.5, "val_accuracy": 0.75} if last else {}
-                    shown.show(member, epoch, step, LOGS | more, last=last)
-
-
-def test_a_pipe_gets_a_line_an_epoch(clock):
+def test_table_cells_are_plain_text():
     output = io.StringIO()
-    train(display(output, terminal=False), clock)
-    lines = output.getvalue().splitlines()
-    assert lines[0] == (
-        "member 0, 0/2 done  epoch 1/2  loss 0.2500  accuracy 87.50%  validation loss 0.5000  "
-        "validation accuracy 75.00%  32 images/s  0:22 left"
-    )
-    assert [line[:30] for line in lines[1:]] == [
-        "member 2, 0/2 done  epoch 1/2 ",
-        "member 0, 1/2 done  epoch 2/2 ",
-        "member 2, 2/2 done  epoch 2/2 ",
-    ]
-    assert lines[-1].endswith("0:00 left")
+    Console(file=output, width=60).print(make_table("Runs", ("run", "value"), [("a[b]", "1")], caption="p = 0.5"))
+    assert "a[b]" in output.getvalue()
+    assert "p = 0.5" in output.getvalue()
 
 
-def test_a_terminal_gets_a_bar(clock):
-    output = io.StringIO()
-    train(display(output, terminal=True), clock)
-    last = output.getvalue().rsplit("\r", 1)[-1]
-    assert "2/2 members  epoch 2/2" in last
-    assert "100%" in last
-    assert "32 images/s" in last
-
-
-def test_what_a_library_writes_is_hidden(capfd):
+def test_native_messages_are_hidden(capfd):
     with hide_native_messages():
         os.write(2, b"notice\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
 
 
-def test_it_is_shown_when_the_block_fails(capfd):
+def test_native_messages_are_shown_if_the_block_raises(capfd):
     with pytest.raises(ImportError), hide_native_messages():
         os.write(2, b"cannot load library\n")
         raise ImportError

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writes, JSON and hashes."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from digit_recognizer import files
 from digit_recognizer.errors import UserError
 
 
-def test_a_failed_writer_leaves_the_old_file_and_no_other(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "table.csv"
     files.write_text(path, "old")
     with pytest.raises(RuntimeError), files.replacing(path) as temporary:
@@ -16,7 +16,7 @@ def test_a_failed_writer_leaves_the_old_file_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_writer_replaces_the_file_and_keeps_its_suffix(tmp_path):
+def test_a_write_replaces_the_file_under_the_same_suffix(tmp_path):
     path = tmp_path / "folder" / "model.keras"
     with files.replacing(path) as temporary:
         assert temporary.suffix == ".keras"
@@ -30,12 +30,12 @@ def test_line_ends_are_kept(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"1\r\n2\n"
 
 
-def test_json_comes_back(tmp_path):
+def test_json_round_trip(tmp_path):
     files.write_json(tmp_path / "a.json", {"ä": [1, None]})
     assert files.read_json(tmp_path / "a.json") == {"ä": [1, None]}
 
 
-def test_json_that_is_missing_or_broken_is_told(tmp_path):
+def test_missing_or_invalid_json_is_an_error(tmp_path):
     with pytest.raises(UserError, match="found none"):
         files.read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_text("{")

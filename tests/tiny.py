@@ -2,13 +2,15 @@
 
 from rich.console import Console
 
+from digit_recognizer import pipeline
 from digit_recognizer.config import Config
-from digit_recognizer.training import ensemble, runs
+from digit_recognizer.training import ensemble, records
 
 TINY = Config(preset="tiny", epochs=2, channels=(4, 8), batch_size=32, augment=False, validation=0.2)
 QUIET = Console(quiet=True)
 
 
 def train(config, rows, run_dir, **options):
-    record = runs.new_record(config, run=run_dir.name, competition="demo", data={"train.csv": rows.sha256})
-    return ensemble.train_run(config, rows, rows.images[:50], run_dir, record, QUIET, **options)
+    data = {"train.csv": rows.sha256, "test.csv": None}
+    record = records.new_record(config, run=run_dir.name, competition="demo", data=data)
+    return pipeline.finish_run(run_dir, ensemble.train_members(config, rows, run_dir, record, QUIET, **options))

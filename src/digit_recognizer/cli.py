@@ -1,20 +1,25 @@
-"""The command line: one subcommand a stage.
+"""The command line: one command per stage.
 
 Heavy packages (TensorFlow, pandas, the Kaggle client) are imported inside the commands that use them, so that
-`--help` answers at once.
+`--help` responds at once.
 """
 
 import json
+import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from digit_recognizer.config import COMPETITION, Config, make_config
+from digit_recognizer.config import make_config
+from digit_recognizer.console import make_table, show_steps, track
 from digit_recognizer.errors import UserError
+
+if TYPE_CHECKING:
+    from digit_recognizer.handwriting.transcription import Transcript
 
 app = typer.Typer(
     help="Kaggle's Digit Recognizer, from the download to the score on the leaderboard.",
@@ -23,36 +28,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED = 130  # exit status
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses after SIGINT and SIGTERM
+CONFUSIONS = 10  # printed by evaluate
 
 _console = Console()
-_progress = Console(stderr=True)  # so that what is piped on is the result alone
+_progress = Console(stderr=True)  # stdout carries results only
 
-Preset = Annotated[str, typer.Option(help="fast (seconds), single (one good network) or best (ten).")]
+Preset = Annotated[str, typer.Option(help="fast (seconds), single (one good network) or best (ten networks).")]
 Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold; 0: train on all rows.")]
-Members = Annotated[int | None, typer.Option(help="Networks a fold, with different seeds; without folds on all rows.")]
-Validation = Annotated[float | None, typer.Option(help="Share of the rows held out, with one fold.")]
+Members = Annotated[int | None, typer.Option(help="Networks per fold, with different seeds.")]
+Validation = Annotated[float | None, typer.Option(help="Fraction of the rows held out, with one fold.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")]
-Augment = Annotated[bool | None, typer.Option(help="Distort the training images.")]
+Augment = Annotated[bool | None, typer.Option(help="Augment the training images.")]
 DataDir = Annotated[Path, typer.Option(help="Folder of train.csv, test.csv and sample_submission.csv.")]
-ModelsDir = Annotated[Path, typer.Option(help="Folder that holds one folder a run.")]
+ModelsDir = Annotated[Path, typer.Option(help="Folder with one folder per run.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="the latest")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
-ReportsDir = Annotated[Path, typer.Option(help="Folder that holds one folder a report.")]
-SubmissionsDir = Annotated[Path, typer.Option(help="Folder that holds one folder a submission, and ledger.csv.")]
+ReportsDir = Annotated[Path, typer.Option(help="Folder with one folder per report.")]
+SubmissionsDir = Annotated[Path, typer.Option(help="Folder with one folder per submission, and ledger.csv.")]
+TestFile = Annotated[Path | None, typer.Option(help="Images to predict.", show_default="test.csv in the data folder")]
+
+DATA, MODELS, REPORTS, SUBMISSIONS = Path("data"), Path("models"), Path("reports"), Path("submissions")
 
 
 @app.command()
 def download(
     *,
-    data_dir: DataDir = Path("data"),
-    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
+    data_dir: DataDir = DATA,
+    force: Annotated[bool, typer.Option("--force", help="Download again what is there already.")] = False,
 ) -> None:
-    """Fetch the competition's files through the official Kaggle client."""
-    from digit_recognizer.competition import download
+    """Download the competition's files with the official Kaggle client."""
+    from digit_recognizer.competition.download import download
 
-    download.download(data_dir, force=force, say=_say)
+    download(data_dir, force=force, say=_say)
 
 
 @app.command()
@@ -66,78 +75,85 @@ def train(
     seed: Seed = None,
     augment: Augment = None,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the CNN; what an interrupted run of the same settings has finished is kept."""
-    config = make_config(
-        preset, folds=folds, members=members, validation=validation, epochs=epochs, seed=seed, augment=augment
-    )
-    _train(config, run=run, data_dir=data_dir, models_dir=models_dir, as_json=as_json, log=tensorboard)
+    """Train the CNN; finished members of an interrupted run with the same settings are kept."""
+    from digit_recognizer import pipeline
+    from digit_recognizer.evaluation import metrics, tables
+    from digit_recognizer.training import runs
+
+    settings = {"folds": folds, "members": members, "validation": validation, "epochs": epochs, "seed": seed}
+    config = make_config(preset, **settings, augment=augment)
+    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, log=tensorboard)
+    if as_json:
+        _print_json(record)
+        return
+    for folder in runs.member_dirs(run_dir):
+        _console.print(tables.history_table(runs.read_history(folder), folder.name))
+    rows, labels, probabilities = runs.read_predictions(run_dir)
+    if len(rows):
+        _print(f"Validation accuracy {metrics.accuracy(labels, probabilities)}")
+    _print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}")
 
 
 @app.command()
 def evaluate(
-    *,
-    run: RunName = None,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
-    as_json: AsJson = False,
+    *, run: RunName = None, data_dir: DataDir = DATA, models_dir: ModelsDir = MODELS, as_json: AsJson = False
 ) -> None:
-    """Print accuracy, a table by digit and the confusions on the held out rows, and draw the figures."""
+    """Print accuracy, scores by digit and confusions on the validation rows, and draw the figures."""
     from digit_recognizer import pipeline
+    from digit_recognizer.evaluation import metrics, tables
     from digit_recognizer.training import runs
 
     result = pipeline.evaluate(runs.find_run(models_dir, run), data_dir)
     if as_json:
-        _print_json(result.to_dict())
+        _print_json(result)
         return
-    pipeline.print_evaluation(result, _console)
-    names = ", ".join(path.name for path in result.figures)
-    _console.print(f"Figures in {result.figures[0].parent}: {names}", soft_wrap=True)
+    _print(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
+    _console.print(tables.class_table(result["classes"]))
+    _console.print(tables.confusion_table([metrics.Confusion(**pair) for pair in result["confusions"][:CONFUSIONS]]))
+    figures = [Path(path) for path in result["figures"]]
+    _print(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
 
 
 @app.command()
 def report(
     *,
     run: RunName = None,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
-    submissions_dir: SubmissionsDir = Path("submissions"),
-    reports_dir: ReportsDir = Path("reports"),
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
+    submissions_dir: SubmissionsDir = SUBMISSIONS,
+    reports_dir: ReportsDir = REPORTS,
 ) -> None:
     """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
-    from digit_recognizer import console
-    from digit_recognizer.evaluation import documents
-    from digit_recognizer.evaluation.report import make_report
+    from digit_recognizer import pipeline
     from digit_recognizer.training import runs
 
     run_dir = runs.find_run(models_dir, run)
-    with console.show_steps(_progress) as step:
-        document = make_report(run_dir, data_dir, submissions_dir, step)
-        paths = documents.write_document(document, reports_dir / run_dir.name, step)
-    _console.print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
+    with show_steps(_progress) as step:
+        paths = pipeline.report(run_dir, data_dir, submissions_dir, reports_dir, step)
+    _print(f"Wrote {' and '.join(map(str, paths))}")
 
 
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="Name of a run.")],
-    second: Annotated[str, typer.Argument(help="Name of another; what it has right alone is called fixed.")],
+    second: Annotated[str, typer.Argument(help="Name of another run, described as a change of the first.")],
     *,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
-    reports_dir: ReportsDir = Path("reports"),
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
+    reports_dir: ReportsDir = REPORTS,
     as_json: AsJson = False,
 ) -> None:
-    """Put two runs side by side: settings, accuracy on the same rows with McNemar's test, curves, changed images."""
-    from digit_recognizer import console
+    """Compare two runs: settings, accuracy on the same rows with McNemar's test, curves, changed predictions."""
     from digit_recognizer.evaluation import comparison, documents, tables
     from digit_recognizer.training import runs
 
     result = comparison.compare_runs(runs.find_run(models_dir, first), runs.find_run(models_dir, second))
-    with console.show_steps(_progress) as step:
+    with show_steps(_progress) as step:
         document = comparison.make_comparison(result, models_dir, data_dir, step)
         paths = documents.write_document(document, reports_dir / f"compare-{first}-{second}", step)
     if as_json:
@@ -145,23 +161,26 @@ def compare(
         return
     _console.print(tables.settings_table(result.settings, result.names))
     _console.print(tables.accuracies_table(result.names, result.accuracies, result.test))
-    _console.print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
+    _print(f"Wrote {' and '.join(map(str, paths))}")
 
 
-@app.command("submission")
-def write_submission(
+@app.command()
+def submission(
     *,
     run: RunName = None,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
-    submissions_dir: SubmissionsDir = Path("submissions"),
+    test_file: TestFile = None,
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
+    submissions_dir: SubmissionsDir = SUBMISSIONS,
 ) -> None:
-    """Predict test.csv and write submissions/<run>/submission.csv."""
+    """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
+    from digit_recognizer import pipeline
     from digit_recognizer.training import runs
-    from digit_recognizer.training.prediction import make_submission
 
-    folder = make_submission(runs.find_run(models_dir, run), submissions_dir, data_dir)
-    _console.print(f"Wrote {folder / 'submission.csv'}", soft_wrap=True)
+    run_dir = runs.find_run(models_dir, run)
+    with show_steps(_progress) as step:
+        folder = pipeline.write_submission(run_dir, test_file or data_dir, submissions_dir, step)
+    _print(f"Wrote {folder / 'submission.csv'}")
 
 
 @app.command()
@@ -173,38 +192,36 @@ def submit(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Submit predictions that were submitted before.")] = False,
     kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
-    submissions_dir: SubmissionsDir = Path("submissions"),
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
+    submissions_dir: SubmissionsDir = SUBMISSIONS,
     as_json: AsJson = False,
 ) -> None:
-    """Upload the submission, written first if it is not there, and wait for its public score."""
+    """Upload the submission, written first if it does not exist, and wait for its public score."""
+    from digit_recognizer import pipeline
     from digit_recognizer.competition import kernel_output, submit
     from digit_recognizer.competition.record import is_pending
     from digit_recognizer.training import runs
-    from digit_recognizer.training.prediction import make_submission
 
     if kernel and run:
-        raise UserError(f"expected either the kernel's output or a run to submit, received both and the run {run!r}")
+        raise UserError(f"expected either --kernel or a run to submit, received both --kernel and the run {run!r}")
     if kernel:
         folder = kernel_output.make_submission(submissions_dir)
     else:
         run_dir = runs.find_run(models_dir, run)
         folder = submissions_dir / run_dir.name
-        if not is_pending(folder):  # otherwise wait for that score
-            folder = make_submission(run_dir, submissions_dir, data_dir)
-    # Progress goes to stdout, so that a failure is one line on stderr; JSON takes its place there.
+        if not is_pending(folder):  # otherwise wait for the score of that upload
+            with show_steps(_progress) as step:
+                folder = pipeline.write_submission(run_dir, data_dir, submissions_dir, step)
+    # Progress goes to stdout, so that a failure is the only line on stderr; with --json it goes to stderr.
     record = submit.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:
         _print_json(record)
         return
     accuracy = record["validation_accuracy"]
-    score = "none given" if record["public_score"] is None else f"{record['public_score']:.5f}"
-    typer.echo(
-        f"Public score {score} (submission {record['submission_id']}"
-        + ("" if accuracy is None else f", validation accuracy {accuracy:.4f}")
-        + ")"
-    )
+    score = "none" if record["public_score"] is None else f"{record['public_score']:.5f}"
+    validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+    _say(f"Public score {score} (submission {record['submission_id']}{validation})")
 
 
 @app.command("kernel")
@@ -213,7 +230,7 @@ def build_kernel() -> None:
     from digit_recognizer.competition import kernel
 
     kernel.build()
-    _console.print(f"Wrote {kernel.NOTEBOOK}")
+    _print(f"Wrote {kernel.NOTEBOOK}")
 
 
 @app.command()
@@ -226,79 +243,73 @@ def push(
     epochs: Epochs = None,
     seed: Seed = None,
     augment: Augment = None,
-    hours: Annotated[float | None, typer.Option(help="Time for the training.", show_default="11")] = None,
-    submissions_dir: SubmissionsDir = Path("submissions"),
+    hours: Annotated[float | None, typer.Option(help="Time limit for the training.", show_default="11")] = None,
+    submissions_dir: SubmissionsDir = SUBMISSIONS,
 ) -> None:
-    """Run the notebook at Kaggle, wait for its end, fetch its output and compare it with the local run."""
+    """Run the notebook on Kaggle, wait until it ends, fetch its output and compare it with the local run."""
     from digit_recognizer.competition import kernel
 
     settings = {"preset": preset, "folds": folds, "members": members, "validation": validation, "epochs": epochs}
     settings |= {"seed": seed, "augment": augment, "hours": hours}
-    kernel.push(settings, submissions_dir, say=typer.echo)
+    kernel.push(settings, submissions_dir, say=_say)
 
 
 @app.command("kernel-status")
 def show_kernel_status() -> None:
-    """Print what Kaggle says of the notebook's latest version."""
+    """Print the status of the notebook's latest version on Kaggle."""
     from digit_recognizer.competition import kernel
 
-    kernel.show_status(say=typer.echo)
+    kernel.show_status(say=_say)
 
 
 @app.command("kernel-output")
-def fetch_kernel_output(*, submissions_dir: SubmissionsDir = Path("submissions")) -> None:
-    """Fetch what the notebook's latest version has made, and compare it with the local run."""
+def fetch_kernel_output(*, submissions_dir: SubmissionsDir = SUBMISSIONS) -> None:
+    """Fetch the output of the notebook's latest version, and compare it with the local run."""
     from digit_recognizer.competition import kernel
 
-    kernel.fetch_output(submissions_dir, say=typer.echo)
+    kernel.fetch_output(submissions_dir, say=_say)
 
 
 @app.command()
 def predict(
-    files: Annotated[list[Path] | None, typer.Argument(help="Pictures, and folders of pictures.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of image files.")] = None,
     *,
     run: RunName = None,
-    expect: Annotated[str | None, typer.Option(help="What is on all of them: score the answers.")] = None,
+    expect: Annotated[str | None, typer.Option(help="Label of all files, to score the predictions.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Table path,label: score the answers.", show_default="a folder's labels.csv")
+        Path | None, typer.Option(help="CSV file path,label for scores.", show_default="a folder's labels.csv")
     ] = None,
-    models_dir: ModelsDir = Path("models"),
+    models_dir: ModelsDir = MODELS,
     output_dir: Annotated[
-        Path | None, typer.Option(help="Folder for annotated pictures.", show_default="predictions; none with --json")
+        Path | None, typer.Option(help="Folder for annotated images.", show_default="predictions; none with --json")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
-    from digit_recognizer.console import track
-    from digit_recognizer.evaluation import tables
-    from digit_recognizer.handwriting import image_files, transcription
+    from digit_recognizer import pipeline
+    from digit_recognizer.handwriting import annotation, image_files, transcription
     from digit_recognizer.training import runs
 
     listed = image_files.list_pictures(files or [], labels)
     if not listed:
-        raise UserError("expected pictures to read, received none; name files or folders (make predict IMAGES=)")
+        raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    run_dir = runs.find_run(models_dir, run)
-    runs.read_finished_record(run_dir)
-    read = transcription.load_reader(run_dir)
+    read = pipeline.load_reader(runs.find_run(models_dir, run))
     refused: list[UserError] = []
-    found = track(transcription.transcribe(listed, read, refuse=refused.append), "reading", len(listed), _progress)
-    transcripts = list(found)
+    found = transcription.transcribe(listed, read, refuse=refused.append)
+    transcripts = list(track(found, "reading", len(listed), _progress))
     folder = output_dir or (None if as_json else Path("predictions"))
-    drawn = transcription.draw_transcripts(transcripts, folder) if folder else 0
+    drawn = annotation.draw_transcripts(transcripts, folder) if folder else 0
+    if folder:
+        pipeline.draw_mistakes(transcripts, folder / "mistakes.png")
     for error in refused:
         _say(f"digit-recognizer: {error}", error=True)
     if as_json:
         _print_json([transcription.describe(transcript) for transcript in transcripts])
     else:
-        _console.print(tables.readings_table([transcription.summarise(transcript) for transcript in transcripts]))
-        scores = transcription.score(transcripts)
-        if scores:
-            _console.print(f"Accuracy {scores['']}", soft_wrap=True)
-        if len(scores) > 1:
-            _console.print(tables.kinds_table(scores))
-        _console.print(f"Annotated pictures of {drawn} of {len(transcripts)} files: {folder}", soft_wrap=True)
+        _print_transcripts(transcripts)
+        _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
     if refused:
         raise typer.Exit(1)
 
@@ -307,12 +318,13 @@ def predict(
 def draw(
     *,
     run: RunName = None,
-    port: Annotated[int, typer.Option(help="Of the page on this computer; 0 for any that is free.")] = 8028,
+    port: Annotated[int, typer.Option(help="Port of the page on this computer; 0 for any free port.")] = 8028,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
-    data_dir: DataDir = Path("data"),
-    models_dir: ModelsDir = Path("models"),
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
 ) -> None:
-    """Open a page to draw digits on, or to drop pictures on; "it was a ..." saves into DATA_DIR/handwriting/."""
+    """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
+    from digit_recognizer import pipeline
     from digit_recognizer.training import runs
 
     try:
@@ -321,61 +333,68 @@ def draw(
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
-    run_dir = runs.find_run(models_dir, run)
-    runs.read_finished_record(run_dir)
-    server.serve(run_dir, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+    read = pipeline.load_reader(runs.find_run(models_dir, run))
+    server.serve(read, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
 @app.command()
-def demo(*, folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
-    """Do all of it without an account, on digits that scikit-learn ships."""
+def demo(*, folder: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo")) -> None:
+    """Run all stages without an account, on digits that scikit-learn ships."""
     from digit_recognizer.data.demo import write_demo_data
 
     _console.print(
         "Demo: 1,797 handwritten digits that scikit-learn ships, enlarged from 8x8. These are not the competition's "
-        f"data; the scores say nothing about it, and nothing in {folder}/ can be submitted.\n"
+        f"data: the scores do not apply to it, and nothing in {folder}/ can be submitted.\n"
     )
     data_dir, models_dir, submissions_dir = folder / "data", folder / "models", folder / "submissions"
     write_demo_data(data_dir)
-    config = make_config("fast", epochs=20, augment=True, validation=0.2)
-    _train(config, run=None, data_dir=data_dir, models_dir=models_dir, as_json=False)
+    train(preset="fast", epochs=20, augment=True, validation=0.2, data_dir=data_dir, models_dir=models_dir)
     evaluate(data_dir=data_dir, models_dir=models_dir)
-    write_submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
+    submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
     _console.print("\nWith an account: `make download train submit`.")
 
 
-def _train(
-    config: Config, *, run: str | None, data_dir: Path, models_dir: Path, as_json: bool, log: bool = False
-) -> None:
-    """Trains a run and prints what came out."""
+def _print_transcripts(transcripts: "list[Transcript]") -> None:
     from digit_recognizer import pipeline
-    from digit_recognizer.data import demo as demo_data
+    from digit_recognizer.handwriting import transcription
 
-    competition = demo_data.COMPETITION if (data_dir / demo_data.MARKER).exists() else COMPETITION
-    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, competition=competition, log=log)
-    if as_json:
-        _print_json(record)
-        return
-    pipeline.print_training(run_dir, record, _console)
+    rows = [transcription.summarise(transcript) for transcript in transcripts]
+    table = make_table("", ("file", "digits", "probability", "runner-up"), rows)
+    table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
+    _console.print(table)
+    scores = pipeline.score_transcripts(transcripts)
+    if scores:
+        _print(f"Accuracy {scores['']}")
+    if len(scores) > 1:
+        rows = [
+            (kind or "all", f"{one.value:.1%}", f"{one.low:.1%} to {one.high:.1%}", f"{one.rows:,}")
+            for kind, one in scores.items()
+        ]
+        _console.print(make_table("By kind", ("kind", "correct", "95% confidence interval", "images"), rows))
+
+
+def _print(line: str) -> None:
+    _console.print(line, soft_wrap=True)
 
 
 def _say(line: str, *, error: bool = False) -> None:
-    """Prints a line of progress; rich puts it above a live display when it goes through the present `sys.stdout`."""
+    """Print a line of progress; through `sys.stdout`, so that rich puts it above a live display."""
     print(line, file=sys.stderr if error else sys.stdout, flush=True)
 
 
-def _print_json(value: object) -> None:
+def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def main() -> None:
-    """Runs the command line; a `UserError` becomes one line on stderr and exit status 1."""
+    """Run the command line; a `UserError` becomes one line on stderr and exit status 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that workers and temporary files go, too
     try:
         app()
     except UserError as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"digit-recognizer: {error}")
         sys.exit(1)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer makes it of a KeyboardInterrupt, and says nothing
-            print("digit-recognizer: interrupted; what was finished is kept", file=sys.stderr)
+        if end.code in (INTERRUPTED, TERMINATED):  # typer turns KeyboardInterrupt into 130
+            print("digit-recognizer: interrupted; finished members and files are kept", file=sys.stderr)
         raise

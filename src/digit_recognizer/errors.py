@@ -1,9 +1,9 @@
-"""The one exception of this kit."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Something that the user can mend.
+    """An error that the user can fix.
 
-    The message is one line that says what was expected, what was received and what to do next. The command line prints
-    it on stderr without a traceback and exits with status 1.
+    The message is one line: what was expected, what was found, and what to do next. The command line prints it on
+    stderr without a traceback and exits with status 1.
     """

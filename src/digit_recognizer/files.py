@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all, and their hashes."""
+"""Atomic file writes, JSON, and file hashes."""
 
 import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,22 @@ from digit_recognizer.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` and renames it to `path` when the block ends without an exception.
+    """Write a file atomically: yield a temporary path and rename it to `path` if the block succeeds.
 
     A killed or failed writer leaves the old file, or none. The temporary name keeps the suffix of `path`, because
     Keras and numpy choose the format by it.
 
     Args:
-        path: the file to write; missing parent folders are made.
+        path: File to write; missing parent folders are created.
 
     Yields:
-        The path to write to, in the same folder.
+        Temporary path in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -42,33 +39,44 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text with the line ends as they stand in `text`, whole or not at all."""
+    """Write UTF-8 text atomically; line ends are written as they are in `text`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, whole or not at all."""
+    """Write a value as indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+    """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, or is not JSON.
+        UserError: The file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected the file {path}, found none") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise UserError(
-            f"expected JSON in {path}, found something else ({error}); delete the file and make it again"
+            f"expected JSON in {path}, found invalid content ({error}); delete the file and make it again"
         ) from None
 
 
+def read_cached_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an .npz file by name; an empty dictionary if it is missing or damaged."""
+    import numpy as np
+
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
 def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,155 +1,274 @@
-"""The stages from train.csv to submission.csv, as the command line and the Kaggle notebook both run them."""
+"""The stages from train.csv to submission.csv, in order: train, evaluate, report, predict, write the submission.
+
+`competition.download` comes before them and `competition.submit` after them. Each stage reads what the one before it
+wrote to disk, so that each runs alone.
+"""
 
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer import files
-from digit_recognizer.competition import submission
+from digit_recognizer.competition.record import LEDGER_NAME, is_current, read_ledger, write_submission_folder
 from digit_recognizer.config import COMPETITION, Config
-from digit_recognizer.data.csv_files import load_test, load_train
+from digit_recognizer.console import Step, hide_native_messages
+from digit_recognizer.data import demo
+from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import figures, metrics, tables
-from digit_recognizer.training import devices, ensemble, prediction, runs
-from digit_recognizer.training.time_budget import TimeBudget
+from digit_recognizer.evaluation import calibration, metrics
+from digit_recognizer.files import read_cached_arrays, replacing
+from digit_recognizer.training import ensemble, records, runs
+from digit_recognizer.training.devices import choose_precision, find_gpus
 
-GALLERY_SIZE = 30  # of the worst mistakes
-CONFUSIONS = 10  # of the most frequent ones
+if TYPE_CHECKING:
+    from digit_recognizer.evaluation.report import Handwriting
+    from digit_recognizer.handwriting.reader import Read
+    from digit_recognizer.handwriting.transcription import Transcript
 
-
-class Evaluation(NamedTuple):
-    """What the members of a run made of the rows that each had held out."""
-
-    run: str
-    accuracy: metrics.Accuracy
-    classes: list[dict[str, Any]]  # `metrics.class_scores`
-    confusions: list[metrics.Confusion]
-    figures: list[Path]  # PNG
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns it as a value that JSON can hold."""
-        return self._asdict() | {
-            "accuracy": self.accuracy._asdict(),
-            "confusions": [confusion._asdict() for confusion in self.confusions],
-            "figures": [str(path) for path in self.figures],
-        }
+GALLERY_SIZE = 30  # images in the figure of mistakes
+PICTURE_SIDE = 240  # pixels of a picture of handwriting in the report
 
 
 def train(
-    config: Config,
-    data_dir: Path,
-    models_dir: Path,
-    console: Console,
-    *,
-    run: str | None = None,
-    competition: str = COMPETITION,
-    gpus: Sequence[str] | None = None,
-    budget: TimeBudget | None = None,
-    log: bool = False,
+    config: Config, data_dir: Path, models_dir: Path, console: Console, *, run: str | None = None, log: bool = False
 ) -> tuple[Path, dict[str, Any]]:
-    """Trains a run, or what is missing of it.
+    """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
     Args:
-        config: the settings.
-        data_dir: the folder of train.csv and test.csv.
-        models_dir: the folder of all runs.
-        console: where to show the progress.
-        run: its name; None for one made of settings, data and code.
-        competition: whose data these are.
-        gpus: names for CUDA_VISIBLE_DEVICES; None for those of this session.
-        budget: of time; members that would not fit into it are left out.
-        log: whether to write models/<run>/tensorboard/; the package tensorboard has to be installed.
+        config: The settings.
+        data_dir: Folder of train.csv. If test.csv is there too, the run's record notes its hash.
+        models_dir: Folder of all runs.
+        console: Output for the progress.
+        run: Name of the run; None for one made of settings, data and code.
+        log: Whether to write models/<run>/tensorboard/.
 
     Returns:
         The run's folder and its record.
 
     Raises:
-        UserError: the data are not in order, TensorBoard is missing, the folder holds another run, or there is no time
-            for a single member.
+        UserError: The data are invalid, TensorBoard is missing, or the folder holds another run.
     """
     if log and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             "expected the package tensorboard, which --tensorboard needs, found none; run `make train TENSORBOARD=1`, "
             "or pip install '.[tensorboard]'"
         )
-    train, test = load_train(data_dir), load_test(data_dir)
-    run_dir = models_dir / (run or runs.run_name(config, train.sha256))
-    hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
-    record = runs.new_record(config, run=run_dir.name, competition=competition, data=hashes)
-    gpus = devices.find_gpus() if gpus is None else gpus
-    return run_dir, ensemble.train_run(
-        config, train, test.images, run_dir, record, console, gpus=gpus, budget=budget, log=log
+    data = load_train(data_dir)
+    test_sha256 = load_test(data_dir).sha256 if (data_dir / "test.csv").exists() else None
+    competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
+    run_dir = models_dir / (run or records.run_name(config, data=data.sha256, code=runs.code_sha256()))
+    hashes = {"train.csv": data.sha256, "test.csv": test_sha256}
+    record = records.new_record(
+        config, run=run_dir.name, competition=competition, data=hashes, git_commit=runs.git_commit()
     )
+    record = ensemble.train_members(config, data, run_dir, record, console, gpus=find_gpus(), log=log)
+    return run_dir, finish_run(run_dir, record)
 
 
-def print_training(run_dir: Path, record: dict[str, Any], console: Console) -> None:
-    """Prints a table a member, and the score of all."""
-    for member in runs.member_dirs(run_dir):
-        console.print(tables.history_table(runs.read_history(member), member.name))
-    answers = runs.read_predictions(run_dir)
-    if len(answers.rows):
-        accuracy = metrics.accuracy(answers.labels, answers.probabilities)
-        console.print(f"Validation accuracy {accuracy}", soft_wrap=True)
-    console.print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}", soft_wrap=True)
+def finish_run(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Score a run on the rows that its members held out, write its record, and make it the latest run."""
+    if record["scores"] is None:
+        rows, labels, probabilities = runs.read_predictions(run_dir)
+        record["scores"] = {
+            "validation_accuracy": metrics.accuracy(labels, probabilities).value if len(rows) else None,
+            "validation_loss": metrics.log_loss(labels, probabilities) if len(rows) else None,
+            "validation_rows": len(rows),
+        }
+        record["finished_at"] = records.now()
+    runs.write_finished(run_dir, record)
+    return record
 
 
-def evaluate(run_dir: Path, data_dir: Path) -> Evaluation:
-    """Scores a run on the rows that its members had held out, and draws the figures into its folder.
+def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
+    """Score a run on the rows that its members held out, and draw the figures into its folder.
+
+    Returns:
+        JSON-compatible: run, accuracy (`metrics.Accuracy`), classes (`metrics.class_scores`), confusions
+        (`metrics.Confusion`), figures (paths of PNG files).
 
     Raises:
-        UserError: the run is not finished, held out no row, or was trained on another train.csv.
+        UserError: The run is not finished, has no validation rows, or was trained on another train.csv.
     """
+    from digit_recognizer.evaluation import figures
+
     record = runs.read_finished_record(run_dir)
-    train = load_train(data_dir)
-    runs.require_data(record, {"train.csv": train.sha256}, data_dir)
+    data = load_train(data_dir)
+    runs.require_data(record, {"train.csv": data.sha256}, data_dir)
     rows, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
-    histories = [runs.read_history(member) for member in runs.member_dirs(run_dir)]
+    histories = [runs.read_history(folder) for folder in runs.member_dirs(run_dir)]
     worst = metrics.mistakes(labels, probabilities)[:GALLERY_SIZE]
     drawn = {
         "accuracy": figures.draw_history({"": histories}, "accuracy"),
         "loss": figures.draw_history({"": histories}, "loss"),
         "confusion_matrix": figures.draw_confusion_matrix(metrics.confusion_matrix(labels, probabilities)),
-        "mistakes": figures.draw_answers(train.images, rows[worst], labels[worst], probabilities[worst], "read as"),
+        "mistakes": figures.draw_predictions(data.images, rows[worst], labels[worst], probabilities[worst]),
     }
-    paths = []
-    for name, figure in drawn.items():
-        paths.append(run_dir / "figures" / f"{name}.png")
-        figures.save_png(figure, paths[-1])
-    return Evaluation(
-        run=run_dir.name,
-        accuracy=metrics.accuracy(labels, probabilities),
-        classes=metrics.class_scores(labels, probabilities),
-        confusions=metrics.confusions(labels, probabilities),
-        figures=paths,
+    paths = [run_dir / "figures" / f"{name}.png" for name in drawn]
+    for path, figure in zip(paths, drawn.values(), strict=True):
+        figures.save_png(figure, path)
+    return {
+        "run": run_dir.name,
+        "accuracy": metrics.accuracy(labels, probabilities)._asdict(),
+        "classes": metrics.class_scores(labels, probabilities),
+        "confusions": [confusion._asdict() for confusion in metrics.confusions(labels, probabilities)],
+        "figures": [str(path) for path in paths],
+    }
+
+
+def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Path, step: Step) -> list[Path]:
+    """Write reports/<run>/report.html and report.md; return their paths.
+
+    Raises:
+        UserError: The run is not finished or has no validation rows, or the data are not those of the run.
+    """
+    from digit_recognizer.evaluation.documents import write_document
+    from digit_recognizer.evaluation.report import make_report
+    from digit_recognizer.model.summary import describe
+
+    record = runs.read_finished_record(run_dir)
+    runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    step("reading the data", 0)
+    data, test = load_train(data_dir), load_test(data_dir)
+    runs.require_data(record, {"train.csv": data.sha256, "test.csv": test.sha256}, data_dir)
+    probabilities = predict(run_dir, test, lambda text, done: step(text, 0.1 + 0.3 * done))
+    from digit_recognizer.model.prediction import load_network
+
+    kinds = runs.member_dirs(run_dir)[: len(record["config"]["architectures"])]
+    document = make_report(
+        run_dir,
+        data,
+        test,
+        layers=[describe(load_network(folder / "model.keras")) for folder in kinds],
+        test_probabilities=probabilities,
+        handwriting=read_own_handwriting(data_dir / "handwriting", load_reader(run_dir)),
+        ledger=read_ledger(submissions_dir / LEDGER_NAME),
+        step=step,
     )
+    return write_document(document, reports_dir / run_dir.name, step)
 
 
-def print_evaluation(result: Evaluation, console: Console) -> None:
-    """Prints accuracy, a table by digit and the most frequent confusions."""
-    console.print(f"{result.run}: validation accuracy {result.accuracy}", soft_wrap=True)
-    console.print(tables.class_table(result.classes))
-    console.print(tables.confusion_table(result.confusions[:CONFUSIONS]))
+def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
+    """Predict the images of a test.csv with the saved networks of a run.
 
-
-def write_outputs(run_dir: Path, data_dir: Path, folder: Path) -> np.ndarray:
-    """Writes what a kernel hands over: submission.csv, and a manifest of all files in its folder.
+    The result is stored in the run's folder: a second call for the same file loads it.
 
     Args:
-        run_dir: of a finished run, inside of `folder`.
-        data_dir: the folder of test.csv.
-        folder: of everything that the kernel has made.
+        run_dir: Folder of a finished run.
+        test: Any test.csv in the competition's format.
+        step: Progress callback.
 
     Returns:
-        The predictions, int64 [n].
+        Probabilities of each member, float32 [members, n, 10].
     """
-    labels = prediction.predict_test(run_dir, data_dir)
-    path = folder / submission.FILE_NAME
-    submission.write_submission(path, labels)
-    made = [path, *sorted(path for path in run_dir.rglob("*") if path.is_file())]
-    hashes = {path.relative_to(folder).as_posix(): files.sha256(path) for path in made}
-    files.write_json(folder / submission.MANIFEST_NAME, {"run": run_dir.name, "files": hashes})
-    return labels
+    record = runs.read_finished_record(run_dir)
+    path = run_dir / "predictions" / f"{test.sha256}.npz"
+    stored = read_cached_arrays(path)
+    if str(stored.get("trained_at")) == record["finished_at"]:
+        return stored["probabilities"]
+    step("loading the networks", 0)
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network, make_predictor
+
+    precision, folders = choose_precision(find_gpus()), runs.member_dirs(run_dir)
+    members = []
+    for index, folder in enumerate(folders):
+        step(f"predicting with {folder.name}", index / len(folders))
+        network = load_network(folder / "model.keras", precision)
+        members.append(make_predictor([network], views=record["config"].get("views", 1))(test.images))
+    probabilities = np.stack(members)
+    with replacing(path) as temporary:
+        np.savez(temporary, trained_at=record["finished_at"], probabilities=probabilities)
+    return probabilities
+
+
+def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step: Step) -> Path:
+    """Predict a test.csv and write submissions/<run>/submission.csv and record.json; return the folder.
+
+    Predictions for another test.csv than that of the run go to a folder of their own, submissions/<run>-<hash>.
+
+    Args:
+        run_dir: Folder of a finished run.
+        test_path: Any test.csv in the competition's format, or its folder.
+        submissions_dir: Folder of all submissions.
+        step: Progress callback.
+    """
+    record = runs.read_finished_record(run_dir)
+    test = load_test(test_path)
+    is_own = record["data"].get("test.csv") in (None, test.sha256)
+    folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
+    if not is_current(folder, record, test.sha256):
+        labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
+        write_submission_folder(folder, record, labels, test.sha256)
+    return folder
+
+
+def load_reader(run_dir: Path) -> "Read":
+    """Load the networks of a run and the detector to read pictures of handwriting.
+
+    Returns:
+        Function from pictures, uint8 [h, w, 3] RGB each, to readings. Probabilities are calibrated on the run's
+        out-of-fold predictions.
+    """
+    with hide_native_messages():
+        from digit_recognizer.handwriting.reader import make_reader
+        from digit_recognizer.model.prediction import load_network, make_predictor
+
+    runs.read_finished_record(run_dir)
+    _, labels, probabilities = runs.read_predictions(run_dir)
+    temperature = calibration.fit_temperature(labels, probabilities)
+    classify = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
+    return make_reader(lambda images: calibration.apply_temperature(classify(images), temperature))
+
+
+def read_own_handwriting(folder: Path, read: "Read") -> "Handwriting":
+    """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report."""
+    from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
+    from digit_recognizer.handwriting.annotation import draw_boxes
+    from digit_recognizer.handwriting.image_files import LABELS, read_labelled
+    from digit_recognizer.handwriting.sample_digits import draw_digits
+
+    own = list(read_labelled(folder)) if (folder / LABELS).exists() else []
+    labelled = own or [(f"a drawn {digit}", str(digit), picture) for digit, picture in enumerate(draw_digits())]
+    readings = read([picture for _, _, picture in labelled])
+    samples = [
+        HandwritingSample(
+            name,
+            label,
+            reading.text.replace("\n", " "),
+            reading.probability,
+            draw_boxes(picture, reading, side=PICTURE_SIDE),
+        )
+        for (name, label, picture), reading in zip(labelled, readings, strict=True)
+    ]
+    return Handwriting(bool(own), samples)
+
+
+def score_transcripts(transcripts: "Sequence[Transcript]") -> dict[str, metrics.Accuracy]:
+    """Return the accuracy on the labelled files, of all ("") and of each kind."""
+    labelled = [one for one in transcripts if one.file.label is not None]
+    kinds = sorted({one.file.kind for one in labelled if one.file.kind})
+    groups = {"": labelled} | {kind: [one for one in labelled if one.file.kind == kind] for kind in kinds}
+    return {
+        name: metrics.proportion(sum(one.is_correct for one in group), len(group))
+        for name, group in groups.items()
+        if group
+    }
+
+
+def draw_mistakes(transcripts: "Sequence[Transcript]", path: Path) -> None:
+    """Write a gallery of the labelled files that were read incorrectly; delete an earlier gallery."""
+    from digit_recognizer.evaluation import figures
+    from digit_recognizer.handwriting.annotation import MAX_FILES, annotate
+    from digit_recognizer.handwriting.image_files import read_picture
+
+    path.unlink(missing_ok=True)
+    wrong = [one for one in transcripts if one.file.label is not None and not one.is_correct][:MAX_FILES]
+    if wrong:
+        titles = [
+            f"{one.file.label} read as {one.reading.text or 'nothing'}\n{one.file.path.name[-24:]}" for one in wrong
+        ]
+        pictures = [annotate(read_picture(one.file.path), one.reading) for one in wrong]
+        figures.save_png(figures.draw_gallery(pictures, titles, columns=3), path)

@@ -25,7 +25,7 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kaggle") / "env"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    options = ("--quiet", "--disable-pip-version-check", "--no-compile", "--no-cache-dir")
+    options = ("--quiet", "--disable-pip-version-check", "--no-cache-dir")
     subprocess.run([python, "-m", "pip", "install", *options, "-r", REQUIREMENTS], check=True, timeout=1200)
     yield python
     shutil.rmtree(folder)
@@ -36,7 +36,7 @@ def test_the_notebook_equals_the_command_line_with_kaggles_versions(python, demo
     folder = tmp_path / "input" / "competitions" / "digit-recognizer"
     shutil.copytree(demo_dir, folder)
     path = tmp_path / "notebook.ipynb"
-    path.write_text(notebook.build("| result |", SETTINGS))
+    path.write_text(notebook.build(SETTINGS))
     environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     answer = subprocess.run([python, EXECUTE, path, tmp_path], env=environment, capture_output=True, check=False)
     assert answer.returncode == 0, (answer.stderr, (tmp_path / "log.json").read_text())

@@ -1,4 +1,4 @@
-"""Reading, checking, caching and splitting the competition's files."""
+"""Loading, checking and caching the competition's files."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def write(folder, *lines, end="\r\n"):
     (folder / "train.csv").write_bytes((end.join(lines) + end).encode())
 
 
-def test_values_arrive_where_they_belong(tmp_path):
+def test_columns_map_to_labels_and_pixels(tmp_path):
     write(tmp_path, HEADER, line(7, column2=255, column30=9), line(3, column785=128))
     train = csv_files.load_train(tmp_path)
     assert train.images.shape == (2, 28, 28)
@@ -42,7 +42,7 @@ def test_both_line_ends_are_read(tmp_path):
 def test_test_csv_has_no_labels(tmp_path):
     (tmp_path / "test.csv").write_text(",".join(csv_files.TEST_COLUMNS) + "\n" + line()[2:] + "\n")
     test = csv_files.load_test(tmp_path)
-    assert test.labels is None
+    assert len(test.labels) == 0
     assert test.images.shape == (1, 28, 28)
 
 
@@ -75,7 +75,7 @@ def test_test_csv_has_no_labels(tmp_path):
         (["<html><body>Too many requests</body></html>"], "line 1, column 1: expected the header 'label'"),
     ],
 )
-def test_a_fault_is_named_with_its_place(tmp_path, lines, message):
+def test_a_fault_is_reported_with_its_position(tmp_path, lines, message):
     write(tmp_path, *lines)
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         csv_files.load_train(tmp_path)
@@ -84,7 +84,7 @@ def test_a_fault_is_named_with_its_place(tmp_path, lines, message):
 
 
 @pytest.mark.parametrize("kept", [1, 700, 1569, 1570])
-def test_a_cut_last_line_is_named(tmp_path, kept):
+def test_a_truncated_last_line_is_reported(tmp_path, kept):
     whole = line(pixels=0)
     assert len(whole) == 1569
     content = f"{HEADER}\r\n{whole}\r\n{whole}\r\n".encode()
@@ -93,7 +93,7 @@ def test_a_cut_last_line_is_named(tmp_path, kept):
         csv_files.load_train(tmp_path)
 
 
-def test_a_missing_file_names_the_command(tmp_path):
+def test_a_missing_file_is_reported_with_the_command_to_run(tmp_path):
     with pytest.raises(UserError, match="found none; run `make download`"):
         csv_files.load_train(tmp_path)
 
@@ -105,13 +105,7 @@ def cached(tmp_path):
     return tmp_path
 
 
-def test_the_cache_saves_the_parsing(cached, monkeypatch):
-    monkeypatch.setattr(csv_files, "_parse", lambda *_: pytest.fail("parsed again"))
-    assert csv_files.load_train(cached).labels.tolist() == [7, 3]
-
-
-def test_a_touched_file_is_not_parsed_again(cached, monkeypatch):
-    os.utime(cached / "train.csv", (1, 1))
+def test_a_cached_file_is_not_parsed_again(cached, monkeypatch):
     monkeypatch.setattr(csv_files, "_parse", lambda *_: pytest.fail("parsed again"))
     assert csv_files.load_train(cached).labels.tolist() == [7, 3]
 
@@ -123,27 +117,25 @@ def test_a_changed_file_of_the_same_size_is_parsed_again(cached):
     assert csv_files.load_train(cached).labels.tolist() == [8, 3]
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other", "key", "no key"])
-def test_a_damaged_cache_is_made_again(cached, damage):
-    array, key = cached / "cache" / "train.npy", cached / "cache" / "train.json"
-    good = array.read_bytes()
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
+def test_a_damaged_cache_is_rebuilt(cached, damage):
+    cache = cached / "cache" / "train.npz"
+    content = cache.read_bytes()
     if damage == "flip":
-        array.write_bytes(good[:-3] + b"\xff" + good[-2:])
+        place = content.index(bytes([7, 0, 0, 0]))  # within the table
+        cache.write_bytes(content[:place] + b"\x08" + content[place + 1 :])
     elif damage == "cut":
-        array.write_bytes(good[:-1])
+        cache.write_bytes(content[: len(content) // 2])
     elif damage == "empty":
-        array.write_bytes(b"")
-    elif damage == "other":
-        np.save(array, np.zeros((2, 785), np.uint8))
-    elif damage == "key":
-        key.write_text('{"size": ')
+        cache.write_bytes(b"")
     else:
-        key.unlink()
+        np.savez(cache, table=np.zeros((2, 785), np.uint8))
     assert csv_files.load_train(cached).labels.tolist() == [7, 3]
-    assert array.read_bytes() == good
+    with np.load(cache) as rebuilt:
+        assert rebuilt["table"][:, 0].tolist() == [7, 3]
 
 
-def test_normalise_gives_what_the_model_takes():
+def test_normalise_scales_to_the_range_0_to_1():
     images = np.zeros((1, 28, 28), np.uint8)
     images[0, 1, 2] = 255
     result = csv_files.normalise(images)
@@ -151,9 +143,6 @@ def test_normalise_gives_what_the_model_takes():
     assert result.dtype == np.float32
     assert result[0, 1, 2, 0] == 1
     assert result.sum() == 1
-
-
-LABELS = np.repeat(np.arange(10, dtype=np.uint8), 40)[np.random.default_rng(0).permutation(400)]
 
 
 def test_the_real_files_have_their_known_contents(competition_dir):
@@ -178,7 +167,7 @@ TRAIN_SUM = 1_100_088_627
 TEST_SUM = 732_133_118
 
 
-def test_a_folder_that_cannot_be_written_to_needs_no_cache(tmp_path, monkeypatch):
+def test_a_read_only_folder_is_not_cached(tmp_path, monkeypatch):
     write(tmp_path, HEADER, line(7))
     monkeypatch.setattr(csv_files.os, "access", lambda *_: False)
     assert csv_files.load_train(tmp_path).labels.tolist() == [7]

@@ -18,18 +18,18 @@ def test_folds_partition_the_rows_and_are_stratified(folds):
         assert np.bincount(LABELS[part.validation]).tolist() == [40 // folds] * 10
 
 
-def test_one_hold_out_is_disjoint_stratified_and_of_the_size_asked_for():
+def test_a_hold_out_is_disjoint_stratified_and_of_the_given_size():
     (part,) = make_folds(LABELS, folds=1, validation=0.1, seed=0)
     assert np.sort(np.concatenate(part)).tolist() == list(range(400))
     assert np.bincount(LABELS[part.validation]).tolist() == [4] * 10
 
 
-def test_splits_depend_on_the_seed_alone():
+def test_splits_depend_on_the_seed_only():
     first, again, other = (make_folds(LABELS, folds=1, validation=0.1, seed=seed)[0] for seed in (1, 1, 2))
     assert first.validation.tolist() == again.validation.tolist()
     assert first.validation.tolist() != other.validation.tolist()
 
 
-def test_too_few_rows_of_a_class_are_told():
+def test_too_few_rows_of_a_class_are_reported():
     with pytest.raises(UserError, match="expected 5 rows of each class to split them, found 4 of the digit 1"):
         make_folds(np.array([0] * 9 + [1] * 4), folds=5, validation=0.1, seed=0)

@@ -8,7 +8,7 @@ from digit_recognizer.handwriting import binarisation
 
 @pytest.fixture
 def writing():
-    """A dark stroke on paper that a shadow falls on from the middle."""
+    """Dark strokes on paper, half of which is in the shadow."""
     gray = np.full((120, 120), 220, np.uint8)
     gray[:, 60:] = 120
     gray[30:90, 40:46] = 40
@@ -16,33 +16,45 @@ def writing():
     return gray
 
 
-def test_ink_is_where_the_strokes_are_and_the_shadows_edge_is_none(writing):
-    look = binarisation.looks(writing)[0]
-    values = binarisation.ink(writing, look)
-    assert not look.light_on_dark
-    assert values.shape == writing.shape
-    assert values[40:80, 42:44].min() > 0.4
-    assert values[62:64, 70:95].min() > 0.4
-    assert values[:25].max() < 0.05
-    assert values[95:].max() < 0.05
+def test_strokes_are_foreground_and_the_edge_of_a_shadow_is_not(writing):
+    settings = binarisation.propose_settings(writing)[0]
+    foreground = binarisation.extract_foreground(writing, settings)
+    assert not settings.light_on_dark
+    assert foreground.shape == writing.shape
+    assert foreground[40:80, 42:44].min() > 0.4
+    assert foreground[62:64, 70:95].min() > 0.4
+    assert foreground[:25].max() < 0.05
+    assert foreground[95:].max() < 0.05
 
 
-def test_light_strokes_on_dark_are_found_by_looking(writing):
-    assert binarisation.looks(255 - writing)[0].light_on_dark
-    assert binarisation.skewness(writing) < 0 < binarisation.skewness(255 - writing)
+def test_light_strokes_on_dark_paper_are_recognised(writing):
+    assert binarisation.propose_settings(255 - writing)[0].light_on_dark
 
 
-def test_a_coloured_stroke_of_the_papers_brightness_is_seen_in_its_colour():
+def test_a_coloured_stroke_as_bright_as_the_paper_is_found_in_its_channel():
     picture = np.zeros((60, 60, 3), np.uint8)
     picture[...] = (0, 127, 0)
-    picture[20:40, 28:32] = (250, 0, 0)  # of nearly the same luminance
-    assert binarisation.gray_plane(picture)[30, 30] in (0, 250)
+    picture[20:40, 28:32] = (250, 0, 0)  # nearly the same luminance
+    assert binarisation.to_gray(picture)[30, 30] in (0, 250)
 
 
-def test_threshold_parts_two_groups():
-    assert 0.2 <= binarisation.threshold(np.array([0.2] * 50 + [0.8] * 50, np.float32)) < 0.8
-
-
-def test_blank_paper_has_no_ink():
+def test_blank_paper_has_no_foreground():
     gray = np.full((80, 80), 200, np.uint8)
-    assert all(binarisation.ink(gray, look).max() == 0 for look in binarisation.looks(gray))
+    settings = binarisation.propose_settings(gray)
+    assert settings
+    assert all(binarisation.extract_foreground(gray, one).max() == 0 for one in settings)
+
+
+def test_the_threshold_splits_two_groups():
+    assert 0.2 <= binarisation.find_threshold(np.array([0.2] * 50 + [0.8] * 50, np.float32)) < 0.8
+
+
+def test_weak_pixels_are_kept_where_they_are_connected_to_strong_ones():
+    foreground = np.zeros((9, 30), np.float32)
+    foreground[4, 2:10] = 0.8
+    foreground[4, 10:14] = 0.55
+    foreground[4, 20:24] = 0.3
+    mask = binarisation.apply_hysteresis_threshold(foreground)
+    assert mask[4, 2:14].all()
+    assert not mask[4, 15:].any()
+    assert not binarisation.apply_hysteresis_threshold(np.zeros((5, 5), np.float32)).any()

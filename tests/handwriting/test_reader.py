@@ -1,122 +1,121 @@
-"""Pictures read with a classifier that knows only the ten digits that this program draws."""
-
-import functools
+"""Digits in pictures."""
 
 import cv2
 import numpy as np
 import pytest
 
-from digit_recognizer.handwriting import detector, normalisation, reader
-from digit_recognizer.handwriting.sample_digits import INK, PAPER, draw_digits
+from digit_recognizer.handwriting import detector, reader
+from digit_recognizer.handwriting.sample_digits import PAPER_COLOUR, PEN_COLOUR, draw_digits
 
 
-def made(picture):
-    """What the network sees of a drawing: its strokes are the darkest of two colours."""
-    return normalisation.make_image((picture.mean(axis=2).max() - picture.mean(axis=2)).astype(np.float32) / 255)
-
-
-KNOWN = np.stack([made(picture) for picture in draw_digits()]).astype(float)
-
-
-def nearest(images):
-    """Gives the digit whose drawing is most like the image, surer the more alike they are."""
-    vectors = images.reshape(len(images), -1).astype(float)
-    known = KNOWN.reshape(10, -1)
-    likeness = (vectors @ known.T) / np.linalg.norm(vectors, axis=1)[:, None] / np.linalg.norm(known, axis=1)
-    powers = np.exp(40 * likeness)
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-@functools.cache
-def spot():
-    return detector.load_spotter()
-
-
-def read(pictures, classify=nearest):
-    return reader.read_pictures(pictures, classify, spot())
-
-
-def texts(*pictures):
-    return [result.text for result in read(pictures)]
-
-
-def test_each_drawing_is_read():
-    assert texts(*draw_digits()) == list("0123456789")
+@pytest.fixture
+def read_texts(read):
+    return lambda *pictures: [reading.text for reading in read(pictures)]
 
 
 @pytest.mark.parametrize(
     "change",
     [
+        lambda picture: picture,
         lambda picture: 255 - picture,
         lambda picture: cv2.resize(picture, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC),
-        lambda picture: cv2.copyMakeBorder(picture, 0, 200, 150, 0, cv2.BORDER_CONSTANT, value=PAPER),
+        lambda picture: cv2.copyMakeBorder(picture, 0, 200, 150, 0, cv2.BORDER_CONSTANT, value=PAPER_COLOUR),
         lambda picture: (picture * np.linspace(0.4, 1, picture.shape[1])[:, None]).astype(np.uint8),
     ],
-    ids=["inverted", "three times as large", "in a corner", "in a gradient"],
+    ids=["as drawn", "inverted", "three times as large", "in a corner", "in a gradient"],
 )
-def test_a_changed_drawing_is_read_alike(change):
-    assert texts(*(change(picture) for picture in draw_digits())) == list("0123456789")
+def test_drawings_are_read(read_texts, change):
+    assert read_texts(*map(change, draw_digits())) == list("0123456789")
 
 
-def test_moving_a_digit_changes_nothing_of_what_the_network_sees():
+def test_a_moved_digit_has_the_same_image_and_a_moved_box(read):
     pictures = [
-        cv2.copyMakeBorder(draw_digits()[5], 20 + move, 60 - move, 60, 20, cv2.BORDER_CONSTANT, value=PAPER)
+        cv2.copyMakeBorder(draw_digits()[5], 20 + move, 60 - move, 60, 20, cv2.BORDER_CONSTANT, value=PAPER_COLOUR)
         for move in (0, 30)
     ]
-    one, other = (result.rows[0][0] for result in read(pictures))
-    assert (one.image == other.image).all()
-    assert (one.box[0], one.box[1] + 30, *one.box[2:]) == other.box
+    first, second = (reading.rows[0][0] for reading in read(pictures))
+    assert (first.image == second.image).all()
+    assert (first.box[0], first.box[1] + 30, *first.box[2:]) == second.box
 
 
-def test_rows_of_digits_are_read_in_order():
-    digits = draw_digits()
-    sheet = np.concatenate([np.concatenate(digits[:5], axis=1), np.concatenate(digits[5:], axis=1)])
-    assert texts(sheet) == ["01234\n56789"]
+def test_boxes_contain_all_strokes(read):
+    for picture, reading in zip(draw_digits(), read(draw_digits()), strict=True):
+        x, y, width, height = reading.rows[0][0].box
+        strokes = picture.min(axis=2) < 128
+        assert strokes[y : y + height, x : x + width].sum() == strokes.sum()
 
 
-def test_blank_paper_holds_no_digit():
-    assert texts(np.full((100, 100, 3), 230, np.uint8), np.full((100, 100, 3), INK, np.uint8)) == ["", ""]
-
-
-def test_touching_digits_are_parted():
-    sheet = np.concatenate([draw_digits()[digit][:, 22:88] for digit in (3, 5, 2)], axis=1)
-    sheet[54:58, 20:-20] = INK
-    assert texts(sheet) == ["352"]
-
-
-def test_a_letter_and_a_scribble_are_no_digits_or_doubtful_ones():
-    letter, scribble = np.full((2, 120, 120, 3), 240, np.uint8)
-    cv2.putText(letter, "M", (30, 85), cv2.FONT_HERSHEY_SIMPLEX, 2.5, INK, 7, cv2.LINE_AA)
-    points = np.array([[20, 20], [100, 30], [30, 50], [90, 90], [60, 10], [20, 100], [110, 60], [40, 110]], np.int32)
-    cv2.polylines(scribble, [points], False, INK, 4, cv2.LINE_AA)
-    assert (
-        max([digit.probability for one in read([letter, scribble]) for row in one.rows for digit in row], default=0)
-        < 0.6
-    )
-
-
-def test_an_unsure_answer_is_no_digit(monkeypatch):
-    (result,) = read(draw_digits()[:1], lambda images: np.full((len(images), 10), 0.1))
-    ((digit,),) = result.rows
-    assert digit.probability < 0.6  # one of the two networks knows it
-    monkeypatch.setattr(reader, "THRESHOLD", 0.6)
-    (result,) = read(draw_digits()[:1], lambda images: np.full((len(images), 10), 0.1))
-    assert result.rows == []
-
-
-def test_boxes_are_those_of_the_picture_however_large_it_is():
+def test_boxes_are_in_pixels_of_the_original_picture(read):
     large = cv2.resize(draw_digits()[3], (2000, 2000), interpolation=cv2.INTER_CUBIC)
-    small, great = (result.rows[0][0] for result in read([draw_digits()[3], large]))
+    small_box, large_box = (np.array(reading.rows[0][0].box) for reading in read([draw_digits()[3], large]))
     factor = 2000 / draw_digits()[3].shape[0]
-    assert np.abs(np.array(great.box) - np.array(small.box) * factor).max() < 3 * factor
+    assert np.abs(large_box - small_box * factor).max() < 3 * factor
 
 
-def test_no_pictures_are_read_as_none():
+def test_lines_are_read_from_the_top_and_digits_from_the_left(read_texts):
+    digits = draw_digits()
+    page = np.concatenate([np.concatenate(digits[:5], axis=1), np.concatenate(digits[5:], axis=1)])
+    assert read_texts(page) == ["01234\n56789"]
+
+
+def test_touching_digits_are_split(read_texts):
+    line = np.concatenate([draw_digits()[digit][:, 22:88] for digit in (3, 5, 2)], axis=1)
+    line[54:58, 20:-20] = PEN_COLOUR
+    assert read_texts(line) == ["352"]
+
+
+def test_blank_paper_is_refused(read_texts):
+    assert read_texts(np.full((100, 100, 3), 230, np.uint8), np.full((100, 100, 3), PEN_COLOUR, np.uint8)) == ["", ""]
+
+
+def test_uneven_light_on_blank_paper_is_refused(read):
+    light = np.linspace(90, 230, 300)[np.newaxis, :, np.newaxis]
+    page = light + np.random.default_rng(0).normal(0, 3, (300, 300, 3))
+    (reading,) = read([page.astype(np.uint8)], lambda images: np.eye(10)[np.zeros(len(images), int)])
+    assert reading.rows == []
+
+
+def test_a_letter_and_a_scribble_are_refused_or_uncertain(read):
+    letter, scribble = np.full((2, 120, 120, 3), 240, np.uint8)
+    cv2.putText(letter, "M", (30, 85), cv2.FONT_HERSHEY_SIMPLEX, 2.5, PEN_COLOUR, 7, cv2.LINE_AA)
+    points = np.array([[20, 20], [100, 30], [30, 50], [90, 90], [60, 10], [20, 100], [110, 60], [40, 110]], np.int32)
+    cv2.polylines(scribble, [points], False, PEN_COLOUR, 4, cv2.LINE_AA)
+    assert max(digit.probability for reading in read([letter, scribble]) for digit in [*reading.digits, NOTHING]) < 0.6
+
+
+NOTHING = reader.Digit(np.zeros(10), (0, 0, 0, 0), np.zeros((28, 28), np.uint8))
+
+
+def test_improbable_digits_are_refused(read, monkeypatch):
+    def guess(images):
+        return np.full((len(images), 10), 0.1)
+
+    (reading,) = read(draw_digits()[:1], guess)
+    assert [digit.probability < 0.6 for digit in reading.digits] == [True]  # the mean with the detector's
+    monkeypatch.setattr(reader, "MIN_PROBABILITY", 0.6)
+    (reading,) = read(draw_digits()[:1], guess)
+    assert reading.rows == []
+
+
+def test_no_pictures_yield_no_readings(read):
     assert read([]) == []
 
 
-def test_uneven_light_on_a_blank_page_is_no_digit():
-    light = np.linspace(90, 230, 300)[np.newaxis, :, np.newaxis]
-    page = light + np.random.default_rng(0).normal(0, 3, (300, 300, 3))
-    (result,) = read([page.astype(np.uint8)], lambda images: np.eye(10)[np.zeros(len(images), int)])
-    assert result.rows == []
+def test_a_made_reader_has_run_its_networks(monkeypatch, detect):
+    monkeypatch.setattr(detector, "load_detector", lambda: detect)
+    sizes = []
+
+    def classify(images):
+        sizes.append(len(images))
+        return np.eye(10)[np.zeros(len(images), int)]
+
+    read = reader.make_reader(classify)
+    assert sizes == [20]  # two variants of ten digits
+    assert read([]) == []
+
+
+def test_the_probability_of_a_reading_is_that_of_its_least_certain_digit():
+    digits = [NOTHING._replace(probabilities=np.eye(10)[digit] * share) for digit, share in ((4, 0.9), (2, 0.7))]
+    reading = reader.Reading([digits, digits[:1]])
+    assert (reading.text, reading.probability, len(reading.digits)) == ("42\n4", 0.7, 3)
+    assert reader.Reading([]).probability == 0

@@ -1,10 +1,10 @@
-"""The layers of a network, against counts by hand."""
+"""Layer counts, compared with counts by hand."""
 
 from digit_recognizer.model import summary
 from digit_recognizer.model.networks import build_model
 
 
-def test_layers_shapes_parameters_and_multiply_adds_by_hand():
+def test_shapes_parameters_and_multiply_adds():
     layers = summary.describe(build_model(architecture="residual", channels=(4, 8), dropout=0.1, folded=True))
     counted = [(layer.kind, layer.shape, layer.parameters, layer.multiply_adds) for layer in layers]
     assert counted[:4] == [
@@ -23,12 +23,12 @@ def test_layers_shapes_parameters_and_multiply_adds_by_hand():
     assert counted[-1] == ("Dense", (10,), 8 * 10 + 10, 8 * 10)
 
 
-def test_parameters_add_up_to_those_of_the_model():
+def test_parameters_sum_to_those_of_the_model():
     model = build_model(architecture="residual", channels=(4, 8), dropout=0)
     assert sum(layer.parameters for layer in summary.describe(model)) == model.count_params()
 
 
-def test_residual_connections_name_both_sources():
+def test_an_addition_lists_both_inputs():
     layers = summary.describe(build_model(architecture="residual", channels=(4, 8), dropout=0))
     places = {layer.name: index for index, layer in enumerate(layers)}
     sums = [layer for layer in layers if layer.kind == "Add"]
@@ -41,7 +41,7 @@ def test_residual_connections_name_both_sources():
     assert layers[0].inputs == ()
 
 
-def test_a_network_as_a_layer_is_a_link_of_the_chain():
+def test_a_nested_model_follows_the_layer_before_it():
     layers = summary.describe(build_model(architecture="upright", channels=(4, 8), dropout=0))
     assert [layer.kind for layer in layers[:3]] == ["InputLayer", "Functional", "Conv2D 3x3"]
     assert [layer.inputs for layer in layers[:3]] == [(), ("images",), ("upright",)]

@@ -1,99 +1,108 @@
-"""What a session offers: the input in each of Kaggle's layouts, and GPUs."""
+"""GPUs, processor cores and precision."""
 
 import importlib.metadata
 import os
 
 import pytest
 
-from digit_recognizer.errors import UserError
 from digit_recognizer.training import devices
-from digit_recognizer.training.devices import HEADERS
-
-
-def lay(folder, **headers):
-    """Makes train.csv and test.csv with the right headers, or others."""
-    folder.mkdir(parents=True)
-    for name, header in HEADERS.items():
-        (folder / name).write_bytes(headers.get(name.partition(".")[0], header) + b"\r\n0\r\n")
-    return folder
-
-
-@pytest.mark.parametrize(
-    "place", ["digit-recognizer", "competitions/digit-recognizer", "datasets/somebody/a-copy", "a-copy"]
-)
-def test_the_input_is_found_wherever_kaggle_mounts_it(tmp_path, place):
-    lay(tmp_path / "input" / "another-competition", train=b"PassengerId,Survived")
-    folder = lay(tmp_path / "input" / place)
-    assert devices.find_input(tmp_path) == folder
-
-
-def test_kaggles_own_place_comes_before_a_copy(tmp_path):
-    lay(tmp_path / "input" / "a-copy")
-    folder = lay(tmp_path / "input" / "competitions" / "digit-recognizer")
-    assert devices.find_input(tmp_path) == folder
-
-
-@pytest.mark.parametrize("headers", [{"train": b"label,pixel1"}, {"test": HEADERS["train.csv"]}], ids=str)
-def test_no_input_is_one_message_that_names_the_step(tmp_path, headers):
-    lay(tmp_path / "input" / "digit-recognizer", **headers)
-    with pytest.raises(UserError, match="choose Add input, Competition Dataset, Digit Recognizer, and run") as caught:
-        devices.find_input(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_outside_of_kaggle_the_data_folder_is_taken(tmp_path):
-    assert str(devices.find_input(tmp_path / "kaggle")) == "data"
 
 
 @pytest.fixture
-def with_gpu_tensorflow(monkeypatch):
+def nvidia_smi(tmp_path, monkeypatch):
+    """Put an nvidia-smi with a given output first in PATH."""
+
+    def install(output, status=0):
+        path = tmp_path / "nvidia-smi"
+        path.write_text(f"#!/bin/sh\nprintf '{output}'\nexit {status}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    return install
+
+
+@pytest.fixture
+def gpu_tensorflow(monkeypatch):
+    """TensorFlow is installed with GPU support."""
+
     def distribution(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
 
 
-def fake_driver(folder, text, status=0):
-    """A folder whose nvidia-smi says something."""
-    path = folder / "nvidia-smi"
-    path.write_text(f"#!/bin/sh\nprintf '{text}'\nexit {status}\n")
-    path.chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ["0", "1"]),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, ["1"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, []),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, []),
+    ],
+)
+def test_gpus_are_those_of_the_driver_unless_hidden(gpu_tensorflow, nvidia_smi, variables, expected):
+    nvidia_smi("0\\n1\\n")
+    assert devices.find_gpus(variables) == expected
 
 
-def test_gpus_are_those_of_the_driver_unless_some_are_hidden(with_gpu_tensorflow, tmp_path):
-    variables = fake_driver(tmp_path, "0\\n1\\n")
-    assert devices.find_gpus(variables) == ["0", "1"]
-    assert devices.find_gpus(variables | {"CUDA_VISIBLE_DEVICES": "1"}) == ["1"]
-    assert devices.find_gpus(variables | {"CUDA_VISIBLE_DEVICES": ""}) == []
-    assert devices.find_gpus(variables | {"CUDA_VISIBLE_DEVICES": "-1"}) == []
-    assert devices.find_gpus(fake_driver(tmp_path, "no driver", status=9)) == []
-    assert devices.find_gpus({"PATH": ""}) == []
+def test_a_failing_or_missing_driver_means_no_gpus(gpu_tensorflow, nvidia_smi, monkeypatch):
+    nvidia_smi("no driver", status=9)
+    assert devices.find_gpus({}) == []
+    monkeypatch.setenv("PATH", "")
+    assert devices.find_gpus({}) == []
 
 
-def test_a_tensorflow_for_processors_has_no_gpus(tmp_path, monkeypatch):
+def test_tensorflow_for_cpus_has_no_gpus(nvidia_smi, monkeypatch):
+    nvidia_smi("0\\n")
     monkeypatch.setattr(importlib.metadata, "distribution", {"tensorflow-cpu": None}.__getitem__)
-    assert devices.find_gpus(fake_driver(tmp_path, "0\\n")) == []
+    assert devices.find_gpus({}) == []
+
+
+def test_the_machine_is_divided_among_members(monkeypatch):
+    monkeypatch.setattr(devices, "count_cores", lambda: 8)
+    assert devices.split_devices(5, ["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    for members, expected, threads in ((10, 8, "1"), (3, 3, "2"), (2, 2, "4"), (1, 1, "8")):
+        found = devices.split_devices(members, [])
+        assert len(found) == expected
+        assert {device["TF_NUM_INTRAOP_THREADS"] for device in found} == {threads}
+        assert {device["CUDA_VISIBLE_DEVICES"] for device in found} == {"-1"}
 
 
 @pytest.mark.parametrize(
-    ("gpus", "variables", "beginning"),
+    ("output", "expected"),
     [
-        ([], {}, "no GPU: training on the processor's"),
-        (["0"], {}, "1 GPU"),
-        (["0", "1"], {}, "2 GPUs, a member on each at a time"),
-        ([], {"TPU_WORKER_ID": "0"}, "a TPU, which this TensorFlow, made for processors alone, cannot use: training"),
+        ("8.0\\n", "mixed_bfloat16"),
+        ("7.5\\n7.5\\n", "float32"),
+        ("8.6\\n7.0\\n", "float32"),
+        ("[N/A]\\n", "float32"),
+        ("8.9\\n9.0\\n", "mixed_bfloat16"),
     ],
 )
-def test_the_hardware_is_said(gpus, variables, beginning):
-    assert devices.describe_hardware(gpus, variables).startswith(beginning)
+def test_gpus_train_in_bfloat16_from_compute_capability_8(nvidia_smi, output, expected):
+    nvidia_smi(output)
+    assert devices.choose_precision(["0"]) == expected
 
 
-def test_a_machine_is_shared_out_among_the_members_of_a_run(monkeypatch):
-    monkeypatch.setattr(devices.os, "cpu_count", lambda: 8)
-    assert devices.machine_parts(5, ["0", "3"]) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
-    for members, parts, threads in ((10, 8, "1"), (3, 3, "2"), (2, 2, "4")):
-        found = devices.machine_parts(members, [])
-        assert len(found) == parts
-        assert {part["TF_NUM_INTRAOP_THREADS"] for part in found} == {threads}
-        assert {part["CUDA_VISIBLE_DEVICES"] for part in found} == {"-1"}
+def test_gpus_without_nvidia_smi_train_in_float32(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert devices.choose_precision(["0"]) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags\t\t: fpu avx2 avx512f", "float32"),
+        ("flags\t\t: fpu avx512f avx512_bf16", "mixed_bfloat16"),
+        ("flags\t\t: fpu amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("Features\t: asimd", "float32"),
+    ],
+)
+def test_processors_train_in_bfloat16_if_they_compute_in_it(tmp_path, monkeypatch, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: x\n{flags}\n")
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    assert devices.choose_precision([]) == expected
+
+
+def test_a_system_without_cpuinfo_trains_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "none")
+    assert devices.choose_precision([]) == "float32"

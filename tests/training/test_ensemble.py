@@ -1,63 +1,71 @@
-"""Runs: resumable, and never trained on what they are judged by."""
+"""Runs of several members: resumable, and independent of how many are trained at once."""
 
+import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from filelock import FileLock
 from tiny import TINY, train
 
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import devices, ensemble, runs, workers
-from digit_recognizer.training.time_budget import TimeBudget
+from digit_recognizer.training import ensemble, runs
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_trains_only_what_is_missing_and_ends_the_same(rows, monkeypatch, tmp_path):
+def test_an_interrupted_run_trains_only_missing_members_and_gives_the_same_predictions(rows, monkeypatch, tmp_path):
     config = replace(TINY, folds=2, members=2, augment=True)
     train(config, rows, tmp_path / "whole")
 
-    original = workers.share_out
+    original = ensemble.run_tasks
     tasks = []
 
-    def interrupted(function, missing, parts, **options):
+    def interrupted(function, missing, devices, **options):
         tasks.append(list(missing))
-        for done, result in enumerate(original(function, missing, parts, **options)):
+        for done, result in enumerate(original(function, missing, devices[:1], **options)):
             yield result
             if len(tasks) == 1 and done == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(workers, "share_out", interrupted)
+    monkeypatch.setattr(ensemble, "run_tasks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, rows, tmp_path / "parts")
     complete = [path.name for path in runs.member_dirs(tmp_path / "parts")]
-    assert 2 <= len(complete) < 4 or complete == ["member-0", "member-1", "member-2", "member-3"]
-    assert not list((tmp_path / "parts").glob(".*"))
-    with pytest.raises(UserError, match="interrupted; run `make train` again"):
+    assert complete[:2] == ["member-0", "member-1"]
+    assert "member-3" not in complete
+    assert not list((tmp_path / "parts").glob(".epochs.*"))
+    with pytest.raises(UserError, match="found an interrupted one; run `make train` again"):
         runs.read_finished_record(tmp_path / "parts")
     train(config, rows, tmp_path / "parts")
-    assert tasks[1:] == [[index for index in range(4) if f"member-{index}" not in complete]]
+    assert tasks[1] == [index for index in range(4) if f"member-{index}" not in complete]
     whole, parts = (runs.read_predictions(tmp_path / name) for name in ("whole", "parts"))
     assert whole.rows.tolist() == parts.rows.tolist() == list(range(400))
     assert (whole.probabilities == parts.probabilities).all()
-    assert (runs.read_test_answers(tmp_path / "whole") == runs.read_test_answers(tmp_path / "parts")).all()
 
 
 def test_a_finished_run_is_not_trained_again(trained, rows, monkeypatch):
-    monkeypatch.setattr(ensemble, "_train_members", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(ensemble, "_train_missing", lambda *_: pytest.fail("trained again"))
     before = runs.read_finished_record(trained)
     assert train(TINY, rows, trained) == before
 
 
-def test_a_run_of_other_settings_is_not_mixed_with(trained, rows):
-    with pytest.raises(UserError, match="differs in epochs"):
+def test_a_folder_with_a_run_of_other_settings_is_refused(trained, rows):
+    with pytest.raises(UserError, match="found one that differs in epochs"):
         train(replace(TINY, epochs=3), rows, trained)
 
 
+def test_two_trainings_of_one_run_at_once_are_refused(rows, tmp_path):
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(UserError, match="found another process that does"):
+        train(TINY, rows, tmp_path / "run")
+
+
 @pytest.mark.slow
-def test_members_do_not_depend_on_how_many_are_trained_at_once(rows, monkeypatch, tmp_path):
+def test_predictions_do_not_depend_on_how_many_members_train_at_once(rows, monkeypatch, tmp_path):
     config = replace(TINY, folds=3, augment=True)
     train(config, rows, tmp_path / "at-once")
-    part = devices.machine_parts(3, [])[0]
-    monkeypatch.setattr(devices, "machine_parts", lambda *_: [part])
+    device = ensemble.split_devices(3, [])[0]
+    monkeypatch.setattr(ensemble, "split_devices", lambda *_: [device])
     train(config, rows, tmp_path / "in-turn")
     for name in ("member-0", "member-1", "member-2"):
         one, other = (runs.read_member_predictions(tmp_path / run / name) for run in ("in-turn", "at-once"))
@@ -66,44 +74,36 @@ def test_members_do_not_depend_on_how_many_are_trained_at_once(rows, monkeypatch
 
 
 @pytest.mark.slow
-def test_an_epoch_that_cannot_be_made_ends_the_run(rows, monkeypatch, tmp_path):
-    def broken(images, *, epochs, seed):
+def test_a_failed_augmentation_ends_the_run_even_while_members_train(rows, monkeypatch, tmp_path):
+    def failing(images, *, epochs, seed, executor):
+        yield images
         raise MemoryError("no room for an epoch")
-        yield
 
-    monkeypatch.setattr(ensemble, "augmented_epochs", broken)
+    monkeypatch.setattr(ensemble, "augmented_epochs", failing)
     with pytest.raises(MemoryError, match="no room for an epoch"):
-        train(replace(TINY, folds=2, augment=True), rows, tmp_path / "run")
+        train(replace(TINY, folds=2, epochs=4, augment=True), rows, tmp_path / "run")
 
 
-class _TwoMembers(TimeBudget):
-    """Has room until two members are complete."""
-
-    def __init__(self, run_dir):
-        super().__init__()
-        self._run_dir = run_dir
-
-    def has_room(self):
-        return len(runs.member_dirs(self._run_dir)) < 2
-
-
-@pytest.mark.slow
-def test_members_that_do_not_fit_are_left_out_and_recorded(rows, monkeypatch, tmp_path):
-    part = devices.machine_parts(4, [])[0]
-    monkeypatch.setattr(devices, "machine_parts", lambda *_: [part])
-    config = replace(TINY, folds=4, epochs=1)
-    record = train(config, rows, tmp_path / "run", budget=_TwoMembers(tmp_path / "run"))
-    assert [path.name for path in runs.member_dirs(tmp_path / "run")] == ["member-0", "member-1"]
-    assert record["left_out"] == [2, 3]
-    assert runs.read_finished_record(tmp_path / "run")["left_out"] == [2, 3]
-    assert record["scores"]["validation_rows"] == 200
-    assert train(config, rows, tmp_path / "run")["left_out"] == []  # with time enough they are trained after all
-    assert len(runs.read_predictions(tmp_path / "run").rows) == 400
+def test_epochs_are_shared_through_files(tmp_path):
+    epochs, failures = [np.full((2, 28, 28), value, np.uint8) for value in (1, 2, 3)], []
+    writer = threading.Thread(target=ensemble.write_epochs, args=(iter(epochs), tmp_path, failures))
+    writer.start()
+    read = list(ensemble.read_epochs(tmp_path, 3))
+    writer.join()
+    assert all((one == other).all() for one, other in zip(read, epochs, strict=True))
+    assert not failures
 
 
-@pytest.mark.slow
-def test_a_single_member_that_does_not_fit_is_an_error_after_its_second_epoch(rows, tmp_path):
-    times = iter([0, 0, 30, 60])
-    with pytest.raises(UserError, match=r"found that its 9 epochs of 30\.0 s each would end .* minutes late; choose"):
-        train(replace(TINY, epochs=9), rows, tmp_path / "run", budget=TimeBudget(100, clock=lambda: next(times)))
-    assert not runs.member_dirs(tmp_path / "run")
+def test_a_reader_of_epochs_does_not_wait_for_a_failed_writer(tmp_path):
+    failures = []
+    ensemble.write_epochs(_failing(), tmp_path, failures)
+    epochs = ensemble.read_epochs(tmp_path, 2)
+    assert next(epochs).shape == (2, 28, 28)
+    with pytest.raises(RuntimeError, match="found that it failed"):
+        next(epochs)
+    assert str(failures[0]) == "no room"
+
+
+def _failing():
+    yield np.zeros((2, 28, 28), np.uint8)
+    raise MemoryError("no room")

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, and how it is found."""
+"""The folder of a run."""
 
 import os
 from dataclasses import replace
@@ -8,13 +8,13 @@ import pytest
 from tiny import TINY
 
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import runs
+from digit_recognizer.training import records, runs
 
 
-def test_a_run_holds_its_settings_history_and_answers(trained, rows):
+def test_a_run_stores_settings_history_and_predictions(trained, rows):
     record = runs.read_finished_record(trained)
     assert record["config"] == TINY.to_dict()
-    assert record["data"] == {"train.csv": rows.sha256}
+    assert record["data"] == {"train.csv": rows.sha256, "test.csv": None}
     assert {"python", "keras", "numpy"} < record["versions"].keys()
     machine = record["machine"]
     assert machine["processors"] == os.cpu_count()
@@ -27,43 +27,58 @@ def test_a_run_holds_its_settings_history_and_answers(trained, rows):
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
         ("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"), 2
     )
-    answers = runs.read_predictions(trained)
-    assert record["scores"]["validation_rows"] == len(answers.rows) == 80
-    assert (rows.labels[answers.rows] == answers.labels).all()
-    assert record["scores"]["validation_accuracy"] == (answers.probabilities.argmax(1) == answers.labels).mean()
+    predictions = runs.read_predictions(trained)
+    assert record["scores"]["validation_rows"] == len(predictions.rows) == 80
+    assert (rows.labels[predictions.rows] == predictions.labels).all()
+    assert record["scores"]["validation_accuracy"] == (predictions.probabilities.argmax(1) == predictions.labels).mean()
     assert runs.find_run(trained.parent, None) == trained
 
 
-def test_runs_are_named_after_settings_data_and_code(monkeypatch):
-    name = runs.run_name(TINY, "a")
+def test_a_run_is_named_after_settings_data_and_code():
+    name = records.run_name(TINY, data="a", code="b")
     assert name.startswith("tiny-seed0-")
-    assert runs.run_name(TINY, "a") == name
-    names = {name, runs.run_name(replace(TINY, epochs=9), "a"), runs.run_name(TINY, "b")}
+    assert records.run_name(TINY, data="a", code="b") == name
+    others = {
+        records.run_name(replace(TINY, epochs=9), data="a", code="b"),
+        records.run_name(TINY, data="b", code="b"),
+        records.run_name(TINY, data="a", code="c"),
+    }
+    assert len(others | {name}) == 4
+
+
+def test_the_hash_of_the_code_depends_on_every_source(monkeypatch):
+    complete = runs.code_sha256()
     monkeypatch.setattr(runs, "SOURCES", runs.SOURCES[:-1])
-    assert len(names | {runs.run_name(TINY, "a")}) == 4
+    assert runs.code_sha256() != complete
 
 
-def test_a_missing_run_names_those_that_are_there(trained, tmp_path):
+def test_a_missing_run_is_reported_with_the_existing_ones(trained, tmp_path):
     with pytest.raises(UserError, match=r"found none; run `make train`"):
         runs.find_run(tmp_path, None)
     with pytest.raises(UserError, match=r"expected the run .other. in .*, found tiny"):
         runs.find_run(trained.parent, "other")
 
 
-def test_answers_of_several_members_to_one_row_are_averaged(tmp_path):
+def test_predictions_of_several_members_for_one_row_are_averaged(tmp_path):
     for index, (rows, share) in enumerate([([5, 2], 0.25), ([2, 5], 0.75), ([1, 7], 1.0)]):
         folder = tmp_path / f"member-{index}"
         folder.mkdir()
         probabilities = np.full((2, 10), (1 - share) / 9, np.float32)
         probabilities[:, 3] = share
         np.savez(folder / "validation.npz", rows=rows, labels=[row % 10 for row in rows], probabilities=probabilities)
-    answers = runs.read_predictions(tmp_path)
-    assert answers.rows.tolist() == answers.labels.tolist() == [1, 2, 5, 7]
-    assert answers.probabilities[:, 3] == pytest.approx([1, 0.5, 0.5, 1])
-    assert answers.probabilities.sum(axis=1) == pytest.approx(1)
+    predictions = runs.read_predictions(tmp_path)
+    assert predictions.rows.tolist() == predictions.labels.tolist() == [1, 2, 5, 7]
+    assert predictions.probabilities[:, 3] == pytest.approx([1, 0.5, 0.5, 1])
+    assert predictions.probabilities.sum(axis=1) == pytest.approx(1)
 
 
-def test_a_run_on_all_rows_has_nothing_to_be_scored_by(tmp_path):
+def test_a_run_on_all_rows_has_no_validation_rows(tmp_path):
     none = runs.Predictions(np.arange(0), np.zeros(0, np.uint8), np.zeros((0, 10), np.float32))
-    with pytest.raises(UserError, match=r"expected rows that all had held out, .* train with FOLDS=5"):
+    with pytest.raises(UserError, match=r"expected a run with validation rows, .* with FOLDS=5"):
         runs.require_held_out(none, tmp_path / "all")
+
+
+def test_only_complete_members_count(tmp_path):
+    for name in ("member-0", "member-10", "member-2", "member-1.bak", ".member-3.x"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in runs.member_dirs(tmp_path)] == ["member-0", "member-2", "member-10"]

@@ -1,8 +1,9 @@
-"""The page's server: what it answers, what it refuses, what it keeps."""
+"""The page's server: its responses, its refusals and the files it writes."""
 
 import asyncio
 import base64
 import re
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,11 +13,12 @@ import pages
 import pytest
 from hostile import HOSTILE
 
+from digit_recognizer import cli, web
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import sample_digits
 from digit_recognizer.handwriting.reader import Digit, Reading
 
-page = pytest.importorskip("digit_recognizer.page", reason="needs the extra: make draw")
+server = pytest.importorskip("digit_recognizer.web.server", reason="needs the extra draw: make draw")
 testclient = pytest.importorskip("starlette.testclient")
 
 OWN = "http://127.0.0.1:8028"
@@ -25,7 +27,7 @@ PNG = cv2.imencode(".png", PICTURE[..., ::-1])[1].tobytes()
 
 
 def three(pictures):
-    """Takes everything but plain paper for a 3."""
+    """Read every picture that is not plain paper as a 3."""
     digit = Digit(np.where(np.arange(10) == 3, 0.955, 0.005), (30, 8, 50, 90), np.eye(28, dtype=np.uint8))
     return [Reading([[digit]] if (picture != picture[0, 0]).any() else []) for picture in pictures]
 
@@ -37,11 +39,11 @@ def folder(tmp_path):
 
 @pytest.fixture
 def client(folder):
-    with testclient.TestClient(page.make_app(three, folder), base_url=OWN) as client:
+    with testclient.TestClient(server.make_app(three, folder), base_url=OWN) as client:
         yield client
 
 
-def test_a_picture_is_answered_with_its_digits(client):
+def test_read_returns_the_digits_of_a_picture(client):
     answer = client.post("/read", content=PNG).json()
     assert (answer["text"], answer["width"], answer["height"]) == ("3", 112, 112)
     (digit,) = answer["digits"]
@@ -54,7 +56,7 @@ def test_a_picture_is_answered_with_its_digits(client):
     assert "preview" not in answer
 
 
-def test_the_preview_is_the_picture_as_it_was_understood(client):
+def test_read_returns_a_preview_on_request(client):
     large = cv2.imencode(".png", np.full((300, 2400, 3), (0, 0, 255), np.uint8))[1].tobytes()
     answer = client.post("/read?preview", content=large).json()
     assert (answer["digits"], answer["text"], answer["width"]) == ([], "", 2400)
@@ -66,7 +68,7 @@ def test_the_preview_is_the_picture_as_it_was_understood(client):
 
 @pytest.mark.parametrize("path", ["/read", "/read?preview", "/save?label=1"])
 @pytest.mark.parametrize("content", [*HOSTILE.values(), b""], ids=[*HOSTILE, "empty"])
-def test_what_is_no_picture_is_refused_in_one_line(client, folder, path, content):
+def test_files_that_are_not_pictures_are_refused_in_one_line(client, folder, path, content):
     answer = client.post(path, content=content)
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("expected ")
@@ -75,7 +77,7 @@ def test_what_is_no_picture_is_refused_in_one_line(client, folder, path, content
     assert not folder.exists()
 
 
-def test_a_large_upload_is_refused_before_all_of_it_is_read(folder):
+def test_a_large_upload_is_refused_while_it_is_read(folder):
     megabyte = {"type": "http.request", "body": bytes(1_000_000), "more_body": True}
     taken, sent = [], []
 
@@ -88,20 +90,20 @@ def test_a_large_upload_is_refused_before_all_of_it_is_read(folder):
 
     headers = [(b"host", b"127.0.0.1:8028")]
     scope = {"type": "http", "method": "POST", "path": "/read", "query_string": b"", "headers": headers}
-    asyncio.run(page.make_app(three, folder)(scope, receive, send))
+    asyncio.run(server.make_app(three, folder)(scope, receive, send))
     assert sent[0]["status"] == 413
     assert b"at most 20 MB" in sent[1]["body"]
     assert len(taken) == 21
 
 
-def test_script_and_server_agree_on_the_limit():
-    script = (page.PAGE / "page.js").read_text()
-    assert int(re.search(r"UPLOAD_LIMIT = ([\d_]+)", script)[1]) == page.UPLOAD_LIMIT
+def test_script_and_server_have_the_same_upload_limit():
+    script = (server.STATIC / "page.js").read_text()
+    assert int(re.search(r"UPLOAD_LIMIT = ([\d_]+)", script)[1]) == server.UPLOAD_LIMIT
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.1:8028", "[::1]"])
 @pytest.mark.parametrize("path", ["/", "/read"])
-def test_another_host_is_refused(client, path, host):
+def test_other_hosts_are_refused(client, path, host):
     assert client.request("POST" if path == "/read" else "GET", path, headers={"Host": host}).status_code == 400
 
 
@@ -109,14 +111,14 @@ def test_another_host_is_refused(client, path, host):
     "origin",
     ["http://evil.example", "https://127.0.0.1:8028", "http://127.0.0.1:9000", "http://localhost:8028", "null"],
 )
-def test_another_origin_is_refused(client, folder, origin):
+def test_other_origins_are_refused(client, folder, origin):
     answer = client.post("/save?label=1", content=PNG, headers={"Origin": origin})
     assert answer.status_code == 403
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8028", "localhost:8028"])
-def test_the_page_itself_is_answered(client, host):
+def test_requests_from_the_page_are_accepted(client, host):
     assert client.post("/read", content=PNG, headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
@@ -132,7 +134,7 @@ def test_the_page_itself_is_answered(client, host):
         ("GET", "/", {"Origin": "http://evil.example"}, 403),
     ],
 )
-def test_every_answer_carries_the_guarding_headers(client, method, path, headers, status):
+def test_every_response_has_the_security_headers(client, method, path, headers, status):
     answer = client.request(method, path, headers=headers)
     assert answer.status_code == status
     policy = answer.headers["content-security-policy"]
@@ -143,7 +145,7 @@ def test_every_answer_carries_the_guarding_headers(client, method, path, headers
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_page_is_made_of_its_own_files(client):
+def test_the_page_loads_only_its_own_files(client):
     html = client.get("/").text
     elements = pages.read(html).elements
     links = [value for _, attributes in elements for name, value in attributes.items() if name in ("src", "href")]
@@ -151,65 +153,69 @@ def test_the_page_is_made_of_its_own_files(client):
     assert all(client.get(f"/{link}").status_code == 200 for link in [*links, "vendor/signature_pad.min.js"])
     assert not [name for _, attributes in elements for name in attributes if name == "style" or name.startswith("on")]
     for name in ("page.css", "page.js"):
-        text = (page.PAGE / name).read_text().replace("http://www.w3.org/2000/svg", "")
+        text = (server.STATIC / name).read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?:|url\(|@import", text)
 
 
 @pytest.mark.parametrize(
-    "path", ["/../page.py", "/%2e%2e/page.py", "/vendor/..%2f..%2fpage.py", "//etc/passwd", "/%00"]
+    "path", ["/../server.py", "/%2e%2e/server.py", "/vendor/..%2f..%2fserver.py", "//etc/passwd", "/%00"]
 )
-def test_nothing_beside_the_page_is_served(client, path):
+def test_files_outside_of_static_are_not_served(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_a_labelled_drawing_is_kept(client, folder):
-    paths = [client.post(f"/save?label={label}", content=PNG).json()["path"] for label in (3, 5)]
+def test_a_labelled_drawing_is_saved(client, folder):
+    paths = [client.post(f"/save?label={label}", content=PNG).json()["path"] for label in ("3", "203 5")]
     assert len(set(paths)) == 2
     first, second = (folder / path.removeprefix(f"{folder}/") for path in paths)
     assert (cv2.imread(first, cv2.IMREAD_COLOR_RGB) == PICTURE).all()
-    assert (folder / "labels.csv").read_text() == f"path,label\n{first.name},3\n{second.name},5\n"
+    assert (folder / "labels.csv").read_text() == f"path,label\n{first.name},3\n{second.name},203 5\n"
     assert {path.name for path in folder.iterdir()} == {first.name, second.name, "labels.csv"}
 
 
-@pytest.mark.parametrize("label", ["", "10", "-1", "x", "../../x", "1&label=x", "%31%00"])
-def test_another_label_is_refused(client, folder, label):
+@pytest.mark.parametrize(
+    "label", ["", " ", "-1", "x", "../../x", "1&label=x", "%31%00", "1%0a", "=1", "%D9%A3", "1" * 21, " 1"]
+)
+def test_invalid_labels_are_refused(client, folder, label):
     answer = client.post(f"/save?label={label}", content=PNG)
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("expected a label from 0 to 9, received ")
+    assert answer.json()["error"].startswith("expected a label of 1 to 20 digits, received ")
     assert not folder.exists()
 
 
-def test_drawings_that_are_saved_at_once_all_get_their_line(folder):
+def test_drawings_saved_concurrently_all_get_a_row(folder):
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda label: page.save_labelled(PICTURE, label % 10, folder), range(40)))
+        paths = list(pool.map(lambda label: server.save_labelled(PICTURE, str(label), folder), range(40)))
     lines = (folder / "labels.csv").read_text().splitlines()
     assert lines[0] == "path,label"
-    assert sorted(lines[1:]) == sorted(f"{path.name},{index % 10}" for index, path in enumerate(paths))
+    assert sorted(lines[1:]) == sorted(f"{path.name},{index}" for index, path in enumerate(paths))
 
 
-def test_a_table_with_more_columns_is_continued(folder):
+def test_rows_are_appended_to_a_table_with_more_columns(folder):
     folder.mkdir()
     (folder / "labels.csv").write_text("kind,path,label\nphoto,a.jpg,1")
-    path = page.save_labelled(PICTURE, 3, folder)
+    path = server.save_labelled(PICTURE, "3", folder)
     assert (folder / "labels.csv").read_text() == f"kind,path,label\nphoto,a.jpg,1\n,{path.name},3\n"
 
 
-def test_a_table_of_something_else_is_left_alone(folder):
+def test_a_table_without_the_columns_is_refused_and_unchanged(folder):
     folder.mkdir()
     (folder / "labels.csv").write_text("name,digit\n")
-    with pytest.raises(UserError, match=r"expected the columns path and label in .*, found 'name,digit'; move it away"):
-        page.save_labelled(PICTURE, 3, folder)
+    with pytest.raises(
+        UserError, match=r"expected the columns path and label in .*, found 'name,digit'; move the file away"
+    ):
+        server.save_labelled(PICTURE, "3", folder)
     assert [path.name for path in folder.iterdir()] == ["labels.csv"]
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(client, folder):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(client, folder):
     folder.write_text("a file")
     answer = client.post("/save?label=3", content=PNG)
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("could not save: ")
 
 
-def test_the_page_answers_while_one_picture_is_read(folder):
+def test_pictures_are_read_one_at_a_time_without_blocking_the_page(folder):
     asked, release, under_way = threading.Event(), threading.Event(), []
 
     def slow(pictures):
@@ -220,7 +226,7 @@ def test_the_page_answers_while_one_picture_is_read(folder):
         under_way.pop()
         return three(pictures)
 
-    app = page.make_app(slow, folder)
+    app = server.make_app(slow, folder)
     with testclient.TestClient(app, base_url=OWN) as client, ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(client.post, "/read", content=PNG) for _ in range(3)]
         assert asked.wait(30)
@@ -229,24 +235,37 @@ def test_the_page_answers_while_one_picture_is_read(folder):
         assert [answer.result().json()["text"] for answer in answers] == ["3"] * 3
 
 
-def test_a_port_in_use_is_one_line():
-    with page.listen(0) as first:
+def test_a_port_in_use_is_refused():
+    with server.listen(0) as first:
         port = first.getsockname()[1]
         assert first.getsockname()[0] == "127.0.0.1"
-        with pytest.raises(UserError, match=f"^expected port {port} to be free, found .*; name another --port$"):
-            page.listen(port)
-    with pytest.raises(UserError, match="expected port 70000 to be free"):
-        page.listen(70_000)
+        with pytest.raises(
+            UserError,
+            match=f"^expected a free port, found that {port} is not \\(Address already .*\\); choose another --port$",
+        ):
+            server.listen(port)
+    with pytest.raises(UserError, match="expected a port from 0 to 65535, received 70000"):
+        server.listen(70_000)
 
 
-def test_without_the_extra_the_command_names_it(command, tmp_path):
-    (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError(\"No module\", name='starlette')\n")
-    answer = command("draw", PYTHONPATH=str(tmp_path))
-    line = "expected the packages of the page, found no starlette; run `make draw`, or pip install '.[draw]'"
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", f"digit-recognizer: {line}\n")
+def run_draw(monkeypatch, capsys, tmp_path):
+    """Run `digit-recognizer draw` in an empty folder; return what it wrote to stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["digit-recognizer", "draw"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    output = capsys.readouterr()
+    assert (end.value.code, output.out, output.err.count("\n")) == (1, "", 1)
+    return output.err
 
 
-def test_without_a_run_the_command_says_so(command):
-    answer = command("draw")
-    line = "expected a trained run in models, found none; run `make train`"
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", f"digit-recognizer: {line}\n")
+def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, tmp_path):
+    monkeypatch.delattr(web, "server")
+    monkeypatch.delitem(sys.modules, "digit_recognizer.web.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    line = run_draw(monkeypatch, capsys, tmp_path)
+    assert re.search(r"found no uvicorn; run `make draw`, or pip install '\.\[draw\]'$", line)
+
+
+def test_without_a_run_the_command_names_the_target(monkeypatch, capsys, tmp_path):
+    assert "run `make train`" in run_draw(monkeypatch, capsys, tmp_path)

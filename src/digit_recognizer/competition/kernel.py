@@ -18,7 +18,7 @@ from digit_recognizer.competition.client import CallError, Say, call, connect, p
 from digit_recognizer.competition.kernel_output import READ_ADVICE, page_of, request_kernel
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import runs
+from digit_recognizer.training import records
 
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
@@ -50,7 +50,7 @@ class Version(NamedTuple):
 
 def build() -> None:
     """Write the tracked notebook."""
-    files.write_text(NOTEBOOK, notebook.build({}))
+    files.write_text(NOTEBOOK, notebook.build())
 
 
 def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print) -> None:
@@ -137,7 +137,7 @@ def _read_state(slug: str, digest: str) -> dict[str, Any]:
 
 def _write_state(slug: str, digest: str, before: int) -> dict[str, Any]:
     """Record a push; `before` is the number of the version before it."""
-    state = {"kernel": slug, "digest": digest, "before": before, "pushed_at": runs.now()}
+    state = {"kernel": slug, "digest": digest, "before": before, "pushed_at": records.now()}
     files.write_json(STATE, state)
     return state
 

@@ -1,5 +1,6 @@
-"""Data for people without an account: scikit-learn's handwritten digits in the competition's format."""
+"""Demo data for users without a Kaggle account: scikit-learn's digits in the competition's format."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,21 @@ from digit_recognizer.config import IMAGE_SIZE
 from digit_recognizer.data.csv_files import TEST_COLUMNS, TRAIN_COLUMNS
 from digit_recognizer.files import write_text
 
-COMPETITION = "demo"  # in the records of demo runs, where others name the competition
-MARKER = "DEMO.txt"  # lies in a folder of demo data
+COMPETITION = "demo"  # the competition's name in the records of demo runs
+MARKER = "DEMO.txt"  # marks a folder of demo data
 TEST_ROWS = 360
-DIGIT_SIZE = 20  # pixels: the box that a digit of MNIST fills
+DIGIT_SIZE = 20  # pixels: the box of an MNIST digit
 
 
 def write_demo_data(data_dir: Path) -> None:
-    """Writes train.csv, test.csv and sample_submission.csv in the competition's exact format, and a marker.
+    """Write train.csv, test.csv and sample_submission.csv in the competition's exact format, and a marker file.
 
-    They hold the 1,797 digits that scikit-learn ships (E. Alpaydin and C. Kaynak 1998, Optical Recognition of
-    Handwritten Digits, doi:10.24432/C50P49; real handwriting of 43 people, scanned, 8x8 pixels in 17 grays), enlarged
-    and centred in 28x28. They are not the competition's data, and nothing made of them can be submitted.
+    The data are the 1,797 digits that scikit-learn ships (E. Alpaydin and C. Kaynak 1998, Optical Recognition of
+    Handwritten Digits, doi:10.24432/C50P49; handwriting of 43 people, 8x8 pixels, 17 gray levels), enlarged and centred
+    in 28x28 pixels. They are not the competition's data and cannot be submitted.
 
     Args:
-        data_dir: the folder to write to.
+        data_dir: Folder to write to.
     """
     from sklearn.datasets import load_digits
 
@@ -30,19 +31,16 @@ def write_demo_data(data_dir: Path) -> None:
     images = np.stack([_enlarge(image) for image in digits.images])
     order = np.random.default_rng(0).permutation(len(images))
     rows = images[order].reshape(len(images), -1)
-    labels = digits.target[order]
-    train = np.column_stack([labels, rows])[TEST_ROWS:]
+    train = np.column_stack([digits.target[order], rows])[TEST_ROWS:]
     sample = np.column_stack([np.arange(1, TEST_ROWS + 1), np.zeros(TEST_ROWS, int)])
-    write_text(
-        data_dir / MARKER, "The digits of scikit-learn, not the competition's data. Nothing made of them counts.\n"
-    )
+    write_text(data_dir / MARKER, "scikit-learn's digits, not the competition's data. They cannot be submitted.\n")
     _write_csv(data_dir / "train.csv", TRAIN_COLUMNS, train)
     _write_csv(data_dir / "test.csv", TEST_COLUMNS, rows[:TEST_ROWS])
     _write_csv(data_dir / "sample_submission.csv", ["ImageId", "Label"], sample)
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:
-    """Turns float64 [8, 8] in 0..16 into uint8 [28, 28] in 0..255, the digit in the middle."""
+    """Convert float64 [8, 8] in 0..16 to uint8 [28, 28] in 0..255, the digit in the centre."""
     import cv2
 
     digit = cv2.resize(image, (DIGIT_SIZE, DIGIT_SIZE), interpolation=cv2.INTER_CUBIC) * (255 / 16)
@@ -50,6 +48,6 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
     return np.pad(digit.clip(0, 255).round().astype(np.uint8), margin)
 
 
-def _write_csv(path: Path, columns: list[str], rows: np.ndarray) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: np.ndarray) -> None:
     lines = [",".join(columns), *(",".join(map(str, row)) for row in rows.tolist())]
     write_text(path, "\r\n".join(lines) + "\r\n")

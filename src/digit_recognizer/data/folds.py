@@ -1,4 +1,4 @@
-"""Cross-validation splits of the training rows."""
+"""Split the training rows for validation."""
 
 from typing import NamedTuple
 
@@ -9,39 +9,40 @@ from digit_recognizer.errors import UserError
 
 
 class Fold(NamedTuple):
-    """The rows of one member: two disjoint, sorted sets of indices that together are all rows."""
+    """The rows of a member: two disjoint, sorted index arrays that together cover all rows."""
 
     train: np.ndarray  # int64 [m]
     validation: np.ndarray  # int64 [n - m]
 
 
 def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) -> list[Fold]:
-    """Splits the rows, each class in the same proportion on both sides.
+    """Split the rows into stratified training and validation sets.
 
     Args:
         labels: uint8 [n] in 0..9.
-        folds: 0 to hold out no row; 1 for a single hold-out of `validation` of the rows; k >= 2 for k folds whose
-            validation rows partition all rows.
-        validation: share of the rows held out when `folds` is 1.
-        seed: the same seed gives the same rows.
+        folds: 0: no validation rows; 1: a single hold-out; k >= 2: k-fold, whose validation sets partition all rows.
+        validation: Fraction of the rows held out when `folds` is 1.
+        seed: The same seed gives the same split.
 
     Raises:
-        UserError: a class has fewer rows than there are folds.
+        UserError: A class has fewer rows than there are folds.
     """
     from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
     if folds == 0:
         return [Fold(np.arange(len(labels)), np.arange(0))]
+    counts = np.bincount(labels, minlength=CLASSES)
+    rarest = min(np.flatnonzero(counts), key=lambda digit: counts[digit])
+    needed = max(2, folds)
+    if counts[rarest] < needed:
+        raise UserError(
+            f"expected {needed} rows of each class to split them, found {counts[rarest]} of the digit {rarest}; use "
+            "fewer folds or more rows"
+        )
     splitter = (
         StratifiedShuffleSplit(n_splits=1, test_size=validation, random_state=seed)
         if folds == 1
         else StratifiedKFold(folds, shuffle=True, random_state=seed)
     )
-    counts = np.bincount(labels, minlength=CLASSES)
-    if counts[counts > 0].min() < max(2, folds):
-        raise UserError(
-            f"expected {max(2, folds)} rows of each class to split them, found {counts[counts > 0].min()} of the digit "
-            f"{np.flatnonzero(counts == counts[counts > 0].min())[0]}; use fewer folds or more rows"
-        )
-    rows = np.zeros(len(labels))
-    return [Fold(np.sort(train), np.sort(held_out)) for train, held_out in splitter.split(rows, labels)]
+    splits = splitter.split(np.zeros(len(labels)), labels)
+    return [Fold(np.sort(train), np.sort(held_out)) for train, held_out in splits]

@@ -1,1 +1,1 @@
-"""Evaluation: metrics, figures, reports and comparisons."""
+"""Evaluation: metrics, calibration, figures, reports and comparisons, from labels and probabilities."""

@@ -1,154 +1,131 @@
-"""Documents: Markdown out of templates, and pages out of that Markdown, so that there is one source of prose."""
+"""Documents with figures, rendered from one Markdown template to a Markdown file and to a self-contained HTML page."""
 
 import base64
 import re
-from collections.abc import Callable, Iterator, Mapping
-from html import escape
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context, select_autoescape
+from jinja2.nodes import EvalContext
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from digit_recognizer.console import Step
-from digit_recognizer.evaluation import figures
+from digit_recognizer.evaluation.figures import save_png
+from digit_recognizer.evaluation.tables import format_setting
 from digit_recognizer.files import write_text
 
-COMPOSED = 0.6  # share of a report's time until it is composed; the rest goes into drawing and writing
-VECTOR_LIMIT = 400_000  # characters of SVG; what is larger goes into a page as PNG
+COMPOSED = 0.6  # fraction of the work that is done when a document is composed; drawing and writing remain
+PICTURE = r"!\[.*\]\((\w+)\.png\)"
 
 
-class Section(NamedTuple):
-    """A part of a document."""
+@pass_eval_context
+def _escape_markdown(context: EvalContext, value: Any) -> Any:
+    """Escape a value of a Markdown template; Jinja2 itself escapes those of an HTML template."""
+    if context.autoescape:
+        return value
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
 
-    title: str
-    markdown: str  # what stands below the title; a picture is ![alternative text](name.png)
 
-    @property
-    def anchor(self) -> str:
-        """What GitHub's links to this heading end in."""
-        return re.sub(r"[^\w -]", "", self.title.lower()).replace(" ", "-")
+TEMPLATES = Environment(
+    loader=PackageLoader("digit_recognizer.evaluation"),
+    autoescape=select_autoescape(["html.jinja"]),
+    finalize=_escape_markdown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters.update(
+    percent=lambda value, digits=2: f"{value:.{digits}%}",
+    number=lambda value, digits=0: f"{value:,.{digits}f}",
+    duration=lambda value: f"{value // 60:.0f} min {value % 60:.0f} s" if value >= 60 else f"{value:.0f} s",
+    setting=format_setting,
+)
 
 
 class Document(NamedTuple):
-    """A report as data, for a page, a README or a notebook."""
+    """A document in Markdown and its figures."""
 
-    title: str
-    sections: list[Section]
-    pictures: dict[str, Figure]  # by name, without .png
+    title: str  # Markdown
+    markdown: str  # below the title; its parts begin with "## ", pictures are ![alternative text](name.png)
+    figures: dict[str, Figure]  # by name, without .png
 
 
-def compose(template: str, facts: Mapping[str, Any], pictures: dict[str, Figure]) -> Document:
-    """Fills in a template of Markdown and takes it apart at its headings.
+def compose(template: str, facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> Document:
+    """Fill in a Markdown template.
 
-    Values are escaped, so that no name out of a file can become Markdown or HTML.
+    Values are escaped: text from a file cannot become Markdown or HTML. Unused figures are left out.
 
     Args:
-        template: its name; its first line is the title, "# ...", and each part begins with "## ...".
-        facts: what it is filled with.
-        pictures: what it may show; those that it does not are left out.
+        template: File name; its first line is the title, "# ...".
+        facts: Variables of the template.
+        figures: Figures by name, without .png.
+
+    Raises:
+        jinja2.UndefinedError: The template uses a variable that is not in `facts`.
     """
-    text = _environment(_markdown_value).get_template(template).render(facts, pictures=pictures)
-    text = re.sub(r"\n{3,}", "\n\n", text)
-    title, *parts = re.split(r"^##? (.+)\n", text, flags=re.MULTILINE)[1:]
-    shown = {name: figure for name, figure in pictures.items() if f"]({name}.png)" in text}
-    titles, bodies = parts[1::2], parts[2::2]
-    return Document(title, [Section(*pair) for pair in zip(titles, map(str.strip, bodies), strict=True)], shown)
-
-
-def split_at_pictures(document: Document) -> Iterator[str | Figure]:
-    """Yields the parts of a document as Markdown, and the pictures where they stand in it, for a notebook to show."""
-    for section in document.sections:
-        text, *rest = re.split(r"!\[.*?\]\((\w+)\.png\)", f"## {section.title}\n\n{section.markdown}")
-        yield text
-        for name, following in zip(rest[::2], rest[1::2], strict=True):
-            yield document.pictures[name]
-            if following.strip():
-                yield following
+    text = re.sub(r"\n{3,}", "\n\n", TEMPLATES.get_template(template).render(facts))
+    title, markdown = text.removeprefix("# ").split("\n", 1)
+    return Document(title, markdown.strip(), {name: figures[name] for name in re.findall(PICTURE, markdown)})
 
 
 def write_document(document: Document, folder: Path, step: Step) -> list[Path]:
-    """Writes report.html, one file with all in it, and report.md with its pictures beside it.
+    """Write report.html, which needs no other file, and report.md with its pictures beside it.
+
+    Pictures that only the folder's earlier report.md shows are deleted; other files are left alone.
 
     Args:
-        document: what to write.
-        folder: where to; pictures of an earlier document are deleted.
-        step: is told of every file, from `COMPOSED` on.
+        document: The document to write.
+        folder: Folder of the files; created if it is missing.
+        step: Progress callback; fractions start at `COMPOSED`.
 
     Returns:
-        The two files.
+        The paths of report.html and report.md.
     """
-    for index, (name, figure) in enumerate(document.pictures.items()):
-        step(f"drawing {name}", COMPOSED + (0.9 - COMPOSED) * index / len(document.pictures))
-        figures.save_png(figure, folder / f"{name}.png")
-    for path in folder.glob("*.png"):
-        if path.stem not in document.pictures:
-            path.unlink()
-    contents = "\n".join(f"- [{section.title}](#{section.anchor})" for section in document.sections)
-    parts = [f"## {section.title}\n\n{section.markdown}" for section in document.sections]
-    write_text(folder / "report.md", "\n\n".join([f"# {document.title}", contents, *parts]) + "\n")
+    page, source = folder / "report.html", folder / "report.md"
+    earlier = re.findall(PICTURE, source.read_text(encoding="utf-8")) if source.exists() else []
+    for index, (name, figure) in enumerate(document.figures.items()):
+        step(f"drawing {name}", COMPOSED + (0.9 - COMPOSED) * index / len(document.figures))
+        save_png(figure, folder / f"{name}.png")
     step("writing the page", 0.9)
-    write_text(folder / "report.html", to_html(document, folder))
-    return [folder / "report.html", folder / "report.md"]
+    contents = "\n".join(f"- [{part}](#{_anchor(part)})" for part in re.findall("^## (.+)", document.markdown, re.M))
+    write_text(page, to_html(document, folder))
+    write_text(source, f"# {document.title}\n\n{contents}\n\n{document.markdown}\n")
+    for name in set(earlier) - document.figures.keys():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    return [page, source]
 
 
 def to_html(document: Document, folder: Path) -> str:
-    """Returns a document as a page that needs no other file.
+    """Render a document as an HTML page with its pictures inside.
 
     Args:
-        document: what to show.
-        folder: of its pictures as PNG files.
+        document: The document to render.
+        folder: Folder of its pictures as PNG files.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-
-    def image(renderer: Any, tokens: list[Any], index: int, options: Any, env: Any) -> str:
-        name = Path(tokens[index].attrs["src"]).stem
-        alternative = escape(renderer.renderInlineAsText(tokens[index].children, options, env))
-        svg = figures.to_svg(document.pictures[name], name)
-        if len(svg) <= VECTOR_LIMIT:
-            return svg.replace("<svg ", f'<svg role="img" aria-label="{alternative}" ', 1)
-        png = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-        return f'<img alt="{alternative}" src="data:image/png;base64,{png}">'
-
-    markdown.add_render_rule("image", image)
     markdown.add_render_rule("table_open", lambda *_: '<div class="table"><table>')
     markdown.add_render_rule("table_close", lambda *_: "</table></div>")
-    bodies = []
-    for section in document.sections:
-        tokens = markdown.parse(section.markdown)
-        for opening, inline in pairwise(tokens):
-            if {child.type for child in inline.children or ()} in ({"image"}, {"image", "softbreak"}):
-                opening.attrSet("class", "pictures")
-        bodies.append(Markup(markdown.renderer.render(tokens, markdown.options, {})))  # noqa: S704
-    page = _environment(None).get_template("page.html.jinja")
+    tokens = markdown.parse(document.markdown)
+    parts = []
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open" and opening.tag == "h2":
+            parts.append((_anchor(inline.content), Markup(markdown.renderInline(inline.content))))  # noqa: S704
+            opening.attrSet("id", parts[-1][0])
+        images = [child for child in inline.children or () if child.type == "image"]
+        if images:
+            opening.attrSet("class", "pictures")
+        for image in images:
+            png = (folder / str(image.attrs["src"])).read_bytes()
+            image.attrSet("src", "data:image/png;base64," + base64.b64encode(png).decode())
+    body = Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704
     title = Markup(markdown.renderInline(document.title))  # noqa: S704
-    return page.render(title=title, parts=list(zip(document.sections, bodies, strict=True)))
+    return TEMPLATES.get_template("page.html.jinja").render(title=title, parts=parts, body=body)
 
 
-def _environment(finalize: Callable[[Any], Any] | None) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("digit_recognizer.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=finalize,
-    )
-    environment.filters |= {
-        "percent": lambda value, digits=2: f"{value:.{digits}%}",
-        "number": lambda value, digits=0: f"{value:,.{digits}f}",
-        "duration": lambda value: f"{value // 60:.0f} min {value % 60:.0f} s" if value >= 60 else f"{value:.0f} s",
-        "code": lambda value: Markup("`{}`").format(Markup(re.sub(r"[`|\s]+", " ", str(value)))),  # noqa: S704
-    }
-    return environment
-
-
-def _markdown_value(value: Any) -> Any:
-    """Returns a value as text of one line in which neither Markdown nor HTML means anything."""
-    if hasattr(value, "__html__"):
-        return value
-    text = re.sub(r"([\\`*_{}\[\]<>#|!~&$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
-    return Markup(text)  # noqa: S704
+def _anchor(heading: str) -> str:
+    """Return the fragment that GitHub gives to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

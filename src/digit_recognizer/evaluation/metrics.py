@@ -1,4 +1,7 @@
-"""How good answers are. Everything here takes labels and probabilities, never a model."""
+"""Classification metrics.
+
+Labels are uint8 [n] in 0..9, probabilities float32 [n, 10]; n is at least 1. The predicted digit is the most probable.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +11,7 @@ from digit_recognizer.config import CLASSES
 
 
 class Accuracy(NamedTuple):
-    """A share of right answers with its 95% confidence interval."""
+    """An accuracy with its 95% confidence interval."""
 
     value: float  # 0..1
     low: float
@@ -16,198 +19,151 @@ class Accuracy(NamedTuple):
     rows: int
 
     def __str__(self) -> str:
-        """Returns it as people write it."""
+        """Format for printing: "99.50% (95% confidence interval ...)"."""
         return f"{self.value:.2%} (95% confidence interval {self.low:.2%} to {self.high:.2%}, {self.rows:,} images)"
 
 
 class Confusion(NamedTuple):
-    """How often one digit was taken for another."""
+    """The number of images of one digit that were predicted as another."""
 
     label: int
     predicted: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuple
 
 
 class Calibration(NamedTuple):
-    """The probabilities of answers beside the shares of right ones, in bins of the probability that are not empty."""
+    """Mean probability and accuracy of the predictions in each non-empty bin of a reliability diagram."""
 
-    confidence: np.ndarray  # float64 [bins], mean probability of the answers, ascending
+    confidence: np.ndarray  # float64 [bins], ascending
     accuracy: np.ndarray  # float64 [bins]
     counts: np.ndarray  # int64 [bins]
-    error: float  # expected calibration error: the mean distance of the two over the answers
+    error: float  # expected calibration error
 
 
 class Disagreement(NamedTuple):
-    """Where members differ from each other and from their ensemble."""
+    """Differences between the members of an ensemble."""
 
-    shares: np.ndarray  # float64 [members], of the images that a member answers otherwise than the ensemble
-    votes: np.ndarray  # int64 [n, 10], members for each answer
-    split: np.ndarray  # int64 [k], positions of the images that not all answer alike, the least agreed on first
+    rates: np.ndarray  # float64 [members], share of the images on which a member disagrees with the ensemble
+    votes: np.ndarray  # int64 [n, 10], members that predict each digit
+    split: np.ndarray  # int64 [k], positions of the images without a unanimous vote, smallest majority first
 
 
 class PairedTest(NamedTuple):
-    """Right and wrong answers of two runs to the same images, and McNemar's exact test of their difference."""
+    """Correct and wrong predictions of two runs on the same images, with McNemar's exact test."""
 
-    both_right: int
+    both_correct: int
     both_wrong: int
-    fixed: np.ndarray  # int64, positions that the first has wrong and the second right
-    broken: np.ndarray  # int64, positions that the first has right and the second wrong
-    p_value: float  # of so uneven a split of fixed and broken ones if the runs were equally good
+    fixed: np.ndarray  # int64, positions that only the second run predicts correctly
+    broken: np.ndarray  # int64, positions that only the first run predicts correctly
+    p_value: float  # two-sided; the null hypothesis is that both runs have the same accuracy
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
-    """Returns the share of right answers with its Wilson interval (doi:10.1080/01621459.1927.10502953).
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10].
-    """
-    return share(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
+    """Return the accuracy with its Wilson interval."""
+    return proportion(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
 
 
-def share(right: int, count: int) -> Accuracy:
-    """Returns `right` out of `count`, at least 1, with the Wilson interval."""
+def proportion(successes: int, count: int) -> Accuracy:
+    """Return `successes / count` with its Wilson interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
     from scipy.stats import binomtest
 
-    interval = binomtest(right, count).proportion_ci(confidence_level=0.95, method="wilson")
-    return Accuracy(right / count, interval.low, interval.high, count)
+    interval = binomtest(successes, count).proportion_ci(confidence_level=0.95, method="wilson")
+    return Accuracy(successes / count, float(interval.low), float(interval.high), count)
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Returns the mean cross-entropy in nats. Takes what `accuracy` takes."""
+    """Return the mean cross-entropy in nats."""
     from sklearn import metrics
 
-    # In float64 the rows add up to 1 as exactly as scikit-learn asks for.
-    probabilities = probabilities.astype(np.float64)
-    return float(
-        metrics.log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=range(CLASSES))
-    )
+    # scikit-learn requires rows that sum to 1 more exactly than float32 does.
+    exact = probabilities.astype(np.float64)
+    return float(metrics.log_loss(labels, exact / exact.sum(axis=1, keepdims=True), labels=range(CLASSES)))
 
 
 def class_scores(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """Returns digit, precision, recall, f1 (0..1) and support (rows) of each class. Takes what `accuracy` takes."""
+    """Return digit, precision, recall, f1 (0..1; 0 if undefined) and support (images) of each class."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), labels=range(CLASSES), zero_division=0
-    )
-    return [
-        {
-            "digit": digit,
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-        }
-        for digit, (precision, recall, f1, support) in enumerate(zip(*columns, strict=True))
-    ]
+    predicted = probabilities.argmax(axis=1)
+    scores = precision_recall_fscore_support(labels, predicted, labels=range(CLASSES), zero_division=0)
+    names = ("digit", "precision", "recall", "f1", "support")
+    rows = zip(range(CLASSES), *(column.tolist() for column in scores), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns counts, int64 [10, 10]: row the label, column the answer. Takes what `accuracy` takes."""
+    """Return image counts, int64 [10, 10]: rows are labels, columns predictions."""
     from sklearn import metrics
 
     return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(CLASSES))
 
 
 def confusions(labels: np.ndarray, probabilities: np.ndarray) -> list[Confusion]:
-    """Returns every confusion that occurred, the most frequent first. Takes what `accuracy` takes."""
+    """Return all confusions, most frequent first."""
     matrix = confusion_matrix(labels, probabilities)
+    np.fill_diagonal(matrix, 0)
     pairs = [
-        Confusion(int(label), int(predicted), int(matrix[label, predicted]))
-        for label, predicted in np.argwhere(matrix)
-        if label != predicted
+        Confusion(int(label), int(predicted), int(matrix[label, predicted])) for label, predicted in np.argwhere(matrix)
     ]
-    return sorted(pairs, key=lambda pair: (-pair.count, pair.label, pair.predicted))
+    return sorted(pairs, key=lambda pair: -pair.count)
 
 
 def mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns the positions of the wrong answers, the least probability of the label first.
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10].
-
-    Returns:
-        int64 [number of mistakes].
-    """
-    of_label = probabilities[np.arange(len(labels)), labels]
+    """Return the positions of wrong predictions, int64 [k], lowest probability of the label first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    return wrong[np.argsort(of_label[wrong], kind="stable")]
+    return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> Calibration:
-    """Returns how far probabilities can be believed (Guo et al. 2017, arXiv:1706.04599).
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10].
-        bins: of equal width.
-    """
+    """Compute a reliability diagram with bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    index = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
+    correct = probabilities.argmax(axis=1) == labels
+    index = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1  # a bin includes its upper limit
     counts = np.bincount(index, minlength=bins)
     filled = counts > 0
-    means = [np.bincount(index, values, bins)[filled] / counts[filled] for values in (confidence, right)]
-    error = float(np.average(np.abs(means[0] - means[1]), weights=counts[filled]))
-    return Calibration(*means, counts[filled], error)
+    counts = counts[filled]
+    confidence, accuracy = (np.bincount(index, values, bins)[filled] / counts for values in (confidence, correct))
+    error = float(np.average(np.abs(confidence - accuracy), weights=counts))
+    return Calibration(confidence, accuracy, counts, error)
 
 
 def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns the positions of images that look mislabelled, by confident learning, the clearest first.
+    """Return the positions of images that are probably mislabelled, int64 [k], largest margin first.
 
-    An image is taken to be of the class whose probability is not below that class' threshold, the mean probability
-    that images labelled so get; it is an issue when this is not its label (the confident joint of Northcutt, Jiang and
-    Chuang 2021, doi:10.1613/jair.1.12125). They are ordered by the probability of the label less the highest one.
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10], of networks that were not trained on these images.
-
-    Returns:
-        int64 [number of issues].
+    A class is a candidate for an image if its probability reaches the mean probability of that class over the images
+    with that label. An image is an issue if its most probable candidate is not its label (confident joint of Northcutt,
+    Jiang and Chuang 2021, doi:10.1613/jair.1.12125). The margin is the highest probability minus the label's. The
+    probabilities must be those of networks that were not trained on the images.
     """
-    present = np.isin(np.arange(CLASSES), labels)
-    thresholds = np.array(
-        [probabilities[labels == digit, digit].mean() if present[digit] else np.inf for digit in range(CLASSES)]
-    )
-    confident = np.where(probabilities >= thresholds, probabilities, -1)
-    issues = np.flatnonzero((confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != labels))
-    margins = probabilities[issues, labels[issues]] - probabilities[issues].max(axis=1)
-    return issues[np.argsort(margins, kind="stable")]
+    thresholds = np.full(CLASSES, np.inf)
+    for digit in np.unique(labels):
+        thresholds[digit] = probabilities[labels == digit, digit].mean()
+    candidates = np.where(probabilities >= thresholds, probabilities, -1)
+    issues = np.flatnonzero((candidates.max(axis=1) >= 0) & (candidates.argmax(axis=1) != labels))
+    margins = probabilities[issues].max(axis=1) - probabilities[issues, labels[issues]]
+    return issues[np.argsort(-margins, kind="stable")]
 
 
 def disagreement(probabilities: np.ndarray) -> Disagreement:
-    """Returns how much members differ, for images whose labels need not be known.
-
-    Args:
-        probabilities: float32 [members, n, 10]; the ensemble's are their mean.
-    """
-    answers = probabilities.argmax(axis=2)
+    """Compare the members of an ensemble, float32 [members, n, 10]; the ensemble's probabilities are their mean."""
+    predicted = probabilities.argmax(axis=2)
     ensemble = probabilities.mean(axis=0).argmax(axis=1)
-    votes = (answers[..., np.newaxis] == np.arange(CLASSES)).sum(axis=0)
-    agreed = votes.max(axis=1)
-    split = np.flatnonzero(agreed < len(answers))
-    return Disagreement((answers != ensemble).mean(axis=1), votes, split[np.argsort(agreed[split], kind="stable")])
+    votes = (predicted[..., np.newaxis] == np.arange(CLASSES)).sum(axis=0)
+    majority = votes.max(axis=1)
+    split = np.flatnonzero(majority < len(predicted))
+    return Disagreement((predicted != ensemble).mean(axis=1), votes, split[np.argsort(majority[split], kind="stable")])
 
 
 def paired_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedTest:
-    """Compares two runs on the same images (McNemar 1947, doi:10.1007/BF02295996, exact).
-
-    Args:
-        labels: uint8 [n] in 0..9.
-        first: probabilities of one run, float32 [n, 10].
-        second: those of the other.
-    """
+    """Compare the probabilities of two runs for the same images by McNemar's exact test (doi:10.1007/BF02295996)."""
     from scipy.stats import binomtest
 
-    rights = first.argmax(axis=1) == labels, second.argmax(axis=1) == labels
-    fixed, broken = np.flatnonzero(~rights[0] & rights[1]), np.flatnonzero(rights[0] & ~rights[1])
+    correct, also_correct = first.argmax(axis=1) == labels, second.argmax(axis=1) == labels
+    fixed, broken = np.flatnonzero(~correct & also_correct), np.flatnonzero(correct & ~also_correct)
     discordant = len(fixed) + len(broken)
     return PairedTest(
-        both_right=int((rights[0] & rights[1]).sum()),
-        both_wrong=int((~rights[0] & ~rights[1]).sum()),
+        both_correct=int((correct & also_correct).sum()),
+        both_wrong=int((~correct & ~also_correct).sum()),
         fixed=fixed,
         broken=broken,
         p_value=float(binomtest(len(fixed), discordant).pvalue) if discordant else 1.0,

@@ -1,13 +1,12 @@
-"""What the stages print: tables for people."""
+"""Tables that the commands print."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
+from digit_recognizer.console import make_table
 from digit_recognizer.evaluation.metrics import Accuracy, Confusion, PairedTest
 
 HISTORY_COLUMNS = {
@@ -20,79 +19,58 @@ HISTORY_COLUMNS = {
 
 
 def history_table(history: Mapping[str, np.ndarray], title: str) -> Table:
-    """Returns a row an epoch.
+    """Return a table with one row per epoch.
 
     Args:
-        history: loss, accuracy, seconds, and val_loss, val_accuracy where rows were held out: float64 [epochs].
-        title: above the table.
+        history: Columns of history.csv, float64 [epochs]; those of a validation set may be missing.
+        title: Printed above the table.
     """
-    names = [name for name in HISTORY_COLUMNS if name in history]
-    table = _table(title, ("epoch", *(HISTORY_COLUMNS[name][0] for name in names)))
-    for epoch, values in enumerate(zip(*(history[name] for name in names), strict=True), 1):
-        cells = [format(value, HISTORY_COLUMNS[name][1]) for name, value in zip(names, values, strict=True)]
-        table.add_row(str(epoch), *cells)
-    return table
+    columns = {name: column for name, column in HISTORY_COLUMNS.items() if name in history}
+    cells = [[format(value, code) for value in history[name]] for name, (_, code) in columns.items()]
+    epochs = map(str, range(1, len(cells[0]) + 1))
+    return make_table(title, ["epoch", *(heading for heading, _ in columns.values())], zip(epochs, *cells, strict=True))
 
 
 def class_table(scores: Sequence[Mapping[str, Any]]) -> Table:
-    """Returns a row a digit out of `evaluation.class_scores`."""
-    table = _table("By digit", ("digit", "precision", "recall", "F1", "images"))
-    for row in scores:
-        table.add_row(
-            str(row["digit"]),
-            f"{row['precision']:.2%}",
-            f"{row['recall']:.2%}",
-            f"{row['f1']:.2%}",
-            f"{row['support']:,}",
-        )
-    return table
+    """Return a table of `metrics.class_scores`."""
+    rows = [
+        (f"{row['digit']}", *(f"{row[name]:.2%}" for name in ("precision", "recall", "f1")), f"{row['support']:,}")
+        for row in scores
+    ]
+    return make_table("By digit", ("digit", "precision", "recall", "F1", "images"), rows)
 
 
 def confusion_table(confusions: Sequence[Confusion]) -> Table:
-    """Returns a row a confusion."""
-    table = _table("Most frequent confusions", ("digit", "read as", "times"))
-    for confusion in confusions:
-        table.add_row(str(confusion.label), str(confusion.predicted), str(confusion.count))
-    return table
+    """Return a table of `metrics.confusions`."""
+    rows = [list(map(str, confusion)) for confusion in confusions]
+    return make_table("Most frequent confusions", ("digit", "predicted", "images"), rows)
+
+
+def format_setting(value: Any) -> str:
+    """Return a setting from a record as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not recorded" if value is None else str(value)
 
 
 def settings_table(settings: Sequence[tuple[str, Any, Any]], names: Sequence[str]) -> Table:
-    """Returns a row for each setting in which two runs differ: its name and both values, None for one not there."""
-    table = _table("What differs", ("", *names))
-    for name, *values in settings:
-        table.add_row(name, *("not there" if value is None else str(value) for value in values))
-    return table
+    """Return a table of `Comparison.settings`; `names` are those of the two runs."""
+    return make_table(
+        "Different settings", ("", *names), ((name, *map(format_setting, pair)) for name, *pair in settings)
+    )
 
 
 def accuracies_table(names: Sequence[str], accuracies: Sequence[Accuracy], test: PairedTest) -> Table:
-    """Returns a row for each of two runs, and what McNemar's test says of them."""
-    table = _table(f"On the same {accuracies[0].rows:,} images", ("run", "accuracy", "95% interval", "right alone"))
-    table.caption = f"McNemar's exact test: p = {test.p_value:.2g}"
-    for name, accuracy, alone in zip(names, accuracies, (test.broken, test.fixed), strict=True):
-        table.add_row(name, f"{accuracy.value:.2%}", f"{accuracy.low:.2%} to {accuracy.high:.2%}", f"{len(alone):,}")
-    return table
-
-
-def readings_table(readings: Sequence[tuple[str, str, str, str]]) -> Table:
-    """Returns a row a picture file out of `recognition.summarise`."""
-    table = _table("", ("file", "digits", "probability", "runner-up"))
-    table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # a name that is cut names nothing
-    for path, *values in readings:
-        table.add_row(escape(path), *values)
-    return table
-
-
-def kinds_table(scores: Mapping[str, Accuracy]) -> Table:
-    """Returns a row a kind of picture out of `recognition.score`."""
-    table = _table("By kind", ("kind", "right", "95% confidence interval", "pictures"))
-    for kind, accuracy in scores.items():
-        interval = f"{accuracy.low:.1%} to {accuracy.high:.1%}"
-        table.add_row(escape(kind or "all"), f"{accuracy.value:.1%}", interval, f"{accuracy.rows:,}")
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+    """Return a table of two runs on the same images, with the p-value of McNemar's test below."""
+    rows = [
+        (name, f"{accuracy.value:.2%}", f"{accuracy.low:.2%} to {accuracy.high:.2%}", f"{len(alone):,}")
+        for name, accuracy, alone in zip(names, accuracies, (test.broken, test.fixed), strict=True)
+    ]
+    return make_table(
+        f"On the same {accuracies[0].rows:,} images",
+        ("run", "accuracy", "95% interval", "correct only here"),
+        rows,
+        caption=f"McNemar's exact test: p = {test.p_value:.2g}",
+    )

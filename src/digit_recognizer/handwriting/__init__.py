@@ -1,1 +1,1 @@
-"""Handwriting: from an image file to the digits in it."""
+"""Handwriting: find and read the digits in an image file."""

@@ -1,8 +1,10 @@
-"""Strokes of one digit, of any size and weight, made into what MNIST's makers made.
+"""Normalise the strokes of one digit to the MNIST format.
 
 Y. LeCun, L. Bottou, Y. Bengio and P. Haffner 1998, Gradient-based learning applied to document recognition
-(doi:10.1109/5.726791), section III.A: fitted into 20x20 pixels, the aspect kept and the edges anti-aliased, then
-moved to the middle of 28x28 by the centre of mass.
+(doi:10.1109/5.726791), section III.A: scale to fit 20x20 pixels with the aspect ratio kept and anti-aliased edges,
+then place the centre of mass at the centre of 28x28 pixels.
+
+In this module `strokes` is a soft foreground map: float32 [h, w] in [0, 1], 0 on paper.
 """
 
 import cv2
@@ -10,117 +12,100 @@ import numpy as np
 
 from digit_recognizer.config import IMAGE_SIZE
 
-DIGIT_SIZE = 20  # pixels: the longer side of the box of 99.98% of train.csv's digits
-CENTRE = 14.0  # mean column and mean row of train.csv's centres of mass, counted from 0; they lie within 13.5 to 14.5
-# Stroke widths of train.csv in pixels: mean 2.6, 5th and 95th percentile 1.7 and 3.9. Others are brought to these.
-LIGHT, HEAVY = 1.7, 3.9
-# Width and height of what the network is asked of one digit: other people's fill the 20x20 more than MNIST's do.
-SHAPES = ((0.85, 1.0), (0.9, 0.9))
-FINE = 6  # times finer than the result: where strokes are measured, thickened and thinned
+DIGIT_SIZE = 20  # pixels: longer side of the bounding box of 99.98% of the digits in train.csv
+CENTRE = 14.0  # mean row and mean column of the centres of mass in train.csv, counted from 0; all lie in 13.5 to 14.5
+# Allowed stroke widths in pixels: train.csv has a mean of 2.6, 5th and 95th percentiles of 1.7 and 3.9.
+MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 1.7, 3.9
+# Widths and heights of the variants to classify: digits from elsewhere fill the 20x20 pixels more than MNIST's do.
+VARIANT_SCALES = ((0.85, 1.0), (0.9, 0.9))
+OVERSAMPLING = 6  # factor by which stroke widths are measured and changed at a finer scale than the result's
 
 
-def make_image(ink: np.ndarray) -> np.ndarray:
-    """Returns the picture that the network sees of one digit's strokes.
+def normalise_digit(strokes: np.ndarray) -> np.ndarray:
+    """Return the image to classify of one digit.
 
     Args:
-        ink: float32 [h, w] in [0, 1], 1 on a stroke and 0 on paper; not all 0.
+        strokes: float32 [h, w] in [0, 1], not all 0.
 
     Returns:
-        uint8 [28, 28], strokes bright on black.
+        uint8 [28, 28], bright strokes on black.
     """
-    ink = crop(ink / ink.max())
-    fine = scale_to(ink, DIGIT_SIZE * FINE)
-    fine /= fine.max()  # a hair in a large picture becomes paler than what counts as stroke
-    width = stroke_width(fine) / FINE
-    target = float(np.clip(width, LIGHT, HEAVY))
+    strokes = crop(strokes / strokes.max())
+    fine = scale_to(strokes, DIGIT_SIZE * OVERSAMPLING)
+    fine /= fine.max()  # scaling down fades hairlines below the level that counts as a stroke
+    width = measure_stroke_width(fine) / OVERSAMPLING
+    target = float(np.clip(width, MIN_STROKE_WIDTH, MAX_STROKE_WIDTH))
     if target != width:
-        fine = crop(set_weight(fine, width * FINE, target * FINE))
-        digit = scale_to(fine, DIGIT_SIZE)
-    elif DIGIT_SIZE - 2 <= max(ink.shape) <= DIGIT_SIZE:  # of MNIST's own size: stays as it is
-        digit = ink
+        # Scaled to 20 pixels again, the strokes have the target width: (width + 2 g) / (20 + 2 g) = target / 20.
+        growth = OVERSAMPLING * DIGIT_SIZE * (target - width) / (DIGIT_SIZE - target) / 2
+        margin = max(0, int(np.ceil(growth))) + 1
+        digit = scale_to(crop(thicken(fine, growth, margin=margin)), DIGIT_SIZE)
+    elif DIGIT_SIZE - 2 <= max(strokes.shape) <= DIGIT_SIZE:  # already the size of MNIST's digits
+        digit = strokes
     else:
-        digit = scale_to(ink, DIGIT_SIZE)
-    return centre(np.round(digit * (255 / digit.max())).astype(np.uint8))
+        digit = scale_to(strokes, DIGIT_SIZE)
+    return centre_by_mass(np.round(digit * (255 / digit.max())).astype(np.uint8))
 
 
-def crop(ink: np.ndarray) -> np.ndarray:
-    """Returns the box of what is above a tenth, or all of it where nothing is."""
-    rows, columns = (np.flatnonzero((ink > 0.1).any(axis=axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else ink
+def crop(strokes: np.ndarray) -> np.ndarray:
+    """Return the bounding box of the values above 0.1, or everything if there are none."""
+    rows, columns = (np.flatnonzero((strokes > 0.1).any(axis=axis)) for axis in (1, 0))
+    return strokes[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else strokes
 
 
-def scale_to(ink: np.ndarray, side: int) -> np.ndarray:
-    """Scales float32 [h, w] so that its longer side has `side` pixels and the shorter one at least 1."""
-    factor = side / max(ink.shape)
-    height, width = (max(1, round(length * factor)) for length in ink.shape)
+def scale_to(strokes: np.ndarray, side: int) -> np.ndarray:
+    """Scale so that the longer side has `side` pixels and the shorter one at least 1."""
+    factor = side / max(strokes.shape)
+    height, width = (max(1, round(length * factor)) for length in strokes.shape)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return cv2.resize(ink, (width, height), interpolation=method).clip(0, 1)
+    return cv2.resize(strokes, (width, height), interpolation=method).clip(0, 1)
 
 
-def stroke_width(ink: np.ndarray) -> float:
-    """Returns the mean width of strokes in pixels.
+def measure_stroke_width(strokes: np.ndarray) -> float:
+    """Return the mean stroke width in pixels.
 
-    Across a straight stroke the mean distance to the nearest paper is a quarter of its width.
-
-    Args:
-        ink: float32 [h, w] in [0, 1].
+    Across a straight stroke, the mean distance to the nearest paper is a quarter of the stroke's width.
     """
-    inside = np.pad(ink > 0.5, 1).astype(np.uint8)
+    inside = np.pad(strokes > 0.5, 1).astype(np.uint8)
     if not inside.any():
         return 0.0
     distances = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    # Distances count from the centres of pixels, the nearest of paper's; its edge is half a pixel nearer.
+    # Distances lead to the centre of the nearest paper pixel; its edge is half a pixel nearer.
     return float(4 * (distances[distances > 0] - 0.5).mean())
 
 
-def set_weight(ink: np.ndarray, width: float, target: float) -> np.ndarray:
-    """Thickens or thins strokes so that they have the target width once the longer side is what it was.
+def thicken(strokes: np.ndarray, growth: float, *, margin: int) -> np.ndarray:
+    """Move the edges of strokes outwards, or inwards if `growth` is negative; at least one pixel remains.
 
     Args:
-        ink: float32 [h, w] in [0, 1].
-        width: of the strokes, in pixels.
-        target: width to come to, in pixels.
-
-    Returns:
-        float32, larger by what the strokes grow on each side.
-    """
-    side = max(ink.shape)
-    grow = (target * side - width * side) / (side - target) / 2  # of (width + 2 g) / (side + 2 g) = target / side
-    return thicken(ink, grow, margin=max(0, int(np.ceil(grow))) + 1)
-
-
-def thicken(ink: np.ndarray, grow: float, *, margin: int) -> np.ndarray:
-    """Moves the edges of strokes outwards, or inwards below 0; of a blot something is left.
-
-    Args:
-        ink: float32 [h, w] in [0, 1].
-        grow: pixels.
-        margin: pixels that the result is larger by on each side.
+        strokes: float32 [h, w] in [0, 1].
+        growth: pixels.
+        margin: pixels to add to each side of the picture.
 
     Returns:
         float32 [h + 2 margin, w + 2 margin] in [0, 1].
     """
-    inside = (np.pad(ink, margin) > 0.5).astype(np.uint8)
+    inside = (np.pad(strokes, margin) > 0.5).astype(np.uint8)
     outside, depth = (cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5) for mask in (1 - inside, inside))
-    grow = max(grow, 1 - depth.max())
-    # Both count from the centres of pixels, the edge lies half a pixel nearer; where it passes, the pixel is gray.
-    return (grow + 0.5 + np.where(inside, depth - 0.5, 0.5 - outside)).clip(0, 1).astype(np.float32)
+    growth = max(growth, 1 - depth.max())
+    # Distances lead to pixel centres, the edge is half a pixel nearer; pixels on the new edge become gray.
+    return (growth + 0.5 + np.where(inside, depth - 0.5, 0.5 - outside)).clip(0, 1).astype(np.float32)
 
 
-def centre(digit: np.ndarray) -> np.ndarray:
-    """Puts uint8 [h, w] of at most 28 pixels a side into uint8 [28, 28], the centre of mass in the middle."""
+def centre_by_mass(digit: np.ndarray) -> np.ndarray:
+    """Place uint8 [h, w], at most 28 pixels a side, in uint8 [28, 28] with its centre of mass at the centre."""
     moments = cv2.moments(digit)
     centres = moments["m01"] / moments["m00"], moments["m10"] / moments["m00"]
     image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     top, left = (
-        min(max(0, round(CENTRE - middle)), IMAGE_SIZE - length)
-        for middle, length in zip(centres, digit.shape, strict=True)
+        min(max(0, round(CENTRE - centre)), IMAGE_SIZE - length)
+        for centre, length in zip(centres, digit.shape, strict=True)
     )
     image[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return image
 
 
-def variants(image: np.ndarray) -> np.ndarray:
-    """Returns a digit narrower and smaller, around the same middle: uint8 [28, 28] to uint8 [2, 28, 28]."""
-    matrices = [np.array([[x, 0, CENTRE * (1 - x)], [0, y, CENTRE * (1 - y)]]) for x, y in SHAPES]
+def make_variants(image: np.ndarray) -> np.ndarray:
+    """Return a narrower and a smaller copy of a digit: uint8 [28, 28] to uint8 [2, 28, 28]."""
+    matrices = [np.array([[x, 0, CENTRE * (1 - x)], [0, y, CENTRE * (1 - y)]]) for x, y in VARIANT_SCALES]
     return np.stack([cv2.warpAffine(image, matrix, image.shape) for matrix in matrices])

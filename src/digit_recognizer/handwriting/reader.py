@@ -1,4 +1,4 @@
-"""Digits of a picture: a spotter says where in a line they stand, a classifier which they are."""
+"""Locate the digits in a picture with the detector, then classify each glyph with the networks of a run."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,180 +7,201 @@ import cv2
 import numpy as np
 
 from digit_recognizer.config import CLASSES
-from digit_recognizer.handwriting.binarisation import Look, gray_plane, ink, looks
-from digit_recognizer.handwriting.detector import Middle, Spot, find_middles, make_strip
-from digit_recognizer.handwriting.normalisation import SHAPES, make_image, stroke_width, variants
-from digit_recognizer.handwriting.segmentation import Piece, find_pieces, find_rows, join, parted, typical_height
+from digit_recognizer.handwriting import binarisation, detector, normalisation, segmentation
+from digit_recognizer.handwriting.detector import Detect, Detection
+from digit_recognizer.handwriting.sample_digits import draw_digits
+from digit_recognizer.handwriting.segmentation import Component
 
-LARGEST = 1600  # pixels of the longer side; larger pictures are reduced to that
-SURE = 0.9  # share of the ink that digits explain from which no other look is tried
-THRESHOLD = 0.3  # a digit of less probability is none
-FAINT = (
-    0.1  # difference to the paper, as a share of its brightness, that no stroke stays below, but a paper's grain does
-)
-SOLID = 0.95  # share of a side of the picture that a shadow along it fills at least
-BLOT = 0.34  # stroke width as a share of the longer side from which a piece is a blot and no digit
+MAX_SIDE = 1600  # pixels; larger pictures are scaled down
+SURE = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
+MIN_PROBABILITY = 0.3  # less probable digits are refused
+MIN_CONTRAST = 0.1  # relative to the paper's brightness; below it is the grain of the paper
+MIN_SHADOW = 0.95  # fraction of a side of the picture that a shadow along it covers
+MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a component is a blot
 
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
 
 
 class Digit(NamedTuple):
-    """A digit that was read."""
+    """A digit in a picture."""
 
-    probabilities: np.ndarray  # float [10]; what they lack of 1 is the probability that it is none
+    probabilities: np.ndarray  # float [10]; 1 minus their sum is the probability that it is not a digit
     box: tuple[int, int, int, int]  # x, y, width, height in pixels
-    image: np.ndarray  # uint8 [28, 28], what the network saw
+    image: np.ndarray  # uint8 [28, 28], the input of the classifier
 
     @property
     def digit(self) -> int:
-        """The likeliest one."""
+        """The most probable digit."""
         return int(self.probabilities.argmax())
 
     @property
     def probability(self) -> float:
-        """Of the likeliest one."""
+        """The probability of the most probable digit."""
         return float(self.probabilities.max())
 
 
 class Reading(NamedTuple):
-    """What a picture says."""
+    """The digits in a picture; no rows mean a refusal."""
 
-    rows: list[list[Digit]]
+    rows: list[list[Digit]]  # the lines from the top, the digits of each from the left
+
+    @property
+    def digits(self) -> list[Digit]:
+        """The digits of all lines."""
+        return [digit for row in self.rows for digit in row]
 
     @property
     def text(self) -> str:
-        """The digits, a line a row."""
+        """The digits as text, one line per row."""
         return "\n".join("".join(str(digit.digit) for digit in row) for row in self.rows)
 
-
-class Found(NamedTuple):
-    """Strokes that the spotter takes for one digit."""
-
-    piece: Piece
-    middle: Middle
-    alone: bool  # whether no stroke was cut to part it from its neighbours
+    @property
+    def probability(self) -> float:
+        """The probability of the least certain digit, 0 without digits."""
+        return min((digit.probability for digit in self.digits), default=0.0)
 
 
-def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, spot: Spot) -> list[Reading]:
-    """Reads pictures together, so that the networks are asked for many images at once.
+Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] each, RGB
+
+
+class Glyph(NamedTuple):
+    """The strokes of one detected digit."""
+
+    component: Component
+    detection: Detection
+    is_whole: bool  # False if it was cut from its neighbours
+
+    @property
+    def explained_mass(self) -> float:
+        """The mass of the strokes times the probability of their digit."""
+        return self.component.mass * float(self.detection.probabilities[:CLASSES].max())
+
+
+def make_reader(classify: Classify) -> Read:
+    """Load the detector and return a function that reads pictures; both networks have run once.
 
     Args:
-        pictures: uint8 [h, w, 3] each, RGB.
-        classify: says which digit it is.
-        spot: says where in a line there is one.
+        classify: the calibrated classifier of single digits.
     """
-    small, scales = zip(*map(_reduced, pictures), strict=True) if pictures else ((), ())
-    found = _find_digits(small, spot)
-    images = [make_image(one.piece.ink) for rows in found for row in rows for one in row]
-    asked = [variants(image) for image in images]
-    answers = classify(np.concatenate(asked)).reshape(-1, len(SHAPES), CLASSES).mean(axis=1) if asked else ()
-    read = zip(images, answers, strict=True)
+    detect = detector.load_detector()
+
+    def read(pictures: Sequence[np.ndarray]) -> list[Reading]:
+        return read_pictures(pictures, classify, detect)
+
+    read(draw_digits())
+    return read
+
+
+def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
+    """Read pictures, uint8 [h, w, 3] each, RGB, in one batch."""
+    small, scales = zip(*map(_scale_down, pictures), strict=True) if pictures else ((), ())
+    found = _find_glyphs(small, detect)
+    strokes = [glyph.component.foreground for lines in found for line in lines for glyph in line]
+    images = [normalisation.normalise_digit(one) for one in strokes]
+    variants = [normalisation.make_variants(image) for image in images]
+    predictions = classify(np.concatenate(variants)).reshape(len(images), -1, CLASSES).mean(axis=1) if images else ()
+    classified = zip(images, predictions, strict=True)
     readings = []
-    for rows, scale in zip(found, scales, strict=True):
-        digits = [[_digit(one, *next(read), scale) for one in row] for row in rows]
-        kept = [[digit for digit in row if digit.probability >= THRESHOLD] for row in digits]
+    for lines, scale in zip(found, scales, strict=True):
+        digits = [[_make_digit(glyph, *next(classified), scale) for glyph in line] for line in lines]
+        kept = [[digit for digit in row if digit.probability >= MIN_PROBABILITY] for row in digits]
         readings.append(Reading([row for row in kept if row]))
     return readings
 
 
-def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns a picture of at most the largest size, and how many times smaller it became."""
-    scale = max(1.0, max(picture.shape[:2]) / LARGEST)
-    if scale == 1:
-        return picture, scale
+def _scale_down(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a picture of at most the largest size, and the factor by which it was reduced."""
+    scale = max(1.0, max(picture.shape[:2]) / MAX_SIDE)
     size = tuple(max(1, round(length / scale)) for length in picture.shape[1::-1])
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale
 
 
-def _digit(found: Found, image: np.ndarray, answer: np.ndarray, scale: float) -> Digit:
-    """Puts together what both networks say, each of which has seen other handwriting in its training.
-
-    Of a digit that was cut out the classifier sees what a cut has left; the spotter alone sees all of it.
-    """
-    piece = found.piece
-    box = tuple(round(value * scale) for value in (piece.x, piece.y, piece.width, piece.height))
-    spotted = found.middle.probabilities[:CLASSES]
-    return Digit((answer * spotted.sum() + spotted) / 2 if found.alone else spotted, box, image)
+def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: float) -> Digit:
+    """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
+    detected = glyph.detection.probabilities[:CLASSES]
+    probabilities = (classified * detected.sum() + detected) / 2 if glyph.is_whole else detected
+    x, y, width, height = (round(value * scale) for value in glyph.component.box)
+    return Digit(probabilities, (x, y, width, height), image)
 
 
-def _find_digits(pictures: Sequence[np.ndarray], spot: Spot) -> list[list[list[Found]]]:
-    """Looks at each picture in the likeliest way, and in others while the digits explain little of the ink."""
-    grays = [gray_plane(picture) for picture in pictures]
-    ways = [looks(gray) for gray in grays]
-    best: list[tuple[float, list[list[Found]]]] = [(0.0, [])] * len(pictures)
-    for attempt in range(max(map(len, ways), default=0)):
-        open_ = [i for i, tried in enumerate(ways) if attempt < len(tried) and best[i][0] <= SURE]
-        seen = [_rows(grays[i], ways[i][attempt]) for i in open_]
-        strips = [make_strip(row) for rows, _ in seen for row in rows]
-        spotted = iter(find_middles(strips, spot))
-        for i, (rows, total) in zip(open_, seen, strict=True):
-            usual = typical_height([piece for row in rows for piece in row]) if rows else 0.0
-            found = [_found_in_row(row, next(spotted), usual) for row in rows]
-            explained = sum(one.piece.mass * one.middle.probabilities[:CLASSES].max() for row in found for one in row)
-            quality = explained / max(total, 1e-9) * ways[i][attempt].prior
+def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[list[Glyph]]]:
+    """Return the lines of glyphs in each picture, from the binarisation whose foreground the digits explain best."""
+    grays = [binarisation.to_gray(picture) for picture in pictures]
+    candidates = [binarisation.propose_settings(gray) for gray in grays]
+    best: list[tuple[float, list[list[Glyph]]]] = [(0.0, [])] * len(pictures)
+    for attempt in range(max(map(len, candidates), default=0)):
+        unsure = [i for i, settings in enumerate(candidates) if attempt < len(settings) and best[i][0] <= SURE]
+        segmented = [_segment(grays[i], candidates[i][attempt]) for i in unsure]
+        images = [detector.render_line(line) for lines, _ in segmented for line in lines]
+        detections = iter(detector.detect_digits(images, detect))
+        for i, (lines, total) in zip(unsure, segmented, strict=True):
+            height = segmentation.find_typical_height([one for line in lines for one in line]) if lines else 0.0
+            found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
+            explained = sum(glyph.explained_mass for line in found for glyph in line)
+            quality = explained / max(total, 1e-9) * candidates[i][attempt].prior
             if quality > best[i][0]:
-                best[i] = quality, [row for row in found if row]
-    return [rows for _, rows in best]
+                best[i] = quality, found
+    return [lines for _, lines in best]
 
 
-def _rows(gray: np.ndarray, look: Look) -> tuple[list[list[Piece]], float]:
-    values = ink(gray, look)
-    if values.max() < FAINT:
+def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> tuple[list[list[Component]], float]:
+    """Return the lines of components and the mass of the whole foreground."""
+    foreground = binarisation.extract_foreground(gray, settings)
+    if foreground.max() < MIN_CONTRAST:
         return [], 0.0
-    pieces, total = find_pieces(values)
-    return find_rows([piece for piece in pieces if not _is_shadow(piece, values.shape)]), total
+    components, total = segmentation.find_components(foreground)
+    return segmentation.group_lines([one for one in components if not _is_shadow(one, foreground.shape)]), total
 
 
-def _found_in_row(row: list[Piece], middles: list[Middle], usual: float) -> list[Found]:
-    """Gives every stroke to the digit whose middle is in it, or to the nearest one; parts what has several in it."""
-    height = typical_height(row)
-    own: dict[int, list[Middle]] = {}
-    for middle in middles:
-        nearest = min(range(len(row)), key=lambda index: _away(row[index], middle.x, height))
-        own.setdefault(nearest, []).append(middle)
-    found: list[Found] = []
-    for index, inside in own.items():
-        parts = parted(row[index], [middle.x for middle in inside])
-        alone = len(inside) == 1
-        found += [Found(part, middle, alone) for part, middle in zip(parts, inside, strict=True)]
-    for index, piece in enumerate(row):
-        if index in own or not found:
+def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
+    """Make a glyph of the strokes around each detection: split components with several, merge those without any."""
+    height = segmentation.find_typical_height(line)
+    inside: dict[int, list[Detection]] = {}
+    for detection in detections:
+        nearest = min(range(len(line)), key=lambda index: _measure_distance(line[index], detection.x, height))
+        inside.setdefault(nearest, []).append(detection)
+    glyphs: list[Glyph] = []
+    for index, own in inside.items():
+        parts = segmentation.split_at(line[index], [detection.x for detection in own])
+        glyphs += [Glyph(part, detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
+    for index, component in enumerate(line):
+        if index in inside or not glyphs:
             continue
-        gaps = [_gap(one.piece, piece) for one in found]
-        near = int(np.argmin(gaps))
-        together = join([found[near].piece, piece])
-        if gaps[near] < 0.25 * height and together.width < 1.3 * height:
-            found[near] = found[near]._replace(piece=together)
-    return [
-        one
-        for one in sorted(found, key=lambda one: one.middle.x)
-        if one.piece.ink.max() > 0 and (not one.alone or (one.piece.height > 0.4 * usual and not _is_blot(one.piece)))
-    ]
+        gaps = [max(one.x, component.x) - min(one.right, component.right) for one, *_ in glyphs]
+        nearest = int(np.argmin(gaps))
+        merged = segmentation.merge([glyphs[nearest].component, component])
+        if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
+            glyphs[nearest] = glyphs[nearest]._replace(component=merged)
+    glyphs.sort(key=lambda glyph: glyph.detection.x)
+    return [glyph for glyph in glyphs if _is_digit(glyph, picture_height)]
 
 
-def _away(piece: Piece, x: float, height: float) -> float:
-    """Returns how far a column is from where digits' middles can be in a piece; it may hold several."""
-    return max(0.0, abs(x - piece.x - piece.width / 2) - max(0.0, piece.width - 0.8 * height) / 2)
+def _measure_distance(component: Component, x: float, height: float) -> float:
+    """Return the pixels from a column to where a component can have centres of digits; wide ones have several."""
+    return max(0.0, abs(x - component.x - component.width / 2) - max(0.0, component.width - 0.8 * height) / 2)
 
 
-def _gap(a: Piece, b: Piece) -> int:
-    return max(a.x, b.x) - min(a.x + a.width, b.x + b.width)
+def _is_digit(glyph: Glyph, picture_height: float) -> bool:
+    """Return whether a glyph has strokes and, if it was not cut, is neither too low nor a blot."""
+    component, _, is_whole = glyph
+    peak = component.foreground.max()
+    if peak == 0 or not is_whole:
+        return bool(peak > 0)
+    stroke_width = normalisation.measure_stroke_width(component.foreground / peak)
+    is_blot = stroke_width > MAX_STROKE_RATIO * max(component.width, component.height)
+    return component.height > 0.4 * picture_height and not is_blot
 
 
-def _is_shadow(piece: Piece, shape: tuple[int, int]) -> bool:
-    """Whether a piece lies along a side of the picture from corner to corner, or along two, as uneven light does."""
+def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
+    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
     height, width = shape
-    filled = piece.ink > 0
+    filled = component.foreground > 0
     sides = (
-        (piece.y == 0, filled[0], width),
-        (piece.y + piece.height == height, filled[-1], width),
-        (piece.x == 0, filled[:, 0], height),
-        (piece.x + piece.width == width, filled[:, -1], height),
+        (component.y == 0, filled[0], width),
+        (component.bottom == height, filled[-1], width),
+        (component.x == 0, filled[:, 0], height),
+        (component.right == width, filled[:, -1], height),
     )
-    shares = [float(edge.sum() / length) for met, edge, length in sides if met and edge.any()]
-    whole = sum(share > SOLID for share in shares)
-    return whole > 1 or (whole == 1 and len(shares) == 3)
-
-
-def _is_blot(piece: Piece) -> bool:
-    return stroke_width(piece.ink / piece.ink.max()) > BLOT * max(piece.ink.shape)
+    fractions = [float(edge.sum() / length) for touches, edge, length in sides if touches and edge.any()]
+    covered = sum(fraction > MIN_SHADOW for fraction in fractions)
+    return covered > 1 or (covered == 1 and len(fractions) == 3)

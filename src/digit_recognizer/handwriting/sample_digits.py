@@ -1,13 +1,13 @@
-"""Digits that this program draws itself, where there is no handwriting of anybody's to look at."""
+"""Draw the ten digits with a pen on paper, for examples where there is no handwriting."""
 
 import cv2
 import numpy as np
 
 SIDE = 112  # pixels
-PEN = 9  # pixels
-PAPER, INK = (250, 248, 240), (40, 50, 90)  # RGB
+PEN_WIDTH = 9  # pixels
+PAPER_COLOUR, PEN_COLOUR = (250, 248, 240), (40, 50, 90)  # RGB
 
-# A digit's strokes, each a line of points "x,y" in per cent of the picture's side, whose corners are rounded.
+# The strokes of each digit: points "x,y" in percent of the picture's side, joined by lines with rounded corners.
 STROKES = (
     ("50,12 30,22 24,50 32,80 50,88 68,78 76,50 68,22 50,12",),
     ("36,28 54,12 54,88",),
@@ -23,25 +23,25 @@ STROKES = (
 
 
 def draw_digits() -> list[np.ndarray]:
-    """Returns a picture of each digit from 0 to 9, drawn with a pen on paper: uint8 [112, 112, 3], RGB."""
+    """Return a picture of each digit from 0 to 9, drawn with a pen on paper: uint8 [112, 112, 3], RGB."""
     pictures = []
     for strokes in STROKES:
-        picture = np.full((SIDE, SIDE, 3), PAPER, np.uint8)
+        picture = np.full((SIDE, SIDE, 3), PAPER_COLOUR, np.uint8)
         for stroke in strokes:
-            points = rounded(read_stroke(stroke) * (SIDE / 100))
-            fine = (points * 16).round().astype(np.int32)  # with four bits behind the point
-            cv2.polylines(picture, [fine], isClosed=False, color=INK, thickness=PEN, lineType=cv2.LINE_AA, shift=4)
+            points = round_corners(parse_stroke(stroke) * (SIDE / 100))
+            fixed_point = (points * 16).round().astype(np.int32)  # 4 fractional bits
+            cv2.polylines(picture, [fixed_point], False, PEN_COLOUR, thickness=PEN_WIDTH, lineType=cv2.LINE_AA, shift=4)
         pictures.append(picture)
     return pictures
 
 
-def read_stroke(text: str) -> np.ndarray:
-    """Returns the points of a stroke as `STROKES` has them: float64 [n, 2], x and y in per cent of the side."""
+def parse_stroke(text: str) -> np.ndarray:
+    """Return the points of a stroke of `STROKES`: float64 [n, 2], x and y in percent of the side."""
     return np.array([point.split(",") for point in text.split()], float)
 
 
-def rounded(points: np.ndarray) -> np.ndarray:
-    """Cuts the corners of a line, three times (Chaikin 1974, doi:10.1016/0146-664X(74)90028-8); float64 [n, 2]."""
+def round_corners(points: np.ndarray) -> np.ndarray:
+    """Cut the corners of a line three times (Chaikin 1974, doi:10.1016/0146-664X(74)90028-8); float64 [n, 2]."""
     for _ in range(3):
         ends, a, b = points[[0, -1]], points[:-1], points[1:]
         cut = np.stack([0.75 * a + 0.25 * b, 0.25 * a + 0.75 * b], axis=1).reshape(-1, 2)

@@ -1,281 +1,246 @@
-"""The members of a run, each complete or absent: one alone with all of the machine, several side by side."""
+"""Train the members of a run: one alone on the whole machine, several in parallel worker processes."""
 
+import contextlib
 import resource
+import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from digit_recognizer import files
 from digit_recognizer.config import Config
-from digit_recognizer.console import TrainingDisplay, hide_native_messages
-from digit_recognizer.data.augmentation import augmented_epochs, read_epochs, write_epochs
+from digit_recognizer.console import hide_native_messages
+from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import metrics
-from digit_recognizer.training import devices, runs, workers
-from digit_recognizer.training.precision import choose_precision
-from digit_recognizer.training.time_budget import OutOfTimeError, TimeBudget
+from digit_recognizer.training import records
+from digit_recognizer.training.devices import choose_precision, count_cores, split_devices
+from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
-TELL_SECONDS = 0.2  # between two steps that a worker tells of; each costs both processes time
-
-Epochs = Callable[[], Iterator[np.ndarray]]  # the distorted copies of all rows, uint8 [n, 28, 28] an epoch
+REPORT_SECONDS = 0.2  # between two reported steps of a worker; each costs both processes time
+POLL_SECONDS = 0.1  # between checks for an epoch that another process writes
+FAILED = "failed"  # file in the epochs' folder: no further epoch will come
 
 
 class Job(NamedTuple):
-    """What a run's members have in common."""
+    """What the members of a run have in common."""
 
     config: Config
     data: Dataset  # train.csv
-    test_images: np.ndarray  # uint8 [n, 28, 28], test.csv
     folds: list[Fold]
     run_dir: Path  # models/<run>
     precision: str
-    budget: TimeBudget
     log: bool  # for TensorBoard
 
+    @property
+    def members(self) -> int:
+        """Number of members of the run."""
+        return len(self.folds) * self.config.members
 
-def train_run(
+
+def train_members(
     config: Config,
     data: Dataset,
-    test_images: np.ndarray,
     run_dir: Path,
     record: dict[str, Any],
     console: Console,
     *,
     gpus: Sequence[str] = (),
-    budget: TimeBudget | None = None,
     log: bool = False,
 ) -> dict[str, Any]:
-    """Trains the members of a run that are not there yet.
+    """Train the members of a run that do not exist yet.
 
     Args:
-        config: the settings.
+        config: The settings.
         data: train.csv.
-        test_images: uint8 [n, 28, 28], of test.csv, which each member answers.
-        run_dir: models/<run>; what is complete in it is kept.
-        record: of the run (`runs.new_record`), taken when there is no run.json yet.
-        console: where to show the progress.
-        gpus: out of `devices.find_gpus`; on two or more of them as many members are trained at once.
-        budget: of time; members that would not fit into it are left out.
-        log: whether to write models/<run>/tensorboard/.
+        run_dir: models/<run>; complete members in it are kept.
+        record: Record of a new run (`records.new_record`), used if there is no run.json yet.
+        console: Output for the progress.
+        gpus: Names from `find_gpus`; on two or more of them members are trained in parallel.
+        log: Whether to write models/<run>/tensorboard/.
 
     Returns:
-        The finished record, which is in run.json too; `left_out` in it has the members that there was no time for.
+        The record, with times, memory and precision; its scores are None if a member was trained.
 
     Raises:
-        UserError: the folder holds a run of other settings or data, or there is no time for a single member.
+        UserError: The folder holds a run with other settings or data, or another process is training this run.
     """
     started = time.monotonic()
-    record = _begin(run_dir, record)
-    folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
-    members = len(folds) * config.members  # those of a fold follow each other
-    missing = _missing(run_dir, members)
-    if missing:
-        epochs = _start_augmentation(config, data)  # takes as long as TensorFlow's import, which comes next
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with _lock(run_dir):
+        record = _open_record(run_dir, record)
+        folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
         record["precision"] = record["precision"] or choose_precision(gpus)
-        budget = budget or TimeBudget()
-        job = Job(config, data, test_images, folds, run_dir, record["precision"], budget, log)
-        processor_seconds = _processor_seconds()
-        display = _display(job, missing, console)
+        job = Job(config, data, folds, run_dir, record["precision"], log)
+        missing = [index for index in range(job.members) if not records.member_dir(run_dir, index).exists()]
+        if not missing:
+            return record
+        record |= {"scores": None, "left_out": []}
+        cpu_seconds = _cpu_seconds()
+        first_step = None
         try:
-            _train_members(job, missing, epochs, gpus, display)
+            first_step = _train_missing(job, missing, gpus, console)
         finally:  # of an interrupted run too
             record["training_seconds"] += round(time.monotonic() - started, 1)
-            record["processor_seconds"] += round(_processor_seconds() - processor_seconds, 1)
-            if display.first_step:
-                record["first_step_seconds"] = round(display.first_step - started, 1)
+            record["processor_seconds"] += round(_cpu_seconds() - cpu_seconds, 1)
+            if first_step:
+                record["first_step_seconds"] = round(first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
-    left_out = _missing(run_dir, members)
-    if left_out:
-        console.print(
-            f"out of time: {len(left_out)} of {members} members are left out; the others make up the run",
-            soft_wrap=True,
-        )
-    if missing or record["scores"] is None:
-        record["scores"] = _scores(runs.read_predictions(run_dir))
-        record["finished_at"] = runs.now()
-        record["left_out"] = left_out
-    if missing:
         record["peak_memory_bytes"] = _peak_memory()
-        record["machine"]["gpus"] = _gpus()
-    runs.write_finished(run_dir, record)
-    return record
+        record["machine"]["gpus"] = _gpu_names()
+        return record
 
 
-def _scores(answers: runs.Predictions) -> dict[str, Any]:
-    held_out = len(answers.rows)
-    return {
-        "validation_accuracy": metrics.accuracy(*answers[1:]).value if held_out else None,
-        "validation_loss": metrics.log_loss(*answers[1:]) if held_out else None,
-        "validation_rows": held_out,
-    }
+def _lock(run_dir: Path) -> contextlib.AbstractContextManager[Any]:
+    """Return the lock of a run's folder; a dead process's lock is free."""
+    try:
+        return FileLock(run_dir / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"expected nobody else to train {run_dir.name}, found another process that does; wait for its end"
+        ) from None
 
 
-def _missing(run_dir: Path, members: int) -> list[int]:
-    return [index for index in range(members) if not runs.member_dir(run_dir, index).exists()]
-
-
-def _begin(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Returns the record of the run in the folder, or writes and returns the new one."""
+def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record in the folder if it has the same settings and data; write the new one if there is none."""
     path = run_dir / "run.json"
     if not path.exists():
         files.write_json(path, record)
         return record
     found = files.read_json(path)
-    for key in ("config", "data"):
-        if found[key] != record[key]:
-            different = [name for name, value in record[key].items() if found[key].get(name) != value]
-            raise UserError(
-                f"expected {run_dir} to hold a run of these settings, found one that differs in "
-                f"{', '.join(different)}; choose another RUN=, or delete the folder"
-            )
+    different = [name for name, value in record["config"].items() if found["config"].get(name) != value]
+    different += ["train.csv"] if found["data"]["train.csv"] != record["data"]["train.csv"] else []
+    if different:
+        raise UserError(
+            f"expected {run_dir} to hold a run with these settings, found one that differs in {', '.join(different)}; "
+            "choose another RUN=, or delete the folder"
+        )
     return found
 
 
-def _display(job: Job, missing: list[int], console: Console) -> TrainingDisplay:
-    with hide_native_messages():
-        from digit_recognizer.training.member import steps_per_epoch
+def _train_missing(job: Job, missing: list[int], gpus: Sequence[str], console: Console) -> float | None:
+    """Train members and write their folders; return the time of the first step on the monotonic clock."""
+    config = job.config
+    with worker_pool(count_cores()) as pool:
+        # The first augmented epoch is prepared during the import of TensorFlow.
+        epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
+        with hide_native_messages():
+            from digit_recognizer.training.member import steps_per_epoch
+            from digit_recognizer.training.progress import TrainingDisplay
 
-    return TrainingDisplay(
-        members=missing,
-        epochs=job.config.epochs,
-        steps=steps_per_epoch(len(job.folds[0].train), job.config.batch_size),
-        batch_size=job.config.batch_size,
-        console=console,
-    )
-
-
-def _train_members(job: Job, missing: list[int], epochs: Epochs, gpus: Sequence[str], display: TrainingDisplay) -> None:
-    """Trains members and writes their folders, as long as there is time."""
-    members = len(job.folds) * job.config.members
-    try:
-        with display:
-            if members == 1:
-                _train(job, epochs(), 0, lambda told: display.show(*told[:-1], last=told[-1]))
+        steps = steps_per_epoch(len(job.folds[0].train), config.batch_size)
+        with TrainingDisplay(
+            members=missing, epochs=config.epochs, steps=steps, batch_size=config.batch_size, console=console
+        ) as display:
+            if job.members == 1:
+                _train(job, epochs, 0, lambda message: display.update(*message))
             else:
-                _train_side_by_side(job, missing, epochs, devices.machine_parts(members, gpus), display)
-    except OutOfTimeError as error:
-        if not runs.member_dirs(job.run_dir):
-            raise UserError(
-                f"expected time for one member at least, found that {error}; choose fewer epochs, the preset fast, or "
-                "more hours"
-            ) from None
+                _train_parallel(job, missing, epochs, gpus, lambda message: display.update(*message))
+        return display.first_step
 
 
-def _train_side_by_side(
-    job: Job, missing: list[int], epochs: Epochs, parts: list[dict[str, str]], display: TrainingDisplay
+def _train_parallel(
+    job: Job, missing: list[int], epochs: Iterator[np.ndarray], gpus: Sequence[str], report: Report
 ) -> None:
-    """Trains members in processes of their own, which share the distorted copies of the images through files."""
-    with (
-        tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.") as folder,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        stop = threading.Event()
-        writing = thread.submit(write_epochs, epochs(), Path(folder), stop)
-        times = workers.share_out(
-            partial(_train_alone, job, Path(folder)),
-            missing,
-            parts,
-            may_begin=lambda: _still(writing) and job.budget.has_room(),
-            tell=lambda told: display.show(*told[:-1], last=told[-1]),
-        )
+    """Train members in worker processes, which share the augmented epochs through files."""
+    for leftover in job.run_dir.glob(".epochs.*"):  # of a killed run
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.", ignore_cleanup_errors=True) as name:
+        folder, failures = Path(name), list[Exception]()
+        threading.Thread(target=write_epochs, args=(epochs, folder, failures), daemon=True).start()
+        function = partial(_train_in_worker, job, folder)
         try:
-            for seconds in times:
-                job.budget.member_ended(seconds)
-        finally:
-            stop.set()
+            for _ in run_tasks(function, missing, split_devices(job.members, gpus), report=report):
+                pass
+        except Exception:
+            if failures:
+                raise failures[0] from None  # the cause
+            raise
 
 
-def _still(writing: Future[None]) -> bool:
-    """Returns True; raises what has ended the writing of epochs, which the members would wait for."""
-    if writing.done():
-        writing.result()
-    return True
+def _train_in_worker(job: Job, folder: Path, index: int, report: Report) -> None:
+    """Train one member in a worker process; report its steps at intervals."""
+    reported = 0.0
+
+    def report_at_intervals(message: tuple[int, Any]) -> None:
+        nonlocal reported
+        if message[1].last or time.monotonic() > reported + REPORT_SECONDS:
+            reported = time.monotonic()
+            report(message)
+
+    _train(job, read_epochs(folder, job.config.augmented_epochs), index, report_at_intervals)
 
 
-def _train_alone(job: Job, folder: Path, index: int, tell: workers.Tell) -> float:
-    """Trains one member in a process of its own and returns the seconds that it took."""
-    told = 0.0
-
-    def tell_now_and_then(step: tuple[Any, ...]) -> None:
-        nonlocal told
-        if step[-1] or time.monotonic() > told + TELL_SECONDS:
-            told = time.monotonic()
-            tell(step)
-
-    return _train(job, read_epochs(folder, epochs=_augmented(job.config)), index, tell_now_and_then)
-
-
-def _train(job: Job, epochs: Iterator[np.ndarray], index: int, tell: workers.Tell) -> float:
-    """Trains and writes a member, tells of it by the arguments of `TrainingDisplay.show`, and returns the seconds."""
+def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -> None:
+    """Train a member and write its folder; report (index, step)."""
     with hide_native_messages():
-        from digit_recognizer.training.member import Step, train_member
+        from digit_recognizer.training.member import train_member
 
-    def tell_step(step: Step) -> None:
-        tell((index, *step))
-        if step.last:
-            job.budget.epoch_ended(step.epoch, job.config.epochs)
-
-    started, fold = job.budget.now(), job.folds[index // job.config.members]
     member = train_member(
         job.config,
         job.data,
-        fold,
-        job.test_images,
-        architecture=job.config.architectures[index % len(job.config.architectures)],
-        seed=_seed(job.config, index),
+        job.folds,
+        index,
         precision=job.precision,
         augmented=epochs,
-        tell=tell_step,
+        report=lambda step: report((index, step)),
         log_dir=job.run_dir / "tensorboard" / f"member-{index}" if job.log else None,
     )
-    runs.write_member(runs.member_dir(job.run_dir, index), member, fold.validation, job.data.labels[fold.validation])
-    return job.budget.now() - started
+    rows = job.folds[index // job.config.members].validation
+    records.write_member(records.member_dir(job.run_dir, index), member, rows, job.data.labels[rows])
 
 
-def _start_augmentation(config: Config, data: Dataset) -> Epochs:
-    """Starts to make the first epoch's distorted copies, and returns what yields those of all epochs."""
-    if not _augmented(config):
-        return lambda: iter(())
-    epochs = augmented_epochs(data.images, epochs=_augmented(config), seed=config.seed)
-    return lambda: epochs
+def write_epochs(epochs: Iterator[np.ndarray], folder: Path, failures: list[Exception]) -> None:
+    """Write each epoch to a file of a folder, for `read_epochs` in other processes; append an exception to a list."""
+    try:
+        for epoch, images in enumerate(epochs):
+            with files.replacing(folder / f"{epoch}.npy") as temporary:
+                np.save(temporary, images)
+    except Exception as error:  # noqa: BLE001 - raised by the thread that waits for the members
+        failures.append(error)
+        with contextlib.suppress(OSError):  # the folder is deleted when a training ends early
+            (folder / FAILED).touch()
 
 
-def _augmented(config: Config) -> int:
-    """Returns the number of augmented epochs."""
-    return max(0, config.epochs - 1 - config.plain_epochs) if config.augment else 0
+def read_epochs(folder: Path, epochs: int) -> Iterator[np.ndarray]:
+    """Yield the epochs that the parent process writes with `write_epochs`; wait for each of them.
+
+    Raises:
+        RuntimeError: The parent process failed to make an epoch.
+    """
+    for epoch in range(epochs):
+        path = folder / f"{epoch}.npy"
+        while not path.exists():
+            if (folder / FAILED).exists():
+                raise RuntimeError("expected augmented images from the parent process, found that it failed")
+            time.sleep(POLL_SECONDS)
+        yield np.load(path, mmap_mode="r")
 
 
-def _seed(config: Config, index: int) -> int:
-    """Returns the seed of a member, another for each member and each seed of the run."""
-    return int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
-
-
-def _processor_seconds() -> float:
-    """Returns the time that processors have spent on this process and on those of its workers that have ended."""
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _peak_memory() -> int:
-    """Returns the most bytes that this process or one of its workers has held in memory."""
+    """Return the peak memory in bytes of the largest process: this one or one of its workers."""
     used = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return used if sys.platform == "darwin" else used * 1024
 
 
-def _gpus() -> list[str]:
-    with hide_native_messages():
-        import tensorflow as tf
+def _gpu_names() -> list[str]:
+    import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
     return [device.get("device_name", "GPU") for device in details]

@@ -1,88 +1,108 @@
-"""A process for each part of the machine, a GPU or some cores, so that all are busy: each does one task at a time."""
+"""Worker processes: a pool whose workers exit with their parent, and tasks distributed over devices."""
 
 import contextlib
 import multiprocessing
 import os
-import queue
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-POLL_SECONDS = 0.2  # between two looks for what is told
+POLL_SECONDS = 0.2  # between checks for messages
 
 Result = TypeVar("Result")
-Tell = Callable[[Any], None]
-_worker: dict[str, Any] = {}  # of this process, where it is one
+Report = Callable[[Any], None]
+_state: dict[str, Any] = {}  # of a worker process: the function to call and the queue for its messages
 
 
-def share_out(
-    function: Callable[[int, Tell], Result],
-    tasks: Iterable[int],
-    parts: Sequence[Mapping[str, str]],
-    *,
-    may_begin: Callable[[], bool],
-    tell: Tell,
-) -> Iterator[Result]:
-    """Calls a function for each task, on as many parts of the machine at once as there are.
+@contextlib.contextmanager
+def worker_pool(
+    processes: int, initializer: Callable[..., None] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Open a process pool whose workers exit when this process does, even if it is killed.
+
+    They also exit at once if the block is interrupted. Workers ignore SIGINT: only this process handles Ctrl+C.
 
     Args:
-        function: does a task and tells of it; pickled, as is what it is bound to.
-        tasks: what it is called with.
-        parts: the environment variables that make a process use its part alone (`session.machine_parts`).
-        may_begin: whether one more task may begin now; those that never may are left out. Asked often.
-        tell: is called in this process with what the tasks tell.
+        processes: Number of workers.
+        initializer: Called in each worker when it starts.
+        *arguments: Arguments of the initializer.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of a process with TensorFlow's threads can deadlock
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, context, _start_worker, (reader, initializer, arguments))
+    with reader, writer:
+        try:
+            yield pool
+        except BaseException:
+            writer.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def run_tasks(
+    function: Callable[[int, Report], Result],
+    tasks: Iterable[int],
+    devices: Sequence[Mapping[str, str]],
+    *,
+    report: Report,
+) -> Iterator[Result]:
+    """Call a function for each task in worker processes, one per device.
+
+    Args:
+        function: Takes a task and a callback for progress messages. It is pickled.
+        tasks: Arguments of the calls.
+        devices: Environment variables of each worker (`split_devices`).
+        report: Called in this process with the messages.
 
     Yields:
-        The results as they come. An exception of a task is raised once the others that had begun have ended.
+        Results in the order in which they are completed. After an exception no further task starts; it is raised when
+        the running ones have finished.
     """
-    context = multiprocessing.get_context("spawn")  # a fork of a process in which TensorFlow runs can hang
-    free, told = context.SimpleQueue(), context.Queue()
-    for part in parts:
-        free.put(part)
-    waiting = deque(tasks)
-    running: set[Future[Result]] = set()
-    with ProcessPoolExecutor(len(parts), context, _take_part, (function, free, told)) as pool:
-        try:
-            while True:
-                while waiting and len(running) < len(parts) and may_begin():
-                    running.add(pool.submit(_do, waiting.popleft()))
-                if not running:
-                    return
-                done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        tell(told.get(timeout=0.01))
-                for future in done:
+    context = multiprocessing.get_context("spawn")
+    free, messages = context.SimpleQueue(), context.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    waiting, running = deque(tasks), set[Future[Result]]()
+    error: BaseException | None = None
+    with worker_pool(len(devices), _take_device, function, free, messages) as pool:
+        while running or (waiting and error is None):
+            while waiting and error is None and len(running) < len(devices):
+                running.add(pool.submit(_run_task, waiting.popleft()))
+            done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+            while not messages.empty():
+                report(messages.get())
+            for future in done:
+                if future.exception():
+                    error = error or future.exception()
+                else:
                     yield future.result()
-        except (KeyboardInterrupt, GeneratorExit):  # a worker can miss its own interruption, and would be waited for
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    if error is not None:
+        raise error
 
 
-def end_with_parent() -> None:
-    """Lets this process end with the one that started it, also where that is killed: its workers would wait forever."""
-    parent = multiprocessing.parent_process()
+def _start_worker(parent: Connection, initializer: Callable[..., None] | None, arguments: Sequence[Any]) -> None:
+    """Prepare a worker: it ignores SIGINT and exits when the parent's end of the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def wait_and_end() -> None:
-        parent.join()
+    def exit_with_parent() -> None:
+        parent.poll(None)
         os._exit(1)
 
-    threading.Thread(target=wait_and_end, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    if initializer:
+        initializer(*arguments)
 
 
-def _take_part(function: Callable[[int, Tell], Any], free: Any, told: Any) -> None:
-    """Prepares a worker process, before TensorFlow looks for devices and cores in it."""
-    end_with_parent()
+def _take_device(function: Callable[[int, Report], Any], free: Any, messages: Any) -> None:
+    """Restrict this worker to one device, before TensorFlow is imported."""
     os.environ.update(free.get())
-    _worker.update(function=function, told=told)
+    _state.update(function=function, messages=messages)
 
 
-def _do(task: int) -> Any:
-    try:
-        return _worker["function"](task, _worker["told"].put)
-    finally:
-        for process in multiprocessing.active_children():  # such as the task has left: this one could never end
-            process.terminate()
+def _run_task(task: int) -> Any:
+    return _state["function"](task, _state["messages"].put)

@@ -1,1 +1,1 @@
-"""Web: the page to draw digits on."""
+"""Web page to draw digits on."""

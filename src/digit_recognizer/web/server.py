@@ -1,7 +1,7 @@
-"""A page to draw on, served to this computer alone.
+"""Web page to draw digits on, served on the loopback interface only.
 
-Starlette and uvicorn serve it: BSD, well kept, half a dozen small packages. Gradio's Sketchpad answers only when a
-stroke ends, weighs a hundred packages, and asks other hosts for fonts.
+Built on Starlette and uvicorn: BSD-licensed, maintained, half a dozen small packages. Gradio's Sketchpad reports a
+drawing only at the end of a stroke, needs about a hundred packages, and loads fonts from other hosts.
 """
 
 import base64
@@ -11,6 +11,8 @@ import datetime
 import fcntl
 import hashlib
 import io
+import os
+import re
 import socket
 import threading
 import webbrowser
@@ -19,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import cv2
 import numpy as np
 import uvicorn
+from PIL import Image
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -32,17 +35,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from digit_recognizer import files
-from digit_recognizer.config import CLASSES
 from digit_recognizer.errors import UserError
+from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, decode
-from digit_recognizer.handwriting.reader import SURE, Digit
-from digit_recognizer.handwriting.transcription import Read, load_reader
+from digit_recognizer.handwriting.reader import SURE, Read, Reading
 
 HOST = "127.0.0.1"
-UPLOAD_LIMIT = 20_000_000  # bytes; page.js knows it too
+UPLOAD_LIMIT = 20_000_000  # bytes; static/page.js has the same limit
 PREVIEW_SIDE = 1200  # pixels
-PAGE = Path(__file__).with_name("static")
+LABEL = re.compile("[0-9](?:[0-9 ]{0,18}[0-9])?")  # a space separates rows of digits
+STATIC = Path(__file__).with_name("static")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -56,219 +58,196 @@ HEADERS = {
 }
 
 
-def serve(run_dir: Path, folder: Path, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
-    """Serves the page until Ctrl+C.
+def serve(read: Read, folder: Path, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl+C.
 
     Args:
-        run_dir: of the run whose networks answer; they are loaded once.
-        folder: where labelled drawings go.
-        port: 0 for any that is free.
-        browser: whether to open the page in one.
-        say: is told the page's address.
+        read: Reads the digits in pictures.
+        folder: Folder for labelled drawings.
+        port: Port to listen on; 0 picks a free one.
+        browser: Open the page in the default browser.
+        say: Prints the address of the page.
 
     Raises:
-        UserError: the port is in use or not allowed.
+        UserError: The port is in use or not allowed.
     """
     with listen(port) as listener:
-        read = load_reader(run_dir)
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
-        say(f"Draw at {address} (Ctrl+C ends)")
+        say(f"Draw at {address} (press Ctrl+C to stop)")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        app = make_app(read, folder)
-        settings = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=1)
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again when it has ended
+        settings = uvicorn.Config(
+            make_app(read, folder), log_level="warning", server_header=False, timeout_graceful_shutdown=1
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
             uvicorn.Server(settings).run(sockets=[listener])
 
 
 def listen(port: int) -> socket.socket:
-    """Returns a socket that listens on this computer alone.
+    """Return a socket that listens on the loopback interface.
 
     Raises:
-        UserError: the port is in use or not allowed.
+        UserError: The port is in use or not allowed.
     """
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not 0 <= port <= 65_535:
+        raise UserError(f"expected a port from 0 to 65535, received {port}; choose another --port")
     try:
-        listener.bind((HOST, port))
-        listener.listen()
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise UserError(
-            f"expected port {port} to be free, found that it is not ({error}); name another --port"
-        ) from None
-    return listener
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise UserError(f"expected a free port, found that {port} is not ({reason}); choose another --port") from None
 
 
-def make_app(read_pictures: Read, folder: Path) -> Starlette:
-    """Returns the page's application.
+def make_app(read: Read, folder: Path) -> Starlette:
+    """Return the web application.
 
-    `POST /read` takes a picture file and answers with its digits, with `?preview=1` also with the picture as it was
-    understood; `POST /save?label=7` keeps a picture in the folder; everything else is the page's files.
+    `POST /read` takes an image file and returns its digits, with `?preview` also the decoded picture.
+    `POST /save?label=7` stores an image file in the folder. All other paths are static files.
 
     Args:
-        read_pictures: reads pictures.
-        folder: where labelled drawings go.
+        read: Reads the digits in pictures.
+        folder: Folder for labelled drawings.
     """
     one_at_a_time = anyio.CapacityLimiter(1)
 
-    async def read(request: Request) -> Response:
-        content = await _body(request)
+    async def read_picture(request: Request) -> Response:
+        content = await _read_body(request)
 
-        def answer() -> dict[str, Any]:
+        def run() -> dict[str, Any]:
             picture = decode(content)
-            reading = read_pictures([picture])[0]
-            result = _describe(reading.rows) | {"width": picture.shape[1], "height": picture.shape[0]}
-            return result | ({"preview": _preview(picture)} if "preview" in request.query_params else {})
+            result = _describe(read([picture])[0]) | {"width": picture.shape[1], "height": picture.shape[0]}
+            if "preview" in request.query_params:
+                result["preview"] = _make_data_url("jpeg", picture, PREVIEW_SIDE)
+            return result
 
-        return JSONResponse(await anyio.to_thread.run_sync(answer, limiter=one_at_a_time))
+        return JSONResponse(await anyio.to_thread.run_sync(run, limiter=one_at_a_time))
 
-    async def save(request: Request) -> Response:
+    async def save_picture(request: Request) -> Response:
         label = request.query_params.get("label", "")
-        if label not in [str(digit) for digit in range(CLASSES)]:
-            raise UserError(f"expected a label from 0 to 9, received {label[:20]!r}")
-        content = await _body(request)
+        if not LABEL.fullmatch(label):
+            raise UserError(f"expected a label of 1 to 20 digits, received {label[:30]!r}")
+        content = await _read_body(request)
 
-        def keep() -> Path:
-            return save_labelled(decode(content), int(label), folder)
+        def run() -> Path:
+            return save_labelled(decode(content), label, folder)
 
-        path = await anyio.to_thread.run_sync(keep, limiter=one_at_a_time)
-        return JSONResponse({"path": str(path)})
+        return JSONResponse({"path": str(await anyio.to_thread.run_sync(run, limiter=one_at_a_time))})
 
     return Starlette(
         routes=[
-            Route("/read", read, methods=["POST"]),
-            Route("/save", save, methods=["POST"]),
-            Mount("/", StaticFiles(directory=PAGE, html=True)),
+            Route("/read", read_picture, methods=["POST"]),
+            Route("/save", save_picture, methods=["POST"]),
+            Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[
-            Middleware(_Guard),
+            Middleware(_SameOriginMiddleware),
             Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", HOST], www_redirect=False),
         ],
         exception_handlers={
-            UserError: lambda _, error: _refusal(422, str(error)),
-            HTTPException: lambda _, error: _refusal(error.status_code, error.detail),
+            UserError: lambda _, error: _make_error(422, str(error)),
+            HTTPException: lambda _, error: _make_error(error.status_code, error.detail),
             ClientDisconnect: lambda *_: Response(status_code=400),
-            OSError: lambda _, error: _refusal(500, f"could not save: {error}"),
+            OSError: lambda _, error: _make_error(500, f"could not save: {error}"),
         },
     )
 
 
-class _Guard:
-    """Refuses requests that another site's page sends, and adds the headers that keep the page to itself."""
+class _SameOriginMiddleware:
+    """Refuse requests sent by pages of other origins, and add the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *added]
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = Request(scope).headers
-        origin = headers.get("origin")
-        if origin is not None and origin != f"http://{headers.get('host')}":
-            await _refusal(403, "expected a request of this page, received one of another site")(
-                scope, receive, send_guarded
-            )
-            return
-        await self.app(scope, receive, send_guarded)
+        app = self.app
+        if scope["type"] == "http":
+            headers = Request(scope).headers
+            if headers.get("origin") not in (None, f"http://{headers.get('host')}"):
+                app = _make_error(403, "expected a request from this page, received one from another site")
+        await app(scope, receive, send_with_headers)
 
 
-def save_labelled(picture: np.ndarray, label: int, folder: Path) -> Path:
-    """Writes a picture as PNG into a folder and adds it to the folder's labels.csv.
+def save_labelled(picture: np.ndarray, label: str, folder: Path) -> Path:
+    """Write a picture as PNG into a folder and append it to the folder's labels.csv.
 
     Args:
         picture: uint8 [h, w, 3], RGB.
-        label: what is on it, 0 to 9.
-        folder: made where it is missing.
+        label: The digits in the picture.
+        folder: Created if it does not exist.
 
     Returns:
-        The file; its name is made of the time and the content, so that none is written over.
+        The path of the file; its name contains the time and a hash, so that no file is overwritten.
 
     Raises:
-        UserError: there is a labels.csv without the columns path and label.
+        UserError: labels.csv exists without the columns path and label.
     """
-    content = _encode(".png", picture)
+    content = _encode("png", picture)
     time = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
     path = folder / f"{time}-{hashlib.sha256(content).hexdigest()[:8]}.png"
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(content)
-    try:
-        _append_label(folder / LABELS, path.name, label)
-    except UserError:
-        path.unlink()
-        raise
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LABELS).open("a+", encoding="utf-8", newline="") as table:
+        fcntl.flock(table, fcntl.LOCK_EX)  # released when the file is closed
+        table.seek(0)
+        text = table.read().removeprefix("\ufeff")
+        columns = next(csv.reader(io.StringIO(text)), [])
+        if text and not {"path", "label"} <= set(columns):
+            raise UserError(
+                f"expected the columns path and label in {table.name}, found {','.join(columns)!r}; move the file away"
+            )
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+        writer = csv.DictWriter(table, columns or ["path", "label"], restval="", lineterminator="\n")
+        if not text:
+            writer.writeheader()
+        elif not text.endswith("\n"):
+            table.write("\n")
+        writer.writerow({"path": path.name, "label": label})
     return path
 
 
-def _append_label(table: Path, name: str, label: int) -> None:
-    """Adds a line in one write, under a lock that other servers respect too."""
-    with table.open("a+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        found = file.read().decode()
-        columns = next(csv.reader(io.StringIO(found)), [])
-        if found and not {"path", "label"} <= set(columns):
-            raise UserError(
-                f"expected the columns path and label in {table}, found {','.join(columns)!r}; move it away"
-            )
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns or ["path", "label"], restval="", lineterminator="\n")
-        if not found:
-            writer.writeheader()
-        elif not found.endswith("\n"):
-            text.write("\n")
-        writer.writerow({"path": name, "label": label})
-        file.write(text.getvalue().encode())
-
-
-async def _body(request: Request) -> bytes:
-    """Returns what was sent, and stops reading where it becomes too much."""
+async def _read_body(request: Request) -> bytes:
+    """Return the body of a request; stop reading as soon as it exceeds the limit."""
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > UPLOAD_LIMIT:
-            raise HTTPException(
-                413, f"expected a picture of at most {UPLOAD_LIMIT // 10**6} MB, received a larger file"
-            )
+            limit = f"{UPLOAD_LIMIT // 10**6} MB"
+            raise HTTPException(413, f"expected a picture of at most {limit}, received a larger file")
     return bytes(content)
 
 
-def _describe(rows: list[list[Digit]]) -> dict[str, Any]:
-    """Returns what was read as a value that JSON can hold."""
+def _describe(reading: Reading) -> dict[str, Any]:
     digits = [
         {
             "digit": digit.digit,
             "sure": digit.probability >= SURE,
             "probabilities": [round(float(value), 4) for value in digit.probabilities],
             "box": [int(value) for value in digit.box],
-            "image": _data_url("image/png", _encode(".png", digit.image)),
+            "image": _make_data_url("png", digit.image),
         }
-        for row in rows
+        for row in reading.rows
         for digit in row
     ]
-    return {"text": "\n".join("".join(str(digit.digit) for digit in row) for row in rows), "digits": digits}
+    return {"text": reading.text, "digits": digits}
 
 
-def _preview(picture: np.ndarray) -> str:
-    factor = min(1, PREVIEW_SIDE / max(picture.shape))
-    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture
-    return _data_url("image/jpeg", _encode(".jpg", small))
+def _make_data_url(kind: str, picture: np.ndarray, side: int = 0) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(_encode(kind, picture, side)).decode()}"
 
 
-def _encode(suffix: str, picture: np.ndarray) -> bytes:
-    return cv2.imencode(suffix, picture[..., ::-1] if picture.ndim == 3 else picture)[1].tobytes()
+def _encode(kind: str, picture: np.ndarray, side: int = 0) -> bytes:
+    """Return an image file of a picture, scaled down to a longest side if one is given."""
+    image, file = Image.fromarray(picture), io.BytesIO()
+    if side:
+        image.thumbnail((side, side))
+    image.save(file, kind)
+    return file.getvalue()
 
 
-def _data_url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _refusal(status: int, line: str) -> JSONResponse:
+def _make_error(status: int, line: str) -> JSONResponse:
     return JSONResponse({"error": line}, status_code=status)

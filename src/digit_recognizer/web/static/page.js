@@ -1,24 +1,24 @@
-// Draws with signature_pad, asks the server what it reads while a stroke is drawn, and shows the answer.
+// Draw with signature_pad, send the drawing to the server while a stroke is drawn, and show the predicted digits.
 import SignaturePad from "./vendor/signature_pad.min.js";
 
-const UPLOAD_LIMIT = 20_000_000; // bytes, as in page.py
-const INTERVAL = 100; // milliseconds between questions
-const SENT = { width: 640, height: 480 }; // pixels of a drawing
+const UPLOAD_LIMIT = 20_000_000; // bytes; server.py has the same limit
+const INTERVAL = 100; // milliseconds between requests
+const SENT = { width: 640, height: 480 }; // size of a drawing in pixels
 const find = (id) => document.getElementById(id);
 const isEmpty = () => !file && pad.isEmpty();
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const canvas = find("pad");
 const pad = new SignaturePad(canvas, { backgroundColor: "#fff", penColor: "#16181f", minDistance: 2 });
 
-let file = null; // the picture shown in place of the drawing
-let version = 0; // of what is on the paper; answers to earlier ones are dropped
-let asked = 0; // the version of the latest question
-let busy = false; // one question at a time
-let pending = 0; // the timer of the next one
-let cleared = null; // the strokes that the last Clear took away
-let count = 0; // of the digits shown
-let chosen = -1; // the one of them whose probabilities are shown
-let paperWidth = 0; // pixels of CSS
+let file = null; // the image shown instead of the drawing
+let version = 0; // incremented by every change of the drawing
+let sent = 0; // version of the latest request
+let busy = false; // one request at a time
+let pending = 0; // timer of the next request
+let cleared = null; // strokes removed by the last Clear
+let count = 0; // number of digits found
+let chosen = -1; // index of the digit whose probabilities are shown
+let paperWidth = 0; // CSS pixels
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -44,8 +44,8 @@ const bars = [..."0123456789", "∅"].map((label) => {
 });
 
 const labels = Array.from({ length: 10 }, (_, digit) => {
-  const button = element("button", { type: "button", textContent: digit, ariaLabel: `It was a ${digit}` });
-  button.addEventListener("click", () => save(digit));
+  const button = element("button", { type: "button", textContent: digit, ariaLabel: `Save as ${digit}` });
+  button.addEventListener("click", () => saveDigit(digit));
   find("labels").querySelector("div").append(button);
   return button;
 });
@@ -55,69 +55,76 @@ function say(line, bad = false) {
   find("status").classList.toggle("bad", bad);
 }
 
-// Talking with the server
+// Requests
 
 async function post(path, body) {
   if (body.size > UPLOAD_LIMIT) {
     throw new Error(`expected a picture of at most ${UPLOAD_LIMIT / 1e6} MB, received a larger file`);
   }
-  const answer = await fetch(path, { method: "POST", body }).catch(() => {
-    throw new Error("the server does not answer; is `make draw` still running?");
+  const response = await fetch(path, { method: "POST", body }).catch(() => {
+    throw new Error("the server does not respond; is `make draw` still running?");
   });
-  const value = await answer.json().catch(() => ({ error: `the server answered with status ${answer.status}` }));
-  if (!answer.ok) throw new Error(value.error);
+  const value = await response.json().catch(() => ({ error: `the server responded with status ${response.status}` }));
+  if (!response.ok) throw new Error(value.error);
   return value;
 }
 
 function changed() {
   version += 1;
   find("paper").classList.toggle("used", !isEmpty());
-  for (const button of labels) button.disabled = isEmpty();
+  find("save").disabled = isEmpty();
   find("undo").disabled = isEmpty() && !cleared;
   if (isEmpty()) show({ text: "", digits: [] });
-  else ask();
+  else request();
   find("result").ariaBusy = String(!isEmpty() && (busy || pending > 0));
 }
 
 function content() {
   if (file) return Promise.resolve(file);
-  const copy = element("canvas", SENT); // of the same size on every screen
+  const copy = element("canvas", SENT); // the same size on every screen
   copy.getContext("2d").drawImage(canvas, 0, 0, copy.width, copy.height);
   return new Promise((done) => copy.toBlob(done, "image/png"));
 }
 
-async function ask() {
-  if (busy || pending || asked === version || isEmpty()) return;
+async function request() {
+  if (busy || pending || sent === version || isEmpty()) return;
   const started = performance.now();
   const picture = file;
   busy = true;
-  asked = version;
+  sent = version;
   try {
-    const answer = await post(picture ? "read?preview" : "read", await content());
+    const result = await post(picture ? "read?preview" : "read", await content());
     if (picture ? picture === file : !file && !pad.isEmpty()) {
-      if (picture) showPicture(answer);
-      show(answer);
+      if (picture) showPicture(result);
+      show(result);
     }
   } catch (error) {
     if (picture && picture === file) leavePicture();
     say(error.message, true);
   }
   busy = false;
-  find("result").ariaBusy = String(!isEmpty() && asked !== version);
-  pending = setTimeout(() => { pending = 0; ask(); }, Math.max(0, INTERVAL - (performance.now() - started)));
+  find("result").ariaBusy = String(!isEmpty() && sent !== version);
+  pending = setTimeout(() => { pending = 0; request(); }, Math.max(0, INTERVAL - (performance.now() - started)));
 }
 
-async function save(digit) {
+async function save(label) {
   if (isEmpty()) return;
   try {
-    const { path } = await post(`save?label=${digit}`, await content());
-    say(`Saved as ${path} with the label ${digit}.`);
+    const { path } = await post(`save?label=${encodeURIComponent(label)}`, await content());
+    say(`Saved as ${path} with the label ${label}.`);
   } catch (error) {
     say(error.message, true);
   }
 }
 
-// Showing answers
+// The buttons and keys label one digit; a drawing of several needs all of them.
+function saveDigit(digit) {
+  if (count < 2) return save(String(digit));
+  find("number").focus();
+  return say(`found ${count} digits; enter the label of all of them`, true);
+}
+
+// Results
 
 function show({ text, digits }) {
   const answer = find("answer");
@@ -134,14 +141,15 @@ function show({ text, digits }) {
   }));
   if (digits.length !== count) chosen = digits.length - 1;
   count = digits.length;
+  for (const button of labels) button.disabled = isEmpty() || count > 1;
   detail(digits, chosen);
-  let line = isEmpty() ? "Waiting for a stroke …" : digits.length ? "" : "No digit found";
+  let line = isEmpty() ? "Draw a digit to start" : digits.length ? "" : "No digit found";
   const best = digits.length === 1 ? Math.max(...digits[0].probabilities) : 0;
-  if (best) line = best >= 0.9995 ? "over 99.9% sure" : `${percent(best)} sure`;
+  if (best) line = best >= 0.9995 ? "over 99.9% probability" : `${percent(best)} probability`;
   const doubt = digits.find((digit) => !digit.sure);
   if (doubt) {
     const order = [...doubt.probabilities.keys()].sort((a, b) => doubt.probabilities[b] - doubt.probabilities[a]);
-    line = `Not sure: ${order[0]}, or ${order[1]}?`;
+    line = `Uncertain: ${order[0]} or ${order[1]}?`;
   }
   find("message").textContent = line;
   clearTimeout(show.timer);
@@ -181,7 +189,7 @@ function showPicture({ preview, width, height, text, digits }) {
   say("");
 }
 
-// What a person does
+// Input
 
 function openPicture(chosen) {
   if (!chosen) return;
@@ -234,12 +242,13 @@ function resize() {
 }
 
 function pressed(event) {
+  if (event.target === find("number")) return;
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
   const command = event.ctrlKey || event.metaKey;
   if (command && !event.shiftKey && event.key.toLowerCase() === "z") undo();
   else if (command || event.altKey) return;
   else if (event.key === "Escape" || event.key === "Delete") clear();
-  else if (digit && (event.shiftKey || find("labels").contains(document.activeElement))) save(Number(digit));
+  else if (digit && (event.shiftKey || find("labels").contains(document.activeElement))) saveDigit(digit);
   else return;
   event.preventDefault();
 }
@@ -258,6 +267,7 @@ find("undo").addEventListener("click", undo);
 find("clear").addEventListener("click", clear);
 find("width").addEventListener("input", setWidth);
 find("file").addEventListener("change", ({ target }) => { openPicture(target.files[0]); target.value = ""; });
+find("numbers").addEventListener("submit", (event) => { event.preventDefault(); save(find("number").value.trim()); });
 document.addEventListener("keydown", pressed);
 document.addEventListener("paste", (event) => received(event, event.clipboardData));
 document.addEventListener("drop", (event) => received(event, event.dataTransfer));

@@ -1,0 +1,95 @@
+"""Make the pictures in docs/ from a trained run; the screenshots need Debian's Chromium.
+
+Run as `python -m benchmarks.make_pictures` after `make train`.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+from playwright.sync_api import Page, sync_playwright
+
+from digit_recognizer.handwriting import sample_digits
+from digit_recognizer.training.runs import find_run
+
+DOCS = Path(__file__).parents[1] / "docs"
+KIT = (sys.executable, "-c", "from digit_recognizer.cli import main; main()")
+FIGURES = ("accuracy", "loss", "confusion_matrix", "mistakes")
+NOTE = ("2026", "1127")  # rows of digits in the picture of `make predict`
+INK = (20, 30, 90)  # RGB
+SCREENS = {"desktop": (1280, 1060), "phone": (390, 844)}  # width, height in pixels
+
+
+def make_note() -> np.ndarray:
+    """Return a picture of rows of digits on shaded, grainy paper: uint8 [h, w, 3], RGB."""
+    digits = sample_digits.draw_digits()
+    ink = 1 - np.vstack([np.hstack([digits[int(digit)] for digit in row]) for row in NOTE]) / 255
+    height, width = ink.shape[:2]
+    shade = np.linspace(225, 150, width)[np.newaxis, :, np.newaxis] + np.linspace(-25, 15, height)[:, None, None]
+    paper = shade + np.random.default_rng(0).normal(0, 4, (height, width, 1))
+    return ((1 - ink) * paper + ink * INK).clip(0, 255).astype(np.uint8)
+
+
+def draw_digit(page: Page, digit: int) -> None:
+    """Draw a digit on the drawing page with the mouse."""
+    paper = page.locator("#pad").bounding_box()
+    if paper is None:
+        raise RuntimeError("expected a canvas on the page, found none")
+    side = 0.8 * paper["height"]
+    left, top = paper["x"] + (paper["width"] - side) / 2, paper["y"] + 0.1 * paper["height"]
+    for stroke in sample_digits.STROKES[digit]:
+        for index, point in enumerate(stroke.split()):
+            x, y = (float(value) / 100 * side for value in point.split(","))
+            page.mouse.move(left + x, top + y, steps=8)
+            if index == 0:
+                page.mouse.down()
+        page.mouse.up()
+
+
+def main(
+    *,
+    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Folder of train.csv and test.csv.")] = Path("data"),
+    models_dir: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("models"),
+) -> None:
+    """Make the pictures in docs/ from a trained run."""
+    run_dir = find_run(models_dir, run)
+    data, models = (f"--run={run_dir.name}", f"--data-dir={data_dir}"), f"--models-dir={models_dir}"
+    subprocess.run([*KIT, "evaluate", *data, models], check=True, stdout=subprocess.DEVNULL)
+    for name in FIGURES:
+        shutil.copy(run_dir / "figures" / f"{name}.png", DOCS)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        note = Path(folder) / "note.jpg"
+        cv2.imwrite(str(note), make_note()[..., ::-1])
+        subprocess.run([*KIT, "predict", note, data[0], models, f"--output-dir={folder}"], check=True)
+        shutil.copy(f"{note}.png", DOCS / "predict.png")
+        subprocess.run([*KIT, "report", *data, models, f"--reports-dir={folder}"], check=True)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for name, (width, height) in SCREENS.items():
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.goto((Path(folder) / run_dir.name / "report.html").as_uri())
+            page.screenshot(path=DOCS / f"report-{name}.png")
+        command = [*KIT, "draw", *data, models, "--no-browser", "--port=0"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            page = browser.new_page(viewport={"width": 1100, "height": 730})
+            page.goto(server.stdout.readline().split()[2] if server.stdout else "")
+            draw_digit(page, 2)
+            page.mouse.move(0, 0)
+            page.wait_for_selector("#seen:not([hidden])")
+            page.wait_for_timeout(1000)
+            page.screenshot(path=DOCS / "draw.png")
+        finally:
+            server.kill()
+            server.wait()
+        browser.close()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,67 @@
+"""Prediction with saved networks, and test-time augmentation."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from digit_recognizer.data.csv_files import normalise
+from digit_recognizer.model.networks import build_model
+from digit_recognizer.model.prediction import VIEWS, load_network, make_predictor, make_views
+from digit_recognizer.training import runs
+
+BFLOAT16 = 0.03  # largest difference of probabilities computed in half precision
+
+
+def test_probabilities_of_networks_are_averaged_in_the_order_of_the_images():
+    models = [build_model(architecture="residual", channels=(4, 8), dropout=0) for _ in range(2)]
+    images = np.random.default_rng(0).integers(0, 256, (1203, 28, 28), np.uint8)
+    each = [model.predict(images[..., np.newaxis] / np.float32(255), verbose=0) for model in models]
+    predict = make_predictor(models)
+    assert predict(images) == pytest.approx(np.mean(each, axis=0), abs=1e-5)
+    assert predict(images[:0]).shape == (0, 10)
+
+
+def test_views_are_averaged():
+    model = build_model(architecture="plain", channels=(4, 8), dropout=0)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    each = [make_predictor([model])(view) for view in make_views(images, 9)]
+    assert make_predictor([model], views=9)(images) == pytest.approx(np.mean(each, axis=0), abs=1e-6)
+
+
+def test_views_are_the_image_and_moved_copies():
+    images = np.zeros((3, 28, 28), np.uint8)
+    images[:, 6:22, 11:17] = 255
+    views = list(make_views(images, 5))
+    assert len(views) == 5
+    assert (views[0] == images).all()
+    shifted = [np.roll(images, shift, axis) for shift, axis in ((1, 2), (-1, 2), (1, 1), (-1, 1))]
+    assert all((view == expected).all() for view, expected in zip(views[1:], shifted, strict=True))
+    assert len(VIEWS) == len(list(make_views(images, 9))) == 9
+
+
+def test_a_network_loaded_in_half_precision_predicts_nearly_the_same(tmp_path):
+    model = build_model(architecture="upright", channels=(16, 32), dropout=0.2, folded=True)
+    model.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    full, half = (
+        make_predictor([load_network(tmp_path / "model.keras", name)]) for name in ("float32", "mixed_bfloat16")
+    )
+    assert (full(images) == make_predictor([model])(images)).all()
+    assert half(images) == pytest.approx(full(images), abs=BFLOAT16)
+    assert (half(images) != full(images)).any()
+
+
+def test_a_saved_network_loads_without_this_package(trained, rows, tmp_path):
+    predictions = runs.read_predictions(trained)
+    np.save(tmp_path / "images.npy", normalise(rows.images[predictions.rows]))
+    program = """
+import sys, numpy, keras
+model = keras.models.load_model(sys.argv[1])
+numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
+assert not any(name.startswith("digit_recognizer") for name in sys.modules)
+"""
+    paths = trained / "member-0" / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy"
+    subprocess.run([sys.executable, "-c", program, *map(str, paths)], check=True, capture_output=True, cwd=tmp_path)
+    assert np.load(tmp_path / "out.npy") == pytest.approx(predictions.probabilities, abs=BFLOAT16)
