@@ -204,4 +204,4 @@ def test_only_an_unchanged_output_is_submitted(ready, run_command):
 
 def test_kernel_and_run_exclude_each_other(run_command):
     line = failed(run_command("submit", "--kernel", "--run", "x"))
-    assert "expected either the kernel's output or a run to submit, received both" in line
+    assert "expected either --kernel or a run to submit, received both" in line
