@@ -54,6 +54,10 @@ class Config:
         """Number of epochs with augmented images: not the first and not the last `plain_epochs`."""
         return max(0, self.epochs - 1 - self.plain_epochs) if self.augment else 0
 
+    def steps_per_epoch(self, rows: int) -> int:
+        """Return the number of full batches; the remaining rows, others in each epoch, are dropped."""
+        return max(1, rows // self.batch_size)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a JSON-compatible dictionary."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -68,13 +68,19 @@ def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows
     augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])
     reported = []
     trained = member.train_member(
-        replace(TINY, epochs=4), plain, folds, 0, precision="float32", augmented=augmented, report=reported.append
+        replace(TINY, epochs=4),
+        plain,
+        folds,
+        0,
+        precision="float32",
+        augmented=augmented,
+        report=lambda *step: reported.append(step),
     )
-    steps = member.steps_per_epoch(len(folds[0].train), TINY.batch_size)
+    steps = TINY.steps_per_epoch(len(folds[0].train))
     assert [int(batch.max()) for batch in batches] == [30] * steps + [10] * steps + [20] * steps + [30] * steps
-    assert [(step.epoch, step.step) for step in reported] == [divmod(number, steps) for number in range(4 * steps)]
-    assert [step.epoch for step in reported if step.last] == [0, 1, 2, 3]
-    assert all("val_accuracy" in step.logs for step in reported if step.last)
+    assert [step[:2] for step in reported] == [divmod(number, steps) for number in range(4 * steps)]
+    assert [epoch for epoch, _, _, last in reported if last] == [0, 1, 2, 3]
+    assert all("val_accuracy" in logs for _, _, logs, last in reported if last)
     assert trained.history["learning_rate"][-1] == pytest.approx(0, abs=1e-9)
     assert trained.history["learning_rate"][0] > trained.history["learning_rate"][2]
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from digit_recognizer.config import Config
 from digit_recognizer.training import progress
-from digit_recognizer.training.member import Step
 from digit_recognizer.training.progress import TrainingDisplay
 
 LOGS = {"loss": 0.25, "accuracy": 0.875}
@@ -22,7 +22,8 @@ def clock(monkeypatch):
 
 def display(output, *, terminal):
     console = Console(file=output, force_terminal=terminal, width=160)
-    return TrainingDisplay(members=[0, 2], epochs=2, steps=5, batch_size=64, console=console)
+    config = Config(preset="", epochs=2, batch_size=64, channels=(1,), augment=False)
+    return TrainingDisplay(config, [0, 2], 5 * 64, console)
 
 
 def train(shown, clock):
@@ -34,7 +35,7 @@ def train(shown, clock):
                     clock[0] += 2
                     last = step == 4
                     more = {"val_loss": 0.5, "val_accuracy": 0.75} if last else {}
-                    shown.update(member, Step(epoch, step, LOGS | more, last))
+                    shown.update(member, epoch, step, LOGS | more, last)
 
 
 def test_piped_output_has_a_line_per_epoch(clock):

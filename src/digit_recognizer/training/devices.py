@@ -31,6 +31,11 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     return _query_gpus("index")
 
 
+def gpu_names(gpus: Sequence[str]) -> list[str]:
+    """Return the product names of GPUs."""
+    return _query_gpus("name", gpus) if gpus else []
+
+
 def split_devices(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
     """Divide the machine among members that are trained at the same time.
 
@@ -81,4 +86,4 @@ def _query_gpus(field: str, gpus: Sequence[str] = ()) -> list[str]:
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
     command += [f"--id={','.join(gpus)}"] if gpus else []
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.split() if answer.returncode == 0 else []
+    return answer.stdout.splitlines() if answer.returncode == 0 else []

@@ -5,7 +5,6 @@ import resource
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,12 +23,11 @@ from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import records
-from digit_recognizer.training.devices import choose_precision, count_cores, split_devices
+from digit_recognizer.training.devices import choose_precision, count_cores, gpu_names, split_devices
+from digit_recognizer.training.progress import TrainingDisplay
 from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
 REPORT_SECONDS = 0.2  # between two reported steps of a worker; each costs both processes time
-POLL_SECONDS = 0.1  # between checks for an epoch that another process writes
-FAILED = "failed"  # file in the epochs' folder: no further epoch will come
 
 
 class Job(NamedTuple):
@@ -97,7 +95,7 @@ def train_members(
                 record["first_step_seconds"] = round(first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
         record["peak_memory_bytes"] = _peak_memory()
-        record["machine"]["gpus"] = _gpu_names()
+        record["machine"]["gpus"] = gpu_names(gpus)
         return record
 
 
@@ -130,23 +128,15 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _train_missing(job: Job, missing: list[int], gpus: Sequence[str], console: Console) -> float | None:
     """Train members and write their folders; return the time of the first step on the monotonic clock."""
-    config = job.config
-    with worker_pool(count_cores()) as pool:
+    config, display = job.config, TrainingDisplay(job.config, missing, len(job.folds[0].train), console)
+    with worker_pool(count_cores()) as pool, display:
         # The first augmented epoch is prepared during the import of TensorFlow.
         epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
-        with hide_native_messages():
-            from digit_recognizer.training.member import steps_per_epoch
-            from digit_recognizer.training.progress import TrainingDisplay
-
-        steps = steps_per_epoch(len(job.folds[0].train), config.batch_size)
-        with TrainingDisplay(
-            members=missing, epochs=config.epochs, steps=steps, batch_size=config.batch_size, console=console
-        ) as display:
-            if job.members == 1:
-                _train(job, epochs, 0, lambda message: display.update(*message))
-            else:
-                _train_parallel(job, missing, epochs, gpus, lambda message: display.update(*message))
-        return display.first_step
+        if job.members == 1:
+            _train(job, epochs, 0, lambda step: display.update(*step))
+        else:
+            _train_parallel(job, missing, epochs, gpus, lambda step: display.update(*step))
+    return display.first_step
 
 
 def _train_parallel(
@@ -155,34 +145,30 @@ def _train_parallel(
     """Train members in worker processes, which share the augmented epochs through files."""
     for leftover in job.run_dir.glob(".epochs.*"):  # of a killed run
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.", ignore_cleanup_errors=True) as name:
-        folder, failures = Path(name), list[Exception]()
-        threading.Thread(target=write_epochs, args=(epochs, folder, failures), daemon=True).start()
-        function = partial(_train_in_worker, job, folder)
-        try:
-            for _ in run_tasks(function, missing, split_devices(job.members, gpus), report=report):
-                pass
-        except Exception:
-            if failures:
-                raise failures[0] from None  # the cause
-            raise
+    with tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.") as name:
+        for epoch, images in enumerate(epochs):
+            np.save(Path(name) / f"{epoch}.npy", images)
+        function = partial(_train_in_worker, job, Path(name))
+        for _ in run_tasks(function, missing, split_devices(job.members, gpus), report=report):
+            pass
 
 
 def _train_in_worker(job: Job, folder: Path, index: int, report: Report) -> None:
     """Train one member in a worker process; report its steps at intervals."""
     reported = 0.0
 
-    def report_at_intervals(message: tuple[int, Any]) -> None:
+    def report_at_intervals(step: tuple[Any, ...]) -> None:
         nonlocal reported
-        if message[1].last or time.monotonic() > reported + REPORT_SECONDS:
+        if step[-1] or time.monotonic() > reported + REPORT_SECONDS:
             reported = time.monotonic()
-            report(message)
+            report(step)
 
-    _train(job, read_epochs(folder, job.config.augmented_epochs), index, report_at_intervals)
+    paths = (folder / f"{epoch}.npy" for epoch in range(job.config.augmented_epochs))
+    _train(job, (np.load(path, mmap_mode="r") for path in paths), index, report_at_intervals)
 
 
 def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -> None:
-    """Train a member and write its folder; report (index, step)."""
+    """Train a member and write its folder; report the arguments of `TrainingDisplay.update`."""
     with hide_native_messages():
         from digit_recognizer.training.member import train_member
 
@@ -193,38 +179,11 @@ def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -
         index,
         precision=job.precision,
         augmented=epochs,
-        report=lambda step: report((index, step)),
+        report=lambda *step: report((index, *step)),
         log_dir=job.run_dir / "tensorboard" / f"member-{index}" if job.log else None,
     )
     rows = job.folds[index // job.config.members].validation
     records.write_member(records.member_dir(job.run_dir, index), member, rows, job.data.labels[rows])
-
-
-def write_epochs(epochs: Iterator[np.ndarray], folder: Path, failures: list[Exception]) -> None:
-    """Write each epoch to a file of a folder, for `read_epochs` in other processes; append an exception to a list."""
-    try:
-        for epoch, images in enumerate(epochs):
-            with files.replacing(folder / f"{epoch}.npy") as temporary:
-                np.save(temporary, images)
-    except Exception as error:  # noqa: BLE001 - raised by the thread that waits for the members
-        failures.append(error)
-        with contextlib.suppress(OSError):  # the folder is deleted when a training ends early
-            (folder / FAILED).touch()
-
-
-def read_epochs(folder: Path, epochs: int) -> Iterator[np.ndarray]:
-    """Yield the epochs that the parent process writes with `write_epochs`; wait for each of them.
-
-    Raises:
-        RuntimeError: The parent process failed to make an epoch.
-    """
-    for epoch in range(epochs):
-        path = folder / f"{epoch}.npy"
-        while not path.exists():
-            if (folder / FAILED).exists():
-                raise RuntimeError("expected augmented images from the parent process, found that it failed")
-            time.sleep(POLL_SECONDS)
-        yield np.load(path, mmap_mode="r")
 
 
 def _cpu_seconds() -> float:
@@ -237,10 +196,3 @@ def _peak_memory() -> int:
     """Return the peak memory in bytes of the largest process: this one or one of its workers."""
     used = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return used if sys.platform == "darwin" else used * 1024
-
-
-def _gpu_names() -> list[str]:
-    import tensorflow as tf
-
-    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
-    return [device.get("device_name", "GPU") for device in details]

@@ -18,6 +18,9 @@ from digit_recognizer.model.prediction import PREDICTION_BATCH, make_predictor
 
 MONITORED = 5000  # validation rows, at most, scored after each epoch; all of them are predicted at the end
 WARMUP = 0.2  # fraction of the steps in which the learning rate rises
+# Progress callback of a step: epoch and step from 0, Keras' running means of the epoch (with validation in the last
+# step), and whether it is the epoch's last step.
+ReportStep = Callable[[int, int, Mapping[str, float], bool], None]
 
 
 class Member(NamedTuple):
@@ -28,22 +31,13 @@ class Member(NamedTuple):
     probabilities: np.ndarray  # float32 [len(fold.validation), 10]
 
 
-class Step(NamedTuple):
-    """A finished training step."""
-
-    epoch: int  # from 0
-    step: int  # within the epoch, from 0
-    logs: Mapping[str, float]  # Keras' running means of the epoch
-    last: bool  # last step of the epoch; the logs include validation then
-
-
 class _StepCallback(keras.callbacks.Callback):
     """Set the learning rate of each step, report steps, and log the learning rate and seconds of each epoch.
 
     A Keras schedule would become part of the graph, twice per variable, and lengthen tracing.
     """
 
-    def __init__(self, report: Callable[[Step], None], learning_rates: np.ndarray, steps: int) -> None:
+    def __init__(self, report: ReportStep, learning_rates: np.ndarray, steps: int) -> None:
         super().__init__()
         self._report, self._learning_rates, self._steps = report, learning_rates, steps
         self._epoch = 0
@@ -57,11 +51,11 @@ class _StepCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if batch < self._steps - 1:
-            self._report(Step(self._epoch, batch, logs or {}, last=False))
+            self._report(self._epoch, batch, logs or {}, False)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        self._report(Step(epoch, self._steps - 1, dict(logs), last=True))
+        self._report(epoch, self._steps - 1, dict(logs), True)
         logs["learning_rate"] = float(self._learning_rates[(epoch + 1) * self._steps])
         logs["seconds"] = time.monotonic() - self._started
 
@@ -82,11 +76,6 @@ def one_cycle(peak: float, steps: int) -> np.ndarray:
     return np.concatenate([rising, falling]).astype(np.float32)
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Return the full batches in an epoch; the remaining rows, others in each epoch, are dropped."""
-    return max(1, rows // batch_size)
-
-
 def train_member(
     config: Config,
     data: Dataset,
@@ -95,7 +84,7 @@ def train_member(
     *,
     precision: str,
     augmented: Iterator[np.ndarray],
-    report: Callable[[Step], None],
+    report: ReportStep,
     log_dir: Path | None = None,
 ) -> Member:
     """Train one network.
@@ -124,7 +113,7 @@ def train_member(
     architecture = config.architectures[index % len(config.architectures)]
     build = partial(build_model, architecture=architecture, channels=config.channels, dropout=config.dropout)
     model = build(precision=precision)
-    steps = steps_per_epoch(len(fold.train), config.batch_size)
+    steps = config.steps_per_epoch(len(fold.train))
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
     optimizer.build(model.trainable_variables)  # otherwise the first step is traced twice
@@ -157,7 +146,7 @@ def _batches(
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         random = np.random.default_rng(seed)
-        steps = steps_per_epoch(len(fold.train), config.batch_size)
+        steps = config.steps_per_epoch(len(fold.train))
         for epoch in range(config.epochs):
             images = next(augmented, data.images) if epoch else data.images
             order = random.permutation(fold.train)

@@ -1,13 +1,13 @@
 """Training progress: a live bar on a terminal, one plain line per epoch otherwise."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from digit_recognizer.training.member import Step
+from digit_recognizer.config import Config
 
 METRICS = {  # Keras' names of the logged values, and the printed ones
     "loss": "loss",
@@ -20,20 +20,19 @@ METRICS = {  # Keras' names of the logged values, and the printed ones
 class TrainingDisplay:
     """Progress of all members of a run, as a context manager."""
 
-    def __init__(self, *, members: Sequence[int], epochs: int, steps: int, batch_size: int, console: Console) -> None:
+    def __init__(self, config: Config, members: Sequence[int], rows: int, console: Console) -> None:
         """Prepare the display.
 
         Args:
+            config: Settings of the run.
             members: Indices of the members to train.
-            epochs: Epochs per member.
-            steps: Batches per epoch.
-            batch_size: Images per batch.
+            rows: Training rows of a member.
             console: Output; a bar if it is a terminal.
         """
-        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
+        self._epochs, self._steps, self._batch_size = config.epochs, config.steps_per_epoch(rows), config.batch_size
         self._console = console
         self._done = dict.fromkeys(members, 0)  # steps of each member
-        self._total = len(members) * epochs * steps
+        self._total = len(members) * self._epochs * self._steps
         self._started = time.monotonic()
         self.first_step: float | None = None  # end of the first step, on the monotonic clock
         self._bar = Progress(
@@ -58,27 +57,26 @@ class TrainingDisplay:
         """Stop the display; the last state stays on the terminal."""
         self._bar.stop()
 
-    def update(self, member: int, step: Step) -> None:
-        """Show that a member has finished a training step."""
+    def update(self, member: int, epoch: int, step: int, logs: Mapping[str, float], last: bool) -> None:
+        """Show that a member has finished a training step; the arguments are those of `training.member.ReportStep`."""
         self.first_step = self.first_step or time.monotonic()
         # Folds can differ by a batch from the one that set `steps`.
-        within_epoch = self._steps if step.last else min(step.step + 1, self._steps)
-        self._done[member] = step.epoch * self._steps + within_epoch
-        epoch = f"epoch {step.epoch + 1}/{self._epochs}"
+        self._done[member] = epoch * self._steps + (self._steps if last else min(step + 1, self._steps))
+        position = f"epoch {epoch + 1}/{self._epochs}"
         count, complete = len(self._done), sum(done == self._epochs * self._steps for done in self._done.values())
         if self._console.is_terminal:
-            description = f"{complete}/{count} members  {epoch}" if count > 1 else epoch
+            description = f"{complete}/{count} members  {position}" if count > 1 else position
             completed = sum(self._done.values())
-            self._bar.update(self._task, completed=completed, description=description, status=self._status(step))
-        elif step.last:
+            self._bar.update(self._task, completed=completed, description=description, status=self._status(logs))
+        elif last:
             prefix = f"member {member}, {complete}/{count} done  " if count > 1 else ""
-            self._console.print(f"{prefix}{epoch}  {self._status(step)}", soft_wrap=True)
+            self._console.print(f"{prefix}{position}  {self._status(logs)}", soft_wrap=True)
 
-    def _status(self, step: Step) -> str:
+    def _status(self, logs: Mapping[str, float]) -> str:
         seconds, done = time.monotonic() - self._started, sum(self._done.values())
         values = [
             f"{METRICS[name]} {value:{'.2%' if name.endswith('accuracy') else '.4f'}}"
-            for name, value in step.logs.items()
+            for name, value in logs.items()
             if name in METRICS
         ]
         minutes, left = divmod(int(seconds / done * (self._total - done)), 60)
