@@ -1,19 +1,13 @@
 """What several tests share."""
 
-import gc
-import io
 import os
 import subprocess
 import sys
-import warnings
-import zipfile
 from pathlib import Path
 
 import pytest
 import tiny
-from kaggle_server import TOKEN, KaggleServer
 
-from digit_recognizer.competition.archive import EXPECTED
 from digit_recognizer.data import csv_files, demo
 
 
@@ -59,48 +53,6 @@ def competition_models(competition_dir, tmp_path_factory):
     script = Path(sys.executable).with_name("digit-recognizer")
     subprocess.run([script, "train", *arguments], check=True, capture_output=True)
     return folder
-
-
-@pytest.fixture(scope="session")
-def competition_files():
-    """The competition's files by name, with the right header and number of rows, but short ones."""
-    return {name: (header + "\r\n" + "0\r\n" * rows).encode() for name, (header, rows) in EXPECTED.items()}
-
-
-@pytest.fixture
-def make_archive(competition_files):
-    """Makes the bytes of a zip archive of the competition's files, some of them replaced or added."""
-
-    def make(**changes):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in (competition_files | changes.pop("extra", {}) | changes).items():
-                archive.writestr(name, content)
-        return buffer.getvalue()
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def client_home(tmp_path_factory):
-    """The home of the client in this process, which takes it once, when it is imported."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture
-def kaggle(make_archive, client_home, monkeypatch):
-    """A loopback Kaggle that the client in this process reaches with a good token."""
-    for name in list(os.environ):
-        if name.startswith("KAGGLE_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    with KaggleServer(make_archive()) as server:
-        for name, value in (server.environment | {"HOME": str(client_home), "KAGGLE_API_TOKEN": TOKEN}).items():
-            monkeypatch.setenv(name, value)
-        yield server
-    if "download" in server.requests:
-        with warnings.catch_warnings():  # the client forgets answers, unread and open, that it does not go on with
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The kernels of a loopback Kaggle: notebooks that are pushed, really run, listed, and their output handed over."""
+"""The kernels of a loopback Kaggle: notebooks are pushed, executed and listed, and their output is served."""
 
 import datetime
 import io
@@ -19,36 +19,36 @@ ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
 class Kernels:
-    """The kernels of one account. The methods named as Kaggle's take and return what goes over the wire."""
+    """The kernels of one account; the public methods take requests and return responses of Kaggle's API."""
 
     def __init__(self, user: str, competition: str, archive: Callable[[], bytes], refuse: type[Exception]) -> None:
-        """Begins without kernels; the attributes may be set at any time.
+        """Start without kernels; the attributes can be changed at any time.
 
         Args:
-            user: whose kernels these are.
-            competition: that a kernel can have as its input.
-            archive: gives the zip file that is unpacked as its input.
+            user: owner of the kernels.
+            competition: the only valid input of a kernel.
+            archive: returns the zip file of that input.
             refuse: makes an error of a status and a text.
         """
         self.user, self.competition, self._archive, self._refuse = user, competition, archive, refuse
-        self.versions: dict[str, list[dict[str, Any]]] = {}  # of each kernel, oldest first
-        self.polls_until_running = 0  # how often a new version is said to be queued
-        self.polls_until_ended = 0  # how often it is said to be running, where it is not really run
-        self.output: dict[str, bytes] | None = None  # what every new version makes; None: it is really run
-        self.failure: str | None = None  # the end of every new version that is not really run
-        self.end = "ERROR"  # which end that is
-        self.log: list[str] = []  # its lines
+        self.versions: dict[str, list[dict[str, Any]]] = {}  # by kernel, oldest first
+        self.polls_until_running = 0  # number of times that a new version is reported as queued
+        self.polls_until_ended = 0  # number of times that it is reported as running, if not executed
+        self.output: dict[str, bytes] | None = None  # of every new version; None to execute it
+        self.failure: str | None = None  # message of every new version that is not executed
+        self.end = "ERROR"  # status of a failed version
+        self.log: list[str] = []  # lines of its log
         self.session_limit = 2
         self.input_folder = f"input/competitions/{competition}"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def close(self) -> None:
-        """Ends what runs."""
+        """Kill running kernels."""
         for process in self._processes:
             process.kill()
 
     def save(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Takes a version and starts it."""
+        """Save a version and start it."""
         user, _, name = request["slug"].partition("/")
         title = request["newTitle"]
         if user != self.user:
@@ -84,7 +84,7 @@ class Kernels:
         }
 
     def status(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Tells how the latest version is."""
+        """Return the status of the latest version."""
         version = self._latest(request)
         version["polls"] += 1
         made = self.output is not None
@@ -95,11 +95,11 @@ class Kernels:
             version["files"] = {} if self.failure else dict(self.output)
         if version["status"] == "RUNNING" and "end" in version:
             version["status"] = version["end"]
-        answer = {"status": version["status"]}
-        return answer | ({"failureMessage": version["failure"]} if version["failure"] else {})
+        response = {"status": version["status"]}
+        return response | ({"failureMessage": version["failure"]} if version["failure"] else {})
 
     def get(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Hands over the latest version's source, with what Kaggle adds around its cells."""
+        """Return the source of the latest version, with the metadata that Kaggle adds."""
         version = self._latest(request)
         name, pushed = request["kernelSlug"], version["request"]
         content = json.loads(pushed["text"])
@@ -110,11 +110,11 @@ class Kernels:
         }
 
     def list(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Lists the kernels."""
+        """List the kernels."""
         return {"kernels": [self._metadata(name) for name in self.versions]}
 
     def list_output(self, request: dict[str, Any], signed: Callable[[str], str]) -> dict[str, Any]:
-        """Lists the latest version's files with their addresses, a page at a time, and its log."""
+        """List the files of the latest version with their URLs, one page at a time, and its log."""
         version = self._latest(request)
         start, size = int(request.get("pageToken") or 0), min(request["pageSize"], 5)
         names = sorted(version["files"])
@@ -124,7 +124,7 @@ class Kernels:
         return {"files": files, "log": version["log"], "nextPageToken": following}
 
     def file(self, path: str) -> bytes:
-        """Returns a file of the output by its path in storage."""
+        """Return a file of the output by its path in the storage."""
         _, _, name, file = path.split("/", 3)
         return self.versions[name][-1]["files"][file]
 
@@ -146,7 +146,7 @@ class Kernels:
         }
 
     def _run(self, version: dict[str, Any]) -> None:
-        """Runs a version in a folder laid out like /kaggle."""
+        """Execute a version in a folder with the layout of /kaggle."""
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             if version["request"]["competitionDataSources"] == [self.competition]:

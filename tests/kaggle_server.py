@@ -1,10 +1,9 @@
-"""A loopback Kaggle that speaks enough of the wire protocol for the official client, unmodified.
+"""A loopback Kaggle that implements the part of the protocol used by the official client, unmodified.
 
-The client reaches it with KAGGLE_API_ENVIRONMENT=LOCALHOST, which makes it call http://localhost, and with http_proxy
-set to this server, which therefore sees the requests for every host: the API's, and the storage's with its signed
-addresses.
+KAGGLE_API_ENVIRONMENT=LOCALHOST makes the client call http://localhost, and http_proxy points to this server, which
+therefore receives the requests for every host: the API, and the storage with its signed URLs.
 
-In tests it is a context manager, and `fail` scripts what goes wrong. By hand, and in CI, it is a program:
+In tests it is a context manager, and `fail` scripts failures. On the command line, and in CI, it is a program:
 
     python tests/kaggle_server.py --zip digit-recognizer.zip --port 8000 > environment.sh &
     . ./environment.sh
@@ -12,9 +11,9 @@ In tests it is a context manager, and `fail` scripts what goes wrong. By hand, a
 
     make push PRESET=fast
 
-A kernel that is pushed really runs, without a network, on the files of the archive. What the program prints is one
-line, the `export` of the variables that lead the client here. Nobody but Kaggle has the labels of test.csv: without
---labels every well-formed submission scores 0.00000, and with them the share that it has right.
+A pushed kernel is executed, without a network, on the files of the archive. The program prints one line, which exports
+the variables for the client. Only Kaggle has the labels of test.csv: without --labels, every valid submission scores
+0.00000; with them, its accuracy.
 """
 
 import argparse
@@ -51,62 +50,62 @@ MODIFIED = "Fri, 01 Nov 2019 12:00:00 GMT"
 
 @dataclass
 class Reply:
-    """An answer on its way out."""
+    """A response."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    stall: float = 0  # seconds to wait once it is sent
+    stall: float = 0  # seconds to wait after sending it
 
 
 @dataclass(kw_only=True)
 class Fault:
-    """What goes wrong with one request."""
+    """A scripted failure of one request."""
 
-    status: int = 0  # answer so; 0: with the right answer
-    body: Any = None  # of that answer, as JSON; None for an error in Kaggle's shape
+    status: int = 0  # of the response; 0 for the normal response
+    body: Any = None  # JSON of that response; None for an error in Kaggle's format
     headers: dict[str, str] = field(default_factory=dict)
-    obey: bool = False  # do what was asked all the same
-    delay: float = 0  # seconds before the answer
-    cut: int | None = None  # end the right answer after so many bytes of its body
-    stall: float = 0  # seconds between that end and the end of the connection
-    content: bytes | None = None  # send this as the file, or as the answer's body
-    reset: bool = False  # break the connection off without an answer
+    obey: bool = False  # process the request in spite of the failure
+    delay: float = 0  # seconds before the response
+    cut: int | None = None  # truncate the body of the normal response to this number of bytes
+    stall: float = 0  # seconds before the connection is closed after that
+    content: bytes | None = None  # replaces the file, or the body of the response
+    reset: bool = False  # reset the connection without a response
 
 
 class RefusedError(Exception):
-    """An error in Kaggle's present shape."""
+    """An error in Kaggle's current format."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Makes the answer."""
+        """Make the response."""
         super().__init__(message)
         self.reply = Reply(status, _json({"error": {"code": status, "message": message}}), _JSON_HEADERS)
 
 
 class KaggleServer:
-    """The account, the competition and the storage of a loopback Kaggle, served while the context is open."""
+    """The account, the competition and the storage of a loopback Kaggle, served inside a `with` block."""
 
     def __init__(self, archive: bytes, *, port: int = 0) -> None:
-        """Takes a port, any free one unless given; the attributes may be set at any time.
+        """Bind a port; the attributes can be changed at any time.
 
         Args:
             archive: the bytes of the competition's zip file.
-            port: on 127.0.0.1.
+            port: on 127.0.0.1; 0 for any free one.
         """
         self.archive = archive
         self.competition = "digit-recognizer"
         self.rules_accepted = True
         self.tokens = {TOKEN}
         self.daily_limit = 10
-        self.polls_until_scored = 0  # how often a new submission is listed as pending
-        self.labels: list[int] | None = None  # what submissions are scored against
-        self.score: str | None = None  # given to every well-formed submission instead
-        self.scoring_error: str | None = None  # the end of every new submission
-        self.shown: Callable[[str], str] = str  # what becomes of a submission's description
+        self.polls_until_scored = 0  # number of times that a new submission is listed as pending
+        self.labels: list[int] | None = None  # for the score
+        self.score: str | None = None  # of every valid submission, instead
+        self.scoring_error: str | None = None  # of every new submission
+        self.shown: Callable[[str], str] = str  # changes the description of a submission
         self.kernels = Kernels(USERNAME, self.competition, lambda: self.archive, RefusedError)
         self.submissions: list[dict[str, Any]] = []  # newest first, as the API sends them
-        self.requests: list[str] = []  # the names of methods, "download" and "upload", in the order of arrival
-        self.ranges: list[str | None] = []  # what the downloads asked for
+        self.requests: list[str] = []  # names of methods, "download" and "upload", in order
+        self.ranges: list[str | None] = []  # Range headers of the downloads
         self.closing = threading.Event()
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._uploads: dict[str, dict[str, Any]] = {}  # by token
@@ -131,12 +130,12 @@ class KaggleServer:
         self._http.kaggle = self
 
     def __enter__(self) -> Self:
-        """Begins to serve."""
+        """Start serving."""
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends at once, whatever is still delayed."""
+        """Stop at once, whatever is delayed."""
         self.closing.set()
         self.kernels.close()
         self._http.shutdown()
@@ -144,23 +143,23 @@ class KaggleServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead the client here."""
+        """The environment variables for the client."""
         address = f"http://127.0.0.1:{self._http.server_port}"
-        # Storage is another host, and an empty no_proxy keeps localhost from being called directly.
+        # The storage is another host; without an empty no_proxy, localhost would be called directly.
         return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "http_proxy": address, "no_proxy": "", "NO_PROXY": ""}
 
     def fail(self, name: str, *, times: int = 1, **fault: Any) -> None:
-        """Makes the next requests go wrong; see `Fault`.
+        """Script the failure of the next requests.
 
         Args:
             name: a method ("ListSubmissions"), "download", "upload", or a file of a kernel's output.
-            times: how many requests.
+            times: number of requests.
             **fault: fields of `Fault`.
         """
         self._faults[name].extend([Fault(**fault)] * times)
 
-    def answer(self, verb: str, url: str, headers: Any, body: bytes) -> Reply | None:
-        """Returns the answer to a request, None for a broken connection."""
+    def handle(self, verb: str, url: str, headers: Any, body: bytes) -> Reply | None:
+        """Return the response to a request, None for a reset connection."""
         parts = urlsplit(url)
         storage = {"GET": "download", "PUT": "upload"}.get(verb)
         name = parts.path.rpartition("/")[2] if parts.path.startswith("/kernels/") else storage
@@ -172,9 +171,9 @@ class KaggleServer:
             if fault.obey or not (fault.status or fault.reset):
                 try:
                     if storage:
-                        reply = self._answer_storage(verb, parts, headers, body, fault.content)
+                        reply = self._handle_storage(verb, parts, headers, body, fault.content)
                     else:
-                        reply = self._answer_method(parts, headers, body, fault.content)
+                        reply = self._handle_method(parts, headers, body, fault.content)
                 except RefusedError as refusal:
                     reply = refusal.reply
         self.closing.wait(fault.delay)
@@ -191,7 +190,7 @@ class KaggleServer:
             reply.stall = fault.stall
         return reply
 
-    def _answer_method(self, parts: Any, headers: Any, body: bytes, content: bytes | None) -> Reply:
+    def _handle_method(self, parts: Any, headers: Any, body: bytes, content: bytes | None) -> Reply:
         if parts.hostname != API_HOST or not parts.path.startswith("/api/v1/"):
             raise RefusedError(404, f"no such address: {parts.hostname}{parts.path}")
         name = parts.path.removeprefix("/api/v1/")
@@ -202,10 +201,10 @@ class KaggleServer:
             raise RefusedError(401, "Unauthenticated")
         if request.get("competitionName", self.competition) != self.competition:
             raise RefusedError(404, "Competition not found")
-        answer = self._methods[name](request)
-        if isinstance(answer, Reply):
-            return answer
-        return Reply(200, _json(answer) if content is None else content, _JSON_HEADERS)
+        response = self._methods[name](request)
+        if isinstance(response, Reply):
+            return response
+        return Reply(200, _json(response) if content is None else content, _JSON_HEADERS)
 
     def _is_authorised(self, header: str) -> bool:
         kind, _, value = header.partition(" ")
@@ -213,15 +212,15 @@ class KaggleServer:
             return value in self.tokens
         return kind == "Basic" and base64.b64decode(value) == f"{USERNAME}:{KEY}".encode()
 
-    def _answer_storage(self, verb: str, parts: Any, headers: Any, body: bytes, content: bytes | None) -> Reply:
+    def _handle_storage(self, verb: str, parts: Any, headers: Any, body: bytes, content: bytes | None) -> Reply:
         if parts.hostname != STORAGE_HOST or parts.query != f"signature={self._signature}":
-            raise RefusedError(403, "the signature does not fit")
-        if "Authorization" in headers:  # as Google's storage does for a signed address
+            raise RefusedError(403, "the signature is invalid")
+        if "Authorization" in headers:  # as Google's storage does for a signed URL
             raise RefusedError(400, "only one way of authentication is allowed")
         if verb == "PUT":
             upload = self._uploads[parts.path.rpartition("/")[2]]
             if len(body) != upload["contentLength"]:
-                raise RefusedError(400, "the upload is not as long as announced")
+                raise RefusedError(400, "the upload has another length than announced")
             upload["content"] = body
             return Reply()
         if parts.path.startswith("/kernels/"):
@@ -238,7 +237,7 @@ class KaggleServer:
             return {"files": [{"name": item.filename, "totalBytes": item.file_size} for item in archive.infolist()]}
 
     def _download_data_files(self, _: dict[str, Any]) -> Reply:
-        self._need_rules()
+        self._require_rules()
         return Reply(302, b"", {"Location": self._signed(f"/{self.competition}/archive.zip")})
 
     def _get_submission_limits(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -252,19 +251,19 @@ class KaggleServer:
             if submission["status"] == "PENDING":
                 self._pending[submission["ref"]] -= 1
                 if self._pending[submission["ref"]] < 0:
-                    submission.update(self._judge(submission))
+                    submission.update(self._score(submission))
         start = (request.get("page", 1) - 1) * request.get("pageSize", 20)
         page = self.submissions[start : start + request.get("pageSize", 20)]
         return {"submissions": [{key: value for key, value in item.items() if key != "content"} for item in page]}
 
     def _start_submission_upload(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._need_rules()
+        self._require_rules()
         token = secrets.token_hex(8)
         self._uploads[token] = request | {"content": None}
         return {"token": token, "createUrl": self._signed(f"/upload/{token}")}
 
     def _create_submission(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._need_rules()
+        self._require_rules()
         upload = self._uploads.get(request["blobFileTokens"])
         if upload is None or upload["content"] is None:
             raise RefusedError(400, "the file was not uploaded")
@@ -289,27 +288,27 @@ class KaggleServer:
     def _list_kernel_output(self, request: dict[str, Any]) -> dict[str, Any]:
         return self.kernels.list_output(request, self._signed)
 
-    def _judge(self, submission: dict[str, Any]) -> dict[str, Any]:
-        """Returns the end of a submission: the format is checked, then it is scored."""
+    def _score(self, submission: dict[str, Any]) -> dict[str, Any]:
+        """Check the format of a submission and score it; return the changed fields."""
         if self.scoring_error:
             return {"status": "ERROR", "errorDescription": self.scoring_error}
         lines = submission["content"].decode().split("\r\n")
-        answers = [line.split(",") for line in lines[1:-1]]
-        if lines[0] != "ImageId,Label" or [answer[0] for answer in answers] != [str(i + 1) for i in range(ROWS)]:
+        rows = [line.split(",") for line in lines[1:-1]]
+        if lines[0] != "ImageId,Label" or [row[0] for row in rows] != [str(i + 1) for i in range(ROWS)]:
             return {"status": "ERROR", "errorDescription": f"Submission must have {ROWS} rows"}
         score = self.score
         if score is None and self.labels is None:
             score = "0.00000"
         if score is None:
-            right = sum(int(answer[1]) == label for answer, label in zip(answers, self.labels, strict=True))
-            score = f"{right / ROWS:.5f}"
+            correct = sum(int(row[1]) == label for row, label in zip(rows, self.labels, strict=True))
+            score = f"{correct / ROWS:.5f}"
         return {"status": "COMPLETE", "publicScore": score}
 
     def _count_today(self) -> int:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         return sum(submission["date"].startswith(today) for submission in self.submissions)
 
-    def _need_rules(self) -> None:
+    def _require_rules(self) -> None:
         if not self.rules_accepted:
             raise RefusedError(403, "You must accept this competition's rules before you'll be able to download files.")
 
@@ -318,24 +317,24 @@ class KaggleServer:
 
 
 def _send_range(content: bytes, headers: Any) -> Reply:
-    """Answers for a file as storage does, from the middle on if the client has its beginning and it is the same."""
+    """Return a file, or the rest of it if the client already has the beginning of the same file."""
     tag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
-    about = {"ETag": tag, "Last-Modified": MODIFIED, "Accept-Ranges": "bytes", "Content-Type": "application/zip"}
+    described = {"ETag": tag, "Last-Modified": MODIFIED, "Accept-Ranges": "bytes", "Content-Type": "application/zip"}
     wanted = headers.get("Range")
     if wanted is None or headers.get("If-Range", tag) != tag:
-        return Reply(200, content, about)
+        return Reply(200, content, described)
     start = int(wanted.removeprefix("bytes=").removesuffix("-"))
     if start >= len(content):
-        return Reply(416, b"", about)
+        return Reply(416, b"", described)
     part = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-    return Reply(206, content[start:], about | part)
+    return Reply(206, content[start:], described | part)
 
 
 class _HTTPServer(ThreadingHTTPServer):
     kaggle: KaggleServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # the client went away
+        if not isinstance(sys.exception(), ConnectionError):  # the client closed it
             super().handle_error(request, client_address)
 
 
@@ -344,9 +343,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        reply = self.server.kaggle.answer(self.command, self.path, self.headers, body)
+        reply = self.server.kaggle.handle(self.command, self.path, self.headers, body)
         if reply is None:
-            # Closed with unsent data thrown away, a socket sends a reset.
+            # A socket that is closed with its unsent data discarded sends a reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
@@ -373,11 +372,11 @@ _JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serve until interrupted."""
     parser = argparse.ArgumentParser(description="A loopback Kaggle for the Digit Recognizer competition.")
     parser.add_argument("--zip", type=Path, required=True, help="the competition's archive")
-    parser.add_argument("--labels", type=Path, help="ImageId,Label of test.csv to score against; else the score is 0")
-    parser.add_argument("--port", type=int, default=0, help="any free one unless given")
+    parser.add_argument("--labels", type=Path, help="ImageId,Label of test.csv for the score; without them it is 0")
+    parser.add_argument("--port", type=int, default=0, help="default: any free one")
     arguments = parser.parse_args()
     server = KaggleServer(arguments.zip.read_bytes(), port=arguments.port)
     if arguments.labels:

@@ -200,6 +200,7 @@ def submit(
     """Upload the submission, written first if it does not exist, and wait for its public score."""
     from digit_recognizer import pipeline
     from digit_recognizer.competition import kernel_output, submit
+    from digit_recognizer.competition.record import is_pending
     from digit_recognizer.training import runs
 
     if kernel and run:
@@ -207,8 +208,11 @@ def submit(
     if kernel:
         folder = kernel_output.make_submission(submissions_dir)
     else:
-        with show_steps(_progress) as step:
-            folder = pipeline.write_submission(runs.find_run(models_dir, run), data_dir, submissions_dir, step)
+        run_dir = runs.find_run(models_dir, run)
+        folder = submissions_dir / run_dir.name
+        if not is_pending(folder):  # otherwise wait for the score of that upload
+            with show_steps(_progress) as step:
+                folder = pipeline.write_submission(run_dir, data_dir, submissions_dir, step)
     # Progress goes to stdout, so that a failure is the only line on stderr; with --json it goes to stderr.
     record = submit.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:

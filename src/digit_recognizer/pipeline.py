@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer.competition import submission
+from digit_recognizer.competition.record import LEDGER_NAME, is_current, read_ledger, write_submission_folder
 from digit_recognizer.config import COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
@@ -144,7 +144,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
         layers=[describe(load_network(folder / "model.keras")) for folder in kinds],
         test_probabilities=probabilities,
         handwriting=read_own_handwriting(data_dir / "handwriting", load_reader(run_dir)),
-        ledger=submission.read_ledger(submissions_dir / submission.LEDGER_NAME),
+        ledger=read_ledger(submissions_dir / LEDGER_NAME),
         step=step,
     )
     return write_document(document, reports_dir / run_dir.name, step)
@@ -199,9 +199,9 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
     test = load_test(test_path)
     is_own = record["data"].get("test.csv") in (None, test.sha256)
     folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
-    if not submission.is_current(folder, record):
+    if not is_current(folder, record, test.sha256):
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
-        submission.write_submission_folder(folder, record, labels, test.sha256)
+        write_submission_folder(folder, record, labels, test.sha256)
     return folder
 
 

@@ -1,24 +1,23 @@
-"""The Kaggle client with time limits, retries and plain errors: the real one, against a loopback Kaggle."""
+"""Time limits, retries and error messages of the real Kaggle client, against a loopback Kaggle."""
 
 import datetime
 import email.utils
 import json
-import os
 import socket
+import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import requests
 import tenacity
+from kaggle_checks import WRONG, failed
 from kaggle_server import KEY, TOKEN, USERNAME
 
 from digit_recognizer.competition import client
 from digit_recognizer.errors import UserError
 
 SLUG = "digit-recognizer"
-WRONG = "KGAT_wrong_and_secret"
-OLD_SHAPE = {"code": 403, "message": "the older shape's reason"}
 
 
 @pytest.fixture
@@ -26,220 +25,220 @@ def api(kaggle):
     return client.connect()
 
 
-def failed(result):
-    """Returns the one line of a command that failed as it should."""
-    assert result.returncode == 1, result.stdout + result.stderr
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("digit-recognizer: ")
-    for secret in (WRONG, TOKEN, KEY, "signature="):
-        assert secret not in result.stdout + result.stderr
-    return lines[0]
+@pytest.fixture
+def no_token(kaggle, monkeypatch):
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
 
 
-def put_key(clean_environment, key):
-    folder = client.Path(clean_environment["HOME"]) / ".kaggle"
-    folder.mkdir()
-    (folder / "kaggle.json").write_text(json.dumps({"username": USERNAME, "key": key}))
-    (folder / "kaggle.json").chmod(0o600)
-    return folder
+@pytest.fixture
+def key_file(client_home):
+    """The kaggle.json of the client in this process."""
+    from kaggle.api.kaggle_api_extended import KaggleApi
+
+    path = Path(KaggleApi.config)
+    yield path
+    path.unlink(missing_ok=True)
 
 
-def test_without_credentials_the_ways_to_give_them_are_named(kaggle, command):
-    line = failed(command("download", **kaggle.environment))
-    assert "found no Kaggle credentials; create a token at https://www.kaggle.com/settings/api" in line
-    for way in (
-        "KAGGLE_API_TOKEN",
-        "~/.kaggle/access_token",
-        "~/.kaggle/kaggle.json",
-        "KAGGLE_USERNAME and KAGGLE_KEY",
-    ):
-        assert way in line
+def write_key(path, key):
+    path.write_text(json.dumps({"username": USERNAME, "key": key}))
+    path.chmod(0o600)
+
+
+# Credentials
+
+
+def test_error_without_credentials_lists_every_way_to_provide_them(kaggle, no_token, run_command):
+    line = failed(run_command("download"))
+    assert line == (
+        "found no Kaggle credentials; create a token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN "
+        "to it, or save it as ~/.kaggle/access_token, or provide a legacy key in ~/.kaggle/kaggle.json or in "
+        "KAGGLE_USERNAME and KAGGLE_KEY"
+    )
     assert kaggle.requests == []
 
 
-def test_a_kaggle_json_without_a_key_is_named(kaggle, command, clean_environment):
-    (put_key(clean_environment, KEY) / "kaggle.json").write_text("{}")
-    assert "kaggle.json has no username and key in it" in failed(command("download", **kaggle.environment))
+def test_error_of_a_kaggle_json_without_a_key(no_token, key_file, run_command):
+    write_key(key_file, KEY)
+    key_file.write_text("{}")
+    assert f"found no Kaggle credentials ({key_file} contains no username and key)" in failed(run_command("download"))
 
 
 @pytest.mark.parametrize("status", [0, 401, 403])
-def test_a_wrong_token_is_said_to_be_wrong(kaggle, command, status):
-    kaggle.fail("IntrospectToken", times=2, status=status)  # at the import and at the sign-in
-    line = failed(command("download", **kaggle.environment, KAGGLE_API_TOKEN=WRONG))
-    assert line.endswith(
-        "Kaggle does not accept the token in KAGGLE_API_TOKEN; put a new one there from "
+def test_error_of_a_rejected_token(kaggle, monkeypatch, run_command, status):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", WRONG)
+    kaggle.fail("IntrospectToken", status=status)
+    assert failed(run_command("download")).startswith(
+        "Kaggle rejected the token in KAGGLE_API_TOKEN; replace it with a new one from "
         "https://www.kaggle.com/settings/api"
     )
 
 
-def test_a_wrong_token_file_is_named(kaggle, command, clean_environment):
-    folder = client.Path(clean_environment["HOME"]) / ".kaggle"
-    folder.mkdir()
-    (folder / "access_token").write_text(WRONG)
-    assert "the token in ~/.kaggle/access_token;" in failed(command("download", **kaggle.environment))
+def test_error_of_a_rejected_token_file(no_token, client_home, run_command):
+    path = client_home / ".kaggle" / "access_token"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(WRONG)
+    try:
+        assert "rejected the token in ~/.kaggle/access_token;" in failed(run_command("download"))
+    finally:
+        path.unlink()
 
 
-def test_a_wrong_key_is_said_to_be_wrong(kaggle, command, clean_environment):
-    put_key(clean_environment, WRONG)
-    line = failed(command("download", **kaggle.environment))
-    assert "Kaggle does not accept the key in " in line
-    assert "kaggle.json; create a new token at" in line
-    line = failed(command("download", **kaggle.environment, KAGGLE_USERNAME=USERNAME, KAGGLE_KEY=WRONG))
-    assert "the key in KAGGLE_USERNAME and KAGGLE_KEY; create a new token" in line
+def test_error_of_a_rejected_key(no_token, key_file, monkeypatch, run_command):
+    write_key(key_file, WRONG)
+    assert f"rejected the key in {key_file}; create a new token at" in failed(run_command("download"))
+    monkeypatch.setenv("KAGGLE_USERNAME", USERNAME)
+    monkeypatch.setenv("KAGGLE_KEY", WRONG)
+    assert "rejected the key in KAGGLE_USERNAME and KAGGLE_KEY; create" in failed(run_command("download"))
 
 
 @pytest.mark.parametrize("status", [0, 401])
-def test_a_wrong_token_that_hides_a_good_key_is_said_to(kaggle, command, clean_environment, status):
-    put_key(clean_environment, KEY)
-    kaggle.fail("IntrospectToken", times=2, status=status)
-    line = failed(command("download", **kaggle.environment, KAGGLE_API_TOKEN=WRONG))
-    assert "does not accept the token in KAGGLE_API_TOKEN; it hides the key in " in line
-    assert "kaggle.json, so remove it, or put a new one" in line
-    assert kaggle.requests == ["IntrospectToken"] * 2
+def test_error_of_a_rejected_token_that_takes_precedence_over_a_key(kaggle, key_file, monkeypatch, run_command, status):
+    write_key(key_file, KEY)
+    monkeypatch.setenv("KAGGLE_API_TOKEN", WRONG)
+    kaggle.fail("IntrospectToken", status=status)
+    assert "or remove it if you have a legacy key, over which" in failed(run_command("download"))
+    assert kaggle.requests == ["IntrospectToken"]
 
 
-def test_a_key_is_enough_and_its_loose_permissions_are_remarked_once(kaggle, command, clean_environment):
-    (put_key(clean_environment, KEY) / "kaggle.json").chmod(0o644)
-    result = command("download", **kaggle.environment)
-    assert result.returncode == 0, result.stderr
+def test_key_is_enough_and_a_warning_about_its_permissions_is_passed_on(no_token, key_file, run_command):
+    write_key(key_file, KEY)
+    key_file.chmod(0o644)
+    result = run_command("download")
+    assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("Your Kaggle API key is readable by other users") == 1
-    assert result.stderr == ""
 
 
-def test_a_token_too_long_for_a_file_name_is_not_shown(kaggle, command):
-    line = failed(command("download", **kaggle.environment, KAGGLE_API_TOKEN=WRONG * 20))
-    assert "could not read its credentials from KAGGLE_API_TOKEN (File name too long)" in line
+def test_token_too_long_for_a_file_name_is_not_shown(kaggle, monkeypatch, run_command):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", WRONG * 20)
+    assert "from KAGGLE_API_TOKEN or ~/.kaggle (File name too long); save" in failed(run_command("download"))
 
 
-def test_a_home_that_cannot_be_written_to_is_named(kaggle, command, tmp_path):
+def test_error_of_a_home_that_cannot_be_written(kaggle, command, tmp_path):
     (tmp_path / "file").touch()
     line = failed(command("download", **kaggle.environment, HOME=str(tmp_path / "file")))
-    assert "could not make its folder" in line
+    assert "or ~/.kaggle (Not a directory); save a token" in line
 
 
-def test_nothing_secret_is_shown_when_the_client_is_asked_to_be_verbose(kaggle, command):
+def test_verbose_client_shows_no_secrets(kaggle, command):
     result = command("download", **kaggle.environment, KAGGLE_API_TOKEN=TOKEN, VERBOSE="1")
     assert result.returncode == 0
     for secret in (TOKEN, "signature=", "Bearer"):
         assert secret not in result.stdout + result.stderr
 
 
+def test_output_of_the_client_is_hidden(capsys):
+    client.call("the print", lambda: print("http://storage.example/file?signature=secret"), say=print)
+    assert capsys.readouterr().out == ""
+
+
+# Retries
+
+
 def list_submissions(api, **options):
     return client.call("the list", api.competition_submissions, SLUG, **options)
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_one_passing_failure_is_passed_over(api, kaggle, status):
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_transient_status_is_retried(api, kaggle, status):
     kaggle.fail("ListSubmissions", status=status, headers={"Retry-After": "0"})
     lines = []
     assert list_submissions(api, say=lines.append) == []
-    assert lines == [f"Kaggle answered the list with {status} (scripted {status}); trying again in 0 s"]
+    assert lines == [f"the list failed: Kaggle returned {status} (scripted {status}); retrying in 0 s"]
 
 
 GATEWAY_PAGE = {"content": b"<html>", "headers": {"Content-Type": "text/html"}}
 
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"cut": 3}, GATEWAY_PAGE], ids=["reset", "cut", "gateway"])
-def test_a_broken_answer_is_passed_over(api, kaggle, monkeypatch, fault):
-    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
+def test_broken_response_is_retried(api, kaggle, fault):
     kaggle.fail("ListSubmissions", **fault)
     assert list_submissions(api) == []
     assert kaggle.requests.count("ListSubmissions") == 2
 
 
-def test_retry_after_is_honoured_in_seconds_and_as_a_date(api, kaggle, monkeypatch):
-    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
-    kaggle.fail("ListSubmissions", status=429, headers={"Retry-After": "1"})
-    started = time.monotonic()
+def test_retry_after_is_honoured_in_seconds_and_as_a_date(api, kaggle, clock):
+    kaggle.fail("ListSubmissions", status=429, headers={"Retry-After": "17"})
     list_submissions(api)
-    assert 1 <= time.monotonic() - started < 2
-
-    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+    assert clock.sleeps == [17]
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100)
     kaggle.fail("ListSubmissions", status=503, headers={"Retry-After": email.utils.format_datetime(until, usegmt=True)})
-    started = time.monotonic()
     list_submissions(api)
-    assert 0.5 <= time.monotonic() - started < 3
+    assert 50 < clock.sleeps[1] <= 100
 
 
-def test_an_asked_wait_beyond_the_limit_ends_the_call_at_once(api, kaggle):
+def test_invalid_retry_after_is_ignored(api, kaggle, clock, monkeypatch):
+    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_fixed(3))
+    kaggle.fail("ListSubmissions", status=503, headers={"Retry-After": "soon"})
+    list_submissions(api)
+    assert clock.sleeps == [3]
+
+
+def test_retry_after_beyond_the_limit_ends_the_call(api, kaggle, clock):
     kaggle.fail("ListSubmissions", status=429, headers={"Retry-After": "3600"})
-    started = time.monotonic()
-    with pytest.raises(UserError, match="gave up after 1 attempt; wait 3600 s, as Kaggle asks, and run"):
+    with pytest.raises(UserError, match="gave up after 1 attempt; wait 3600 s and run"):
         list_submissions(api)
-    assert time.monotonic() - started < 1
+    assert clock.sleeps == []
 
 
-def test_waits_grow_without_being_asked_to_and_stay_within_the_limit(api, kaggle, monkeypatch):
-    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_exponential(multiplier=0.1))
-    monkeypatch.setattr(client, "RETRY_SECONDS", 1)
+def test_pauses_grow_and_stay_within_the_limit(api, kaggle, clock, monkeypatch):
+    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_exponential(multiplier=10))
     kaggle.fail("ListSubmissions", status=500, times=100)
-    started = time.monotonic()
-    with pytest.raises(UserError, match=r"500 \(scripted 500\); gave up after 4 attempts in 1 s; wait some minutes"):
-        list_submissions(api)  # 0.1 + 0.2 + 0.4 s, and not 0.8 s more
-    assert 0.7 <= time.monotonic() - started < 1
+    with pytest.raises(UserError, match=r"500 \(scripted 500\); gave up after 4 attempts in 70 s; wait a few minutes"):
+        list_submissions(api)
+    assert clock.sleeps == [10, 20, 40]  # 80 s more would exceed 120 s
 
 
-def test_attempts_are_counted_where_kaggle_asks_for_no_wait(api, kaggle):
+def test_attempts_are_limited(api, kaggle):
     kaggle.fail("ListSubmissions", status=500, headers={"Retry-After": "0"}, times=100)
     with pytest.raises(UserError, match=f"gave up after {client.ATTEMPTS} attempts"):
         list_submissions(api)
     assert kaggle.requests.count("ListSubmissions") == client.ATTEMPTS
 
 
+OLD_FORMAT = {"code": 403, "message": "reason in the older format"}
+
+
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "message"),
     [
-        ({"status": 400}, r"Kaggle answered the list with 400 \(scripted 400\)$"),
-        ({"status": 400, "body": ["no object"]}, "Kaggle answered the list with 400$"),
-        (
-            {"status": 403},
-            rf"403 \(scripted 403\); accept the .* rules at https://www.kaggle.com/competitions/{SLUG}/rules",
-        ),
-        ({"status": 403, "body": OLD_SHAPE}, r"403 \(the older shape's reason\); accept"),
-        ({"status": 200, "body": OLD_SHAPE}, r"403 \(the older shape's reason\); accept"),
-        ({"status": 404}, f"404 .*; look whether https://www.kaggle.com/competitions/{SLUG} is still there"),
+        ({"status": 400}, "the list failed: Kaggle returned 400 (scripted 400)"),
+        ({"status": 400, "body": ["no object"]}, "the list failed: Kaggle returned 400"),
+        ({"status": 403}, f"403 (scripted 403); accept the competition's rules at {client.COMPETITION_PAGE}/rules and"),
+        ({"status": 403, "body": OLD_FORMAT}, "403 (reason in the older format); accept"),
+        ({"status": 200, "body": OLD_FORMAT}, "403 (reason in the older format); accept"),
+        ({"status": 404}, f"404 (scripted 404); check that {client.COMPETITION_PAGE} still exists"),
     ],
 )
-def test_a_final_failure_gives_kaggles_reason_and_is_not_repeated(api, kaggle, fault, words):
+def test_permanent_failure_is_not_retried_and_shows_kaggles_reason(api, kaggle, fault, message):
     kaggle.fail("ListSubmissions", **fault)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError) as caught:
         list_submissions(api)
+    assert message in str(caught.value)
     assert kaggle.requests.count("ListSubmissions") == 1
 
 
+# Time limits and connections
+
+
 @pytest.mark.parametrize("name", ["ListSubmissions", "upload"])
-def test_a_silent_server_does_not_hold_up_any_call(api, kaggle, monkeypatch, tmp_path, name):
-    monkeypatch.setattr(client, "TIMEOUT", (1, 0.2))
-    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
+def test_silent_server_is_given_up(api, kaggle, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(client, "TIMEOUT", (1, 0.1))
     monkeypatch.setattr(client, "ATTEMPTS", 2)
     kaggle.fail(name, delay=5, times=100)
     (tmp_path / "file").write_text("content")
-    started = time.monotonic()
     if name == "ListSubmissions":
-        with pytest.raises(UserError, match="no answer from Kaggle to the list in time; gave up after 2 attempts"):
+        with pytest.raises(UserError, match="no response from Kaggle in time; gave up after 2 attempts"):
             list_submissions(api)
-    else:  # the client catches this one, and makes it a text
+    else:  # the client catches this exception, and returns a message
         answer = client.call("the upload", api.competition_submit, str(tmp_path / "file"), "message", SLUG)
         assert answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE
-    assert time.monotonic() - started < 2
+        assert kaggle.requests.count("upload") == 1  # the client's own session would retry ten times
 
 
-def test_a_download_that_stalls_goes_on_where_it_stopped(api, kaggle, make_archive, monkeypatch, tmp_path):
-    kaggle.archive = make_archive(extra={"padding": os.urandom(3 << 20)})
-    kaggle.fail("download", cut=5 << 19, stall=30)
-    monkeypatch.setattr(client, "TIMEOUT", (1, 0.2))
-    monkeypatch.setattr(sys.modules["kaggle.api.kaggle_api_extended"].time, "sleep", lambda _: None)
-    started = time.monotonic()
-    client.call("the download", api.competition_download_files, SLUG, path=str(tmp_path))
-    assert time.monotonic() - started < 3
-    assert kaggle.ranges == [None, f"bytes={2 << 20}-"]  # the client writes whole mebibytes
-    assert (tmp_path / f"{SLUG}.zip").read_bytes() == kaggle.archive
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a full queue leaves a connection unanswered")
-def test_a_host_that_does_not_answer_does_not_hold_up_any_call(api, monkeypatch):
-    monkeypatch.setattr(client, "TIMEOUT", (0.3, 60))
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses connections")
+def test_host_that_does_not_accept_connections_is_given_up(api, monkeypatch):
+    monkeypatch.setattr(client, "TIMEOUT", (0.2, 60))
     monkeypatch.setattr(client, "ATTEMPTS", 1)
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
@@ -248,38 +247,43 @@ def test_a_host_that_does_not_answer_does_not_hold_up_any_call(api, monkeypatch)
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{full.getsockname()[1]}")
-        started = time.monotonic()
-        with pytest.raises(UserError, match=r"the list( in time)?; gave up after 1 attempt; look at"):
+        with pytest.raises(UserError, match=r"the list failed: no .*; gave up after 1 attempt; check your connection"):
             list_submissions(api)
-        assert time.monotonic() - started < 2
 
 
-def test_a_host_that_is_not_there_is_said_to_be(api, monkeypatch):
+def test_error_of_an_unreachable_proxy(api, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
-    with pytest.raises(UserError, match="no connection to the proxy for the list; gave up after 8 attempts"):
+    with pytest.raises(UserError, match="the list failed: no connection to the proxy; gave up after 8 attempts"):
         list_submissions(api)
 
 
-def test_a_certificate_that_is_not_trusted_is_not_tried_again():
+def test_untrusted_certificate_is_not_retried():
     calls = []
 
     def untrusted():
         calls.append(1)
         raise requests.exceptions.SSLError("https://storage.example/file?signature=secret")
 
-    with pytest.raises(UserError, match="no secure connection to Kaggle for the list; look at the clock") as caught:
+    with pytest.raises(UserError) as caught:
         client.call("the list", untrusted)
     assert len(calls) == 1
-    assert "signature" not in str(caught.value)
+    assert str(caught.value) == (
+        "the list failed: no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE"
+    )
 
 
-def test_requests_are_bounded_only_while_the_client_is_called(api):
+def test_missing_certificate_bundle_is_not_taken_for_a_full_disk(monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
+    with pytest.raises(UserError, match="no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_B"):
+        client.call("the list", requests.get, "https://127.0.0.1:1")
+
+
+def test_requests_are_bounded_only_during_a_call(api):
     send = requests.adapters.HTTPAdapter.send
     list_submissions(api)
     assert requests.adapters.HTTPAdapter.send is send
 
 
-def test_what_the_client_prints_stays_away(api, capsys):
-    client.call("the print", lambda: print("http://storage.example/file?signature=secret"), say=print)
-    assert capsys.readouterr().out == ""
+def test_importing_the_module_does_not_import_the_client():
+    program = "import sys; from digit_recognizer.competition import client; sys.exit('kaggle' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,1 +1,1 @@
-"""Kaggle: client, download, submission, notebook and kernel."""
+"""Kaggle: download the data, write and submit predictions, run the notebook."""

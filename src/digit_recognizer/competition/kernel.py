@@ -1,24 +1,21 @@
-"""The notebook at Kaggle: pushed once, and watched to its end.
-
-Kaggle calls a notebook with its runs a kernel, and what is pushed one of its versions.
-"""
+"""The kernel, which is Kaggle's name for a notebook with its runs: push a version once, watch it, fetch its output."""
 
 import datetime
 import hashlib
 import json
 import re
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import requests
+import tenacity
 
 from digit_recognizer import files
 from digit_recognizer.competition import kernel_output, notebook
-from digit_recognizer.competition.client import call, connect, is_transient, status_of
-from digit_recognizer.competition.kernel_output import READ_ADVICE, ask_service, page_of
+from digit_recognizer.competition.client import CallError, Say, call, connect, poll, read_failure
+from digit_recognizer.competition.kernel_output import READ_ADVICE, page_of, request_kernel
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import records
@@ -26,147 +23,144 @@ from digit_recognizer.training import records
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
 
-Say = Callable[[str], None]
-
 NOTEBOOK = Path("kernel/digit-recognizer.ipynb")
 METADATA = Path("kernel-metadata.json")
-README = Path("README.md")
-STATE = Path("kernel/state.json")  # what was pushed last, and whether its end was seen
+STATE = Path("kernel/state.json")  # the last push, while its output is not fetched
 ACTIVE = ("QUEUED", "RUNNING", "CANCEL_REQUESTED")
-FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 5, 60
-REPORT_SECONDS = 300  # between two lines about an unchanged status
-WATCH_SECONDS = 12.5 * 3600  # Kaggle ends a session after 12 hours
-LOG_LINES = 25  # of a kernel that failed
+POLL = tenacity.wait_exponential(multiplier=5, exp_base=1.2, max=60)  # seconds
+REPORT_INTERVAL = datetime.timedelta(minutes=5)  # between two lines about an unchanged status
+WATCH_SECONDS = 12.5 * 3600  # Kaggle stops a session after 12 hours
+LOG_LINES = 25  # shown of a failed kernel
 PUSH_ADVICE = {
-    403: "Kaggle lends GPUs to accounts with a verified phone number alone: look at https://www.kaggle.com/settings",
-    404: f"look at the id in {METADATA}",
-    409: f"another kernel has this title, or this id another title: change title and id together in {METADATA}",
+    403: "Kaggle provides GPUs only to accounts with a verified phone number: see https://www.kaggle.com/settings",
+    404: f"check the id in {METADATA}",
+    409: f"another kernel has this title, or this id has another title: change both in {METADATA}",
 }
+SOURCES = ("competition_sources", "dataset_sources", "kernel_sources", "model_sources", "tags")
 
 
 class Version(NamedTuple):
-    """The latest version of a kernel, as Kaggle tells it."""
+    """The latest version of a kernel."""
 
     number: int
     status: str  # a name of kagglesdk's KernelWorkerStatus
-    failure: str  # Kaggle's words for it, or nothing
+    failure: str  # Kaggle's message, or ""
     digest: str  # of its cells
 
 
 def build() -> None:
-    """Writes the tracked notebook."""
+    """Write the tracked notebook."""
     files.write_text(NOTEBOOK, notebook.build())
 
 
 def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print) -> None:
-    """Pushes the notebook, or finds it running, watches it to its end and fetches its output.
+    """Push the notebook once, watch the kernel until it ends, and fetch its output.
 
-    What is to be pushed is written down before, so that a command that was killed can be given again: it looks at
-    Kaggle first and goes on with the version that is there.
+    The push is recorded in advance. If the process is killed, the next call continues with the version at Kaggle.
 
     Args:
-        settings: values for some of `notebook.SETTINGS`; the tracked notebook keeps its own.
-        submissions_dir: the folder of the local submissions to compare with.
-        say: takes each line of progress.
+        settings: values for some of `notebook.SETTINGS`, in place of those of the tracked notebook.
+        submissions_dir: folder of the local submissions, to compare with.
+        say: prints one line of progress.
 
     Raises:
-        UserError: Kaggle refused it, another version runs, or the kernel failed.
+        UserError: Kaggle refused the push, another version is running, the kernel failed, or its output is invalid.
     """
     text = notebook.build(settings)
-    metadata = _read_metadata()
     api = connect(say=say)
-    slug = _fill_in_user(api, metadata)
-    digest, latest = _digest(text), _look(api, slug, say)
-    state = files.read_json(STATE) if STATE.exists() else {}
-    known = (state.get("kernel"), state.get("digest"), state.get("ended")) == (slug, digest, False)
-    if latest and latest.status in ACTIVE:
-        if latest.digest != digest:
-            raise UserError(
-                f"expected no running version of {slug}, found version {latest.number} with other settings or code "
-                f"({latest.status.lower()}); wait for its end (`make kernel-status`), or stop it at {page_of(slug)}"
-            )
-        say(f"version {latest.number} of {slug} is this very notebook; watching it")
-        state = state if known else _new_state(slug, digest, latest.number - 1)
-        files.write_json(STATE, state)
-    elif latest and known and latest.digest == digest and latest.number > state["before"]:
-        say(f"version {latest.number} of {slug}, pushed before, is this very notebook")
+    metadata = _read_metadata(api)
+    slug, digest = metadata["id"], _digest(text)
+    latest, state = _find_latest(api, slug, say), _read_state(slug, digest)
+    running = latest is not None and latest.status in ACTIVE
+    if latest and running and latest.digest != digest:
+        raise UserError(
+            f"expected no running version of {slug}, found version {latest.number} with other settings or code "
+            f"({_words(latest.status)}); wait until it ends (`make kernel-status`), or stop it at {page_of(slug)}"
+        )
+    if latest and latest.digest == digest and (running or (state and latest.number > state["before"])):
+        say(f"version {latest.number} of {slug} is the same notebook; watching it")
+        state = state or _write_state(slug, digest, before=latest.number - 1)
     else:
-        state = _new_state(slug, digest, latest.number if latest else 0)
-        files.write_json(STATE, state)
+        state = _write_state(slug, digest, before=latest.number if latest else 0)
         latest = _save(api, metadata, text, state, say)
     _watch(api, slug, latest.number, state, say)
     try:
         kernel_output.fetch(api, slug, submissions_dir, say)
-    except kernel_output.MissingOutputError:
-        files.write_json(STATE, state | {"ended": True})
+    except CallError:
+        raise  # the next call fetches it
+    except UserError:
+        STATE.unlink()  # the output is invalid, and the next call pushes a new version
         raise
-    files.write_json(STATE, state | {"ended": True})
+    STATE.unlink()
 
 
 def show_status(*, say: Say = print) -> None:
-    """Says what Kaggle knows of the kernel.
+    """Print the status of the kernel's latest version.
 
     Raises:
-        UserError: it was never pushed.
+        UserError: there is no kernel.
     """
     api = connect(say=say)
-    slug = _fill_in_user(api, _read_metadata())
-    latest = _look(api, slug, say)
+    slug = _read_metadata(api)["id"]
+    latest = _find_latest(api, slug, say)
     if latest is None:
-        raise UserError(f"expected a kernel {slug}, found none that you may read; `make push` makes it")
+        raise UserError(f"expected the kernel {slug}, found none that you may read; `make push` creates it")
     failure = f" ({latest.failure})" if latest.failure else ""
     say(f"version {latest.number} of {slug}: {_words(latest.status)}{failure}; {page_of(slug)}")
 
 
 def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
-    """Fetches what the latest version has made and compares it with the local run; see `kernel_output.fetch`."""
+    """Fetch the output of the latest version and compare it with the local run; see `kernel_output.fetch`."""
     api = connect(say=say)
-    kernel_output.fetch(api, _fill_in_user(api, _read_metadata()), submissions_dir, say)
+    kernel_output.fetch(api, _read_metadata(api)["id"], submissions_dir, say)
 
 
-def _read_metadata() -> dict[str, Any]:
+def _read_metadata(api: "KaggleApi") -> dict[str, Any]:
+    """Return kernel-metadata.json with the signed-in user in the kernel's id."""
     metadata = files.read_json(METADATA)
     slug, title = metadata["id"].rpartition("/")[2], metadata["title"]
     expected = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     if slug != expected:
         raise UserError(
-            f"{METADATA}: expected the id .../{expected}, which Kaggle makes of the title {title!r}, found .../{slug}; "
-            "change one of them"
+            f"{METADATA}: expected the id .../{expected}, which Kaggle derives from the title {title!r}, found "
+            f".../{slug}; change one of them"
         )
-    return metadata
+    return metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{slug}"}
 
 
-def _fill_in_user(api: "KaggleApi", metadata: dict[str, Any]) -> str:
-    """Puts the user who is signed in into the metadata and returns the kernel's whole name."""
-    metadata["id"] = f"{api.get_config_value(api.CONFIG_NAME_USER)}/{metadata['id'].rpartition('/')[2]}"
-    return metadata["id"]
+def _read_state(slug: str, digest: str) -> dict[str, Any]:
+    """Return the state of the last push if it was of this notebook and is unfinished, else an empty dict."""
+    state = files.read_json(STATE) if STATE.exists() else {}
+    same = (state.get("kernel"), state.get("digest")) == (slug, digest)
+    return state if same and not state.get("ended") else {}  # "ended" is of files written by earlier versions
 
 
-def _new_state(slug: str, digest: str, before: int) -> dict[str, Any]:
-    return {"kernel": slug, "digest": digest, "before": before, "pushed_at": records.now(), "ended": False}
+def _write_state(slug: str, digest: str, before: int) -> dict[str, Any]:
+    """Record a push; `before` is the number of the version before it."""
+    state = {"kernel": slug, "digest": digest, "before": before, "pushed_at": records.now()}
+    files.write_json(STATE, state)
+    return state
 
 
-def _status(api: "KaggleApi", slug: str, say: Say) -> Any:
-    arguments = "get_kernel_session_status", "ApiGetKernelSessionStatusRequest", slug
-    return call("the kernel's status", ask_service, api, *arguments, advice=READ_ADVICE, say=say)
+def _read_status(api: "KaggleApi", slug: str, say: Say) -> Any:
+    return request_kernel(api, "the request for the kernel's status", "get_kernel_session_status", slug, say)
 
 
-def _look(api: "KaggleApi", slug: str, say: Say) -> Version | None:
-    """Returns the latest version of a kernel, None when it was never pushed, which Kaggle calls forbidden."""
+def _find_latest(api: "KaggleApi", slug: str, say: Say) -> Version | None:
+    """Return the latest version of a kernel, None if there is none, to which Kaggle responds with 403."""
     try:
-        status = _status(api, slug, say)
-    except UserError as error:
-        if status_of(error.__cause__) in READ_ADVICE:
+        status = _read_status(api, slug, say)
+    except CallError as error:
+        if error.failure.status in READ_ADVICE:
             return None
         raise
-    arguments = "get_kernel", "ApiGetKernelRequest", slug
-    kernel = call("the kernel's source", ask_service, api, *arguments, advice=READ_ADVICE, say=say)
+    kernel = request_kernel(api, "the request for the kernel's source", "get_kernel", slug, say)
     number = kernel.metadata.current_version_number or 0
     return Version(number, status.status.name, status.failure_message or "", _digest(kernel.blob.source or ""))
 
 
 def _digest(text: str) -> str:
-    """Returns a hash of a notebook's cells; Kaggle may add to what stands around them."""
+    """Return a hash of a notebook's cells; Kaggle adds metadata around them."""
     try:
         cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
     except (ValueError, KeyError, TypeError):
@@ -175,79 +169,79 @@ def _digest(text: str) -> str:
 
 
 def _save(api: "KaggleApi", metadata: dict[str, Any], text: str, state: dict[str, Any], say: Say) -> Version:
-    """Pushes a version once, and whatever Kaggle answers to that, looks whether it is there."""
+    """Push a version once, then look for it at Kaggle, whatever the response was."""
     slug = metadata["id"]
     say(f"pushing {slug}")
-    answer, failure = None, None
+    response, failure = None, None
     with tempfile.TemporaryDirectory() as folder:
         files.write_json(Path(folder) / METADATA.name, metadata)
         files.write_text(Path(folder) / metadata["code_file"], text)
         try:
-            answer = call("the push", api.kernels_push, folder, retriable=_is_too_early, advice=PUSH_ADVICE, say=say)
-        except UserError as error:
-            if not is_transient(error.__cause__):
+            response = call("the push", api.kernels_push, folder, retry_if=_was_not_made, advice=PUSH_ADVICE, say=say)
+        except CallError as error:
+            if not error.failure.transient:
                 raise
             failure = error
         except ValueError as error:  # the client's own checks
             raise UserError(f"{METADATA}: {error}") from None
-    if answer and answer.error:
+    if response and response.error:
         raise UserError(
-            f"Kaggle did not take the kernel: {' '.join(answer.error.split())}; sessions that run are listed at "
-            "https://www.kaggle.com/code, where they can be stopped"
+            f"Kaggle refused the kernel: {' '.join(response.error.split())}; running sessions are listed at "
+            "https://www.kaggle.com/code, where you can stop them"
         )
-    for kind in ("competition_sources", "dataset_sources", "kernel_sources", "model_sources", "tags"):
-        if answer and (invalid := getattr(answer, f"invalid_{kind}")):
+    for kind in SOURCES:
+        if response and (invalid := getattr(response, f"invalid_{kind}")):
             raise UserError(
-                f"Kaggle took the kernel without the {kind.replace('_', ' ')} {', '.join(invalid)}; stop it at "
-                f"{page_of(slug)}, accept the competition's rules, look at {METADATA}, and push again"
+                f"Kaggle accepted the kernel without the {kind.replace('_', ' ')} {', '.join(invalid)}; stop it at "
+                f"{page_of(slug)}, accept the competition's rules, check {METADATA}, and push again"
             )
-    latest = _look(api, slug, say)
+    latest = _find_latest(api, slug, say)
     if latest is None or latest.number <= state["before"] or latest.digest != state["digest"]:
         raise UserError(
-            f"{failure or 'Kaggle took the kernel'}; it is not there yet: run the command again, it looks before it "
-            "pushes"
+            f"{failure or 'Kaggle accepted the kernel'}; the new version is not there yet: run the command again, it "
+            "checks Kaggle before it pushes"
         )
     say(f"version {latest.number} is pushed: {page_of(slug)}")
     return latest
 
 
-def _is_too_early(error: BaseException) -> bool:
-    """Whether a push certainly had no effect, and may have one later."""
-    return status_of(error) == requests.codes.too_many_requests
+def _was_not_made(error: BaseException) -> bool:
+    """Return whether a push certainly had no effect and can be repeated."""
+    return read_failure(error).status == requests.codes.too_many_requests
 
 
 def _watch(api: "KaggleApi", slug: str, version: int, state: dict[str, Any], say: Say) -> None:
-    """Waits for the end of the latest version."""
+    """Wait until the latest version ends; raise a UserError with the end of its log if it fails."""
     pushed_at = datetime.datetime.fromisoformat(state["pushed_at"])
-    deadline, interval = time.monotonic() + WATCH_SECONDS, FIRST_POLL_SECONDS
-    shown, shown_at = "", 0.0
+    shown = "", 0  # status, and number of the interval
+
+    def look() -> Any | None:
+        nonlocal shown
+        answer = _read_status(api, slug, say)
+        elapsed = datetime.datetime.now(datetime.UTC) - pushed_at
+        text = f"{_words(answer.status.name)}, {str(elapsed).partition('.')[0]} after the push"
+        update(text)
+        if shown != (answer.status.name, elapsed // REPORT_INTERVAL):
+            shown = answer.status.name, elapsed // REPORT_INTERVAL
+            say(text)
+        return None if answer.status.name in ACTIVE else answer
+
     with show_spinner(f"version {version} of {slug}") as update:
-        while True:
-            answer = _status(api, slug, say)
-            status = answer.status.name
-            elapsed = datetime.datetime.now(datetime.UTC) - pushed_at
-            update(text := f"{_words(status)}, {str(elapsed).partition('.')[0]} after the push")
-            if status != shown or time.monotonic() > shown_at + REPORT_SECONDS:
-                say(text)
-                shown, shown_at = status, time.monotonic()
-            if status not in ACTIVE:
-                break
-            if time.monotonic() + interval > deadline:
-                raise UserError(
-                    f"expected the end of version {version} within {WATCH_SECONDS / 3600:.1f} hours, found it "
-                    f"{_words(status)}; look at {page_of(slug)}, or run the command again to go on watching"
-                )
-            time.sleep(interval)
-            interval = min(interval * 1.2, LONGEST_POLL_SECONDS)
-    if status == "COMPLETE":
+        answer = poll(look, wait=POLL, stop=tenacity.stop_before_delay(WATCH_SECONDS))
+    if answer is None:
+        raise UserError(
+            f"expected the end of version {version} within {WATCH_SECONDS / 3600:.1f} hours, found it "
+            f"{_words(shown[0])}; see {page_of(slug)}, or run the command again to continue watching"
+        )
+    if answer.status.name == "COMPLETE":
         return
-    for line in kernel_output.log_lines(kernel_output.list_output(api, slug, say)[1])[-LOG_LINES:]:
+    for line in kernel_output.list_output(api, slug, say)[1][-LOG_LINES:]:
         say(f"  {line}")
-    files.write_json(STATE, state | {"ended": True})
+    STATE.unlink()
     reason = " ".join((answer.failure_message or "no reason given").split())
     raise UserError(
-        f"version {version} of {slug} ended with {_words(status)} ({reason}); the end of its log stands above, all of "
-        f"it at {page_of(slug)}"
+        f"version {version} of {slug} ended with {_words(answer.status.name)} ({reason}); the end of its log is "
+        f"above, all of it at {page_of(slug)}"
     )
 
 

@@ -1,0 +1,174 @@
+"""A loopback Kaggle for the real client in this process, a fake clock, and the command line in this process."""
+
+import contextlib
+import gc
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import tenacity
+from kaggle_server import ROWS, TOKEN, KaggleServer
+
+from digit_recognizer import cli
+from digit_recognizer.competition.download import EXPECTED
+from digit_recognizer.competition.submission import write_submission
+
+
+class Clock:
+    """The `time` module, with a `sleep` that takes no time."""
+
+    def __init__(self):
+        """Start at 0."""
+        self.seconds = 0.0
+        self.sleeps = []
+
+    def monotonic(self):
+        """Return the seconds slept."""
+        return self.seconds
+
+    def sleep(self, seconds):
+        """Record a pause."""
+        self.sleeps.append(seconds)
+        self.seconds += seconds
+
+    def __getattr__(self, name):
+        """Return anything else from the real module."""
+        return getattr(time, name)
+
+
+@pytest.fixture(scope="session")
+def client_home(tmp_path_factory):
+    """The HOME of the client in this process, which reads it and the environment once, at its import."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setenv("HOME", str(folder))
+        patch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+        import kaggle  # noqa: F401 - signs in, without credentials
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clock(client_home, monkeypatch):
+    """A fake clock for the pauses of this process: those of tenacity and of the client's download."""
+    clock = Clock()
+    for module in (tenacity, tenacity.nap, sys.modules["kaggle.api.kaggle_api_extended"]):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture(scope="session")
+def competition_files():
+    """The competition's files by name: with the expected header and number of rows, but one column of zeros."""
+    return {name: (header + "\r\n" + "0\r\n" * rows).encode() for name, (header, rows) in EXPECTED.items()}
+
+
+@pytest.fixture(scope="session")
+def make_archive(competition_files):
+    """Return the bytes of a zip archive of the competition's files, with some of them replaced or added."""
+
+    def make(changes=None):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in (competition_files | (changes or {})).items():
+                archive.writestr(name, content)
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def kaggle(make_archive, client_home, monkeypatch):
+    """A loopback Kaggle that the client in this process reaches with a valid token."""
+    for name in list(os.environ):
+        if name.startswith("KAGGLE_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    with KaggleServer(make_archive()) as server:
+        for name, value in (server.environment | {"HOME": str(client_home), "KAGGLE_API_TOKEN": TOKEN}).items():
+            monkeypatch.setenv(name, value)
+        yield server
+    if "download" in server.requests:
+        with warnings.catch_warnings():  # the client does not close the responses that it does not need
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
+@pytest.fixture
+def run_command(capsys, monkeypatch, tmp_path):
+    """Run the command line in this process, in an empty folder; return its status and output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["digit-recognizer", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return subprocess.CompletedProcess(arguments, end.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def start_python(clean_environment, kaggle, tmp_path):
+    """Start a program in a process that is killed at the end of the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(program):
+            process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                cwd=tmp_path,
+                env=clean_environment | kaggle.environment | {"KAGGLE_API_TOKEN": TOKEN},
+                stdout=subprocess.DEVNULL,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def labels():
+    """Predictions for the competition's test.csv."""
+    return np.random.default_rng(0).integers(0, 10, ROWS)
+
+
+@pytest.fixture
+def run_record():
+    """The record of a finished run."""
+    return {
+        "run": "single-seed0-abc123",
+        "competition": "digit-recognizer",
+        "config": {"preset": "single", "folds": 1},
+        "git_commit": "0" * 40,
+        "data": {"train.csv": "1" * 64, "test.csv": "2" * 64},
+        "versions": {"numpy": "2.0.2"},
+        "finished_at": "2026-11-22T12:00:00+00:00",
+        "scores": {"validation_accuracy": 0.9942},
+        "left_out": [],
+    }
+
+
+@pytest.fixture
+def kernel_files(run_record, labels, tmp_path_factory):
+    """Return the files of a finished kernel by name."""
+
+    def make(labels=labels, left_out=()):
+        run = "fast-seed0-abc123"
+        record = run_record | {"run": run, "config": {"preset": "fast", "folds": 2}, "left_out": list(left_out)}
+        path = tmp_path_factory.mktemp("made") / "submission.csv"
+        write_submission(path, labels)
+        made = {"submission.csv": path.read_bytes(), f"models/{run}/run.json": json.dumps(record).encode()}
+        made |= {f"models/{run}/member-{index}/model.keras": bytes([index]) * 5000 for index in range(6)}
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
+        manifest = json.dumps({"run": run, "files": hashes}).encode()
+        return made | {"manifest.json": manifest, "__results__.html": b"<html>"}
+
+    return make

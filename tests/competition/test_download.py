@@ -1,0 +1,211 @@
+"""Downloading: the real client against a loopback Kaggle, and the checks of the archive."""
+
+import os
+import re
+import time
+import zipfile
+
+import pytest
+from kaggle_checks import failed, wait_until
+
+from digit_recognizer.competition import client, download
+from digit_recognizer.errors import UserError
+
+RULES = "https://www.kaggle.com/competitions/digit-recognizer/rules"
+
+
+@pytest.fixture
+def find_fault(tmp_path):
+    """Return the fault of an archive, given its bytes."""
+
+    def find(content):
+        (tmp_path / "archive.zip").write_bytes(content)
+        return download.find_fault(tmp_path / "archive.zip")
+
+    return find
+
+
+def read_folder(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# Downloading
+
+
+def test_download_writes_the_competitions_files(kaggle, run_command, tmp_path, competition_files):
+    started = time.time()
+    result = run_command("download", "--data-dir", "elsewhere")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "downloading digit-recognizer.zip",
+        "unpacked train.csv, test.csv, sample_submission.csv into elsewhere",
+    ]
+    assert read_folder(tmp_path / "elsewhere") == competition_files
+    # They are newer than what they replace, whatever time the archive gives.
+    assert all(path.stat().st_mtime >= started - 1 for path in (tmp_path / "elsewhere").iterdir())
+
+
+def test_complete_files_are_downloaded_again_only_with_force(kaggle, tmp_path):
+    download.download(tmp_path)
+    seen = len(kaggle.requests)
+    lines = []
+    download.download(tmp_path, say=lines.append)
+    assert len(kaggle.requests) == seen
+    assert lines == [f"the competition's files are already in {tmp_path}; FORCE=1 (--force) downloads them again"]
+    download.download(tmp_path, force=True)
+    content = (tmp_path / "test.csv").read_bytes()
+    (tmp_path / "test.csv").write_bytes(content[:-1])
+    download.download(tmp_path)
+    assert kaggle.requests.count("download") == 3
+    assert (tmp_path / "test.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("older_format", [False, True])
+def test_error_of_unaccepted_rules_links_to_them(kaggle, run_command, older_format):
+    kaggle.rules_accepted = False
+    reason = "You must accept this competition's rules before you'll be able to download files."
+    if older_format:
+        kaggle.fail("DownloadDataFiles", status=403, body={"code": 403, "message": reason})
+    assert failed(run_command("download")) == (
+        f"the download failed: Kaggle returned 403 ({reason}); accept the competition's rules at {RULES} and run the "
+        "command again"
+    )
+
+
+def test_error_of_a_missing_competition(kaggle, run_command):
+    kaggle.competition = "another"
+    assert "Kaggle returned 404 (Competition not found); check that" in failed(run_command("download"))
+
+
+@pytest.mark.parametrize("name", ["IntrospectToken", "DownloadDataFiles", "download"])
+def test_download_retries_after_one_failure(kaggle, tmp_path, name):
+    kaggle.fail(name, status=429, headers={"Retry-After": "0"})
+    download.download(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(download.EXPECTED)
+
+
+def test_download_gives_up_when_the_server_keeps_failing(kaggle, run_command, tmp_path):
+    kaggle.fail("DownloadDataFiles", status=500, headers={"Retry-After": "0"}, times=100)
+    assert failed(run_command("download")) == (
+        "the download failed: Kaggle returned 500 (scripted 500); gave up after 8 attempts in 0 s; wait a few minutes "
+        "and run the command again"
+    )
+    assert kaggle.requests.count("DownloadDataFiles") == 8
+    assert not any((tmp_path / "data").glob("*.csv"))
+
+
+def test_interrupted_connection_resumes_the_download(kaggle, make_archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "TIMEOUT", (1, 0.2))
+    kaggle.archive = make_archive({"padding": os.urandom(3 << 20)})
+    kaggle.fail("download", cut=5 << 19, stall=30)
+    download.download(tmp_path)
+    assert kaggle.ranges == [None, f"bytes={2 << 20}-"]  # the client writes whole mebibytes
+    assert {path.name for path in tmp_path.iterdir()} == set(download.EXPECTED)
+
+
+def test_killed_download_leaves_no_files_and_is_resumed(kaggle, make_archive, start_python, tmp_path):
+    kaggle.archive = make_archive({"padding": os.urandom(3 << 20)})
+    kaggle.fail("download", cut=5 << 19, stall=30)
+    data_dir = tmp_path / "data"
+    part = data_dir / ".download" / "digit-recognizer.zip"
+    process = start_python(
+        "from digit_recognizer.competition.download import *; from pathlib import Path; download(Path('data'))"
+    )
+    wait_until(lambda: part.exists() and part.stat().st_size == 2 << 20)
+    process.kill()
+    process.wait()
+    assert [path.name for path in data_dir.iterdir()] == [".download"]
+    download.download(data_dir)
+    assert kaggle.ranges[-1] == f"bytes={2 << 20}-"
+    assert {path.name for path in data_dir.iterdir()} == set(download.EXPECTED)
+
+
+def test_damaged_archive_is_downloaded_once_more(kaggle, tmp_path, competition_files):
+    damaged = bytearray(kaggle.archive)
+    damaged[len(damaged) // 3] ^= 255
+    kaggle.fail("download", content=bytes(damaged))
+    lines = []
+    download.download(tmp_path, say=lines.append)
+    assert re.fullmatch(r"the archive is damaged: .*; downloading it again", lines[1])
+    assert kaggle.ranges == [None, None]
+    assert read_folder(tmp_path) == competition_files
+
+
+def test_archive_that_stays_damaged_changes_nothing(kaggle, run_command, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("mine")
+    kaggle.archive = kaggle.archive[:-100] + bytes(100)
+    line = failed(run_command("download"))
+    assert re.search(r"a damaged one twice: it cannot be read as a zip archive .*; nothing in data was changed", line)
+    assert kaggle.requests.count("download") == 2
+    assert read_folder(tmp_path / "data") == {"train.csv": b"mine"}
+
+
+def test_damaged_archive_of_the_announced_size_is_not_reused(kaggle, tmp_path, competition_files):
+    (tmp_path / ".download").mkdir()
+    (tmp_path / ".download" / "digit-recognizer.zip").write_bytes(bytes(len(kaggle.archive)))
+    download.download(tmp_path)
+    assert read_folder(tmp_path) == competition_files
+
+
+def test_error_of_a_folder_that_cannot_be_written(kaggle, tmp_path):
+    (tmp_path / "data").touch()
+    with pytest.raises(UserError, match=r"could not write into .*data \(File exists\); free some space, or pass"):
+        download.download(tmp_path / "data")
+    assert kaggle.requests == []
+
+
+# The archive
+
+
+def test_only_the_expected_files_are_unpacked(kaggle, make_archive, tmp_path, competition_files):
+    kaggle.archive = make_archive({"readme.txt": b"hello", "../../outside.txt": b"here", "/tmp/outside.txt": b"here"})  # noqa: S108
+    download.download(tmp_path / "data")
+    assert read_folder(tmp_path / "data") == competition_files
+    assert not list(tmp_path.parent.rglob("outside.txt"))
+
+
+def test_archive_bomb_is_refused_unread(make_archive, find_fault, monkeypatch):
+    bomb = make_archive({"zeros": bytes(1_000_000)})
+    assert find_fault(bomb) is None
+    monkeypatch.setattr(download, "UNPACKED_LIMIT", 1_000_000)
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was read"))
+    assert find_fault(bomb).startswith("expected at most 1,000,000 unpacked bytes, found 1,")
+
+
+def test_changed_byte_in_any_file_is_found(make_archive, competition_files, find_fault):
+    content = make_archive({"readme.txt": os.urandom(2000)})
+    for name in [*competition_files, "readme.txt"]:
+        broken = bytearray(content)
+        broken[content.index(name.encode()) + len(name) + 100] ^= 255
+        assert find_fault(bytes(broken)) is not None, name
+
+
+def test_truncated_archive_is_found(make_archive, find_fault):
+    content = make_archive()
+    for length in (0, 1000, len(content) - 1):
+        assert "cannot be read as a zip archive" in find_fault(content[:length])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("train.csv", b"", "train.csv: expected the header 'label,pixel0,"),
+        ("test.csv", b"<html>" * 9999, "test.csv: expected the header 'pixel0,pixel1,"),
+        ("sample_submission.csv", b"ImageId,Label\r\n1,0\r\n", "expected 28,000 rows, found 1"),
+        ("sample_submission.csv", b"ImageId,Label\n" + b"1,0\n" * 28_000 + b"1,", "28,000 and an incomplete one"),
+    ],
+)
+def test_wrong_file_in_the_archive_is_found(make_archive, find_fault, name, content, fault):
+    assert fault in find_fault(make_archive({name: content}))
+
+
+def test_missing_and_duplicate_files_are_found(tmp_path, competition_files):
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("train.csv", "test.csv"):
+            file.writestr(name, competition_files[name])
+    assert download.find_fault(path) == "expected one sample_submission.csv, found none"
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr("train.csv", competition_files["train.csv"])
+    assert download.find_fault(path) == "expected one train.csv, found 2"

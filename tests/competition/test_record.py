@@ -1,0 +1,155 @@
+"""The record of a submission and the ledger."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from digit_recognizer.competition import record as records
+from digit_recognizer.competition.submission import check_submission
+from digit_recognizer.errors import UserError
+
+TEST_SHA256 = "2" * 64
+
+
+@pytest.fixture
+def folder(tmp_path, run_record):
+    return tmp_path / "submissions" / run_record["run"]
+
+
+@pytest.fixture
+def write(folder, run_record, labels):
+    """Write a submission folder and return its record."""
+
+    def write(labels=labels, folder=folder, **changes):
+        records.write_submission_folder(folder, run_record | changes, labels, TEST_SHA256)
+        return records.read_record(folder)
+
+    return write
+
+
+def test_folder_holds_the_predictions_and_their_origin(write, folder, run_record, labels):
+    record = write()
+    assert np.array_equal(check_submission(folder / "submission.csv"), labels)
+    assert record["validation_accuracy"] == 0.9942
+    assert {name: record[name] for name in ("run", "competition", "config", "git_commit", "data", "versions")} == {
+        name: run_record[name] for name in ("run", "competition", "config", "git_commit", "data", "versions")
+    }
+    assert (record["status"], record["submission_id"], record["public_score"]) == ("written", None, None)
+    assert len(record["submission_sha256"]) == len(record["predictions_sha256"]) == 64
+
+
+def test_any_test_csv_can_be_predicted(folder, run_record):
+    run_record["data"] = {"train.csv": "1" * 64}
+    records.write_submission_folder(folder, run_record, np.array([3, 1]), "4" * 64)
+    assert (folder / "submission.csv").read_bytes() == b"ImageId,Label\r\n1,3\r\n2,1\r\n"
+    record = records.read_record(folder)
+    assert (record["data"]["test.csv"], record["run_test_sha256"]) == ("4" * 64, None)
+
+
+def test_state_of_the_upload_is_kept_for_the_same_predictions(write, folder):
+    record = write() | {"status": "pending", "submission_id": 7}
+    records.update_record(folder, record)
+    assert write() == record
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        ("uploading", "look for it on kaggle.com/competitions/digit-recognizer/submissions"),
+        ("pending", "`make submit`"),
+    ],
+)
+def test_unfinished_upload_of_other_predictions_is_not_overwritten(write, folder, labels, status, remedy):
+    records.update_record(folder, write() | {"status": status})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match=rf"found one of other predictions \({status}\); .*{remedy}"):
+        write(9 - labels)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert records.is_pending(folder) == (status == "pending")
+    records.update_record(folder, records.read_record(folder) | {"status": "complete", "submission_id": 7})
+    assert write(9 - labels)["status"] == "written"
+
+
+def test_submission_is_current_for_one_run_and_one_test_csv(write, folder, run_record):
+    assert not records.is_current(folder, run_record, TEST_SHA256)
+    write()
+    assert records.is_current(folder, run_record, TEST_SHA256)
+    assert not records.is_current(folder, run_record, "3" * 64)
+    assert not records.is_current(folder, run_record | {"finished_at": "2026-11-23T12:00:00+00:00"}, TEST_SHA256)
+    (folder / "submission.csv").write_text("changed")
+    assert not records.is_current(folder, run_record, TEST_SHA256)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"run": "a"}'])
+def test_invalid_record_is_refused(folder, content):
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"record\.json, found none; run `make submission`"):
+        records.read_record(folder)
+    (folder / "record.json").write_text(content)
+    with pytest.raises(UserError, match=r"record\.json"):
+        records.read_record(folder)
+
+
+def test_record_without_the_hash_of_the_runs_test_csv_is_read(write, folder):
+    """Records written by earlier versions do not have it."""
+    record = write()
+    del record["run_test_sha256"]
+    (folder / "record.json").write_text(json.dumps(record))
+    assert records.read_record(folder) == record
+
+
+def test_ledger_has_one_row_per_submission_and_updates_it(write, folder):
+    ledger = folder.parent / "ledger.csv"
+    record = write()
+    records.update_record(folder, record)
+    assert records.read_ledger(ledger) == []
+
+    first = record | {"status": "pending", "submission_id": 7, "submitted_at": "2026-01-02T03:04:05+00:00"}
+    second = first | {"submission_id": 8, "message": 'commas, "quotes"\nand lines'}
+    records.update_record(folder, first)
+    records.update_record(folder, second)
+    records.update_record(folder, first | {"status": "complete", "public_score": 0.99421})
+
+    table = pd.read_csv(ledger)
+    assert list(table.columns) == list(records.LEDGER_COLUMNS)
+    assert table["submission_id"].tolist() == [7, 8]
+    assert table["status"].tolist() == ["complete", "pending"]
+    assert table["public_score"].fillna(-1).tolist() == [0.99421, -1]
+    assert table["message"][1] == second["message"]
+
+
+def test_repeated_predictions_are_refused_whatever_the_run(write, folder, labels):
+    ledger = folder.parent / "ledger.csv"
+    record = write()
+    records.refuse_repetition(ledger, record)
+    records.update_record(folder, record | {"status": "complete", "submission_id": 7, "public_score": 0.5})
+    again = folder.parent / "another-run"
+    with pytest.raises(UserError, match=r"submission 7 of run single-seed0-abc123.*public score 0\.50000\).*FORCE=1"):
+        records.refuse_repetition(ledger, write(folder=again, run="another-run"))
+    labels[-1] = 9 - labels[-1]
+    records.refuse_repetition(ledger, write(folder=again, run="another-run"))
+
+
+def test_predictions_that_kaggle_could_not_score_can_be_submitted_again(write, folder):
+    record = write()
+    records.update_record(folder, record | {"status": "error", "submission_id": 7})
+    records.refuse_repetition(folder.parent / "ledger.csv", record)
+
+
+@pytest.mark.parametrize("content", ["", "run;status\n", ",".join(records.LEDGER_COLUMNS) + "\na,b\n"])
+def test_invalid_ledger_is_refused_and_not_overwritten(tmp_path, content):
+    ledger = tmp_path / "ledger.csv"
+    ledger.write_text(content)
+    with pytest.raises(UserError, match=r"ledger\.csv: expected rows of the columns run,"):
+        records.update_ledger(ledger, dict.fromkeys(records.LEDGER_COLUMNS))
+    assert ledger.read_text() == content
+
+
+def test_default_message_has_run_model_and_validation_accuracy(write):
+    record = write()
+    assert records.default_message(record) == "single-seed0-abc123: single CNN, validation accuracy 0.9942"
+    record["config"]["folds"] = 5
+    record["validation_accuracy"] = None
+    assert records.default_message(record) == "single-seed0-abc123: single 5 CNNs, trained on all rows"
