@@ -14,7 +14,7 @@ from digit_recognizer.data.csv_files import Dataset, normalise
 from digit_recognizer.data.folds import Fold
 from digit_recognizer.model.layers import FusedBatchNormalization
 from digit_recognizer.model.prediction import make_predictor
-from digit_recognizer.training.member import make_dataset, steps_per_epoch
+from digit_recognizer.training.member import make_dataset
 
 # Chris Deotte, "25 Million Images! [0.99757] MNIST", kaggle.com/code/cdeotte/25-million-images-0-99757-mnist.
 DEOTTE_EPOCHS = 45
@@ -119,7 +119,7 @@ def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs
     random = np.random.default_rng(seed)
     rows = random.permutation(fold.train)[: int(DEOTTE_FRACTION * len(fold.train))]
     images, labels = data.images[rows], data.labels[rows]
-    steps = steps_per_epoch(len(rows), DEOTTE_BATCH)
+    steps = len(rows) // DEOTTE_BATCH
     model = build_deotte(fast=True, precision=precision)
     rate = keras.optimizers.schedules.ExponentialDecay(DEOTTE_RATE, steps, DEOTTE_DECAY, staircase=True)
     model.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy", jit_compile=False)

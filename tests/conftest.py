@@ -1,6 +1,7 @@
-"""What several tests share."""
+"""Fixtures shared by several tests."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 
+from digit_recognizer import cli
 from digit_recognizer.data import csv_files, demo
 
 
@@ -57,7 +59,7 @@ def competition_models(competition_dir, tmp_path_factory):
 
 @pytest.fixture
 def clean_environment(tmp_path):
-    """The environment of a command of a user who has set nothing, in an empty home."""
+    """The environment of a user who has set nothing, with an empty home."""
     home = tmp_path / "home"
     home.mkdir()
     return {"HOME": str(home), "PATH": os.environ["PATH"], "COLUMNS": "80"}
@@ -65,7 +67,7 @@ def clean_environment(tmp_path):
 
 @pytest.fixture
 def command(tmp_path, clean_environment):
-    """Runs the console script in an empty folder as a user would; keyword arguments are environment variables."""
+    """Run the console script in an empty folder; keyword arguments are environment variables."""
     script = Path(sys.executable).with_name("digit-recognizer")
 
     def run(*arguments, **variables):
@@ -80,3 +82,28 @@ def command(tmp_path, clean_environment):
         )
 
     return run
+
+
+@pytest.fixture
+def run(tmp_path, clean_environment, monkeypatch, capfd):
+    """Run the command line in this process, in an empty folder."""
+    for name in set(os.environ) - {"PYTEST_CURRENT_TEST"}:
+        monkeypatch.delenv(name)
+    for name, value in clean_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def run_in_process(*arguments):
+        monkeypatch.setattr(sys, "argv", ["digit-recognizer", *map(str, arguments)])
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, status, out, err)
+
+    return run_in_process

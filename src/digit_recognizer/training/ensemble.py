@@ -17,7 +17,7 @@ from rich.console import Console
 
 from digit_recognizer import files
 from digit_recognizer.config import Config
-from digit_recognizer.console import hide_native_messages
+from digit_recognizer.console import hide_native_messages, track
 from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
@@ -129,28 +129,27 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
 def _train_missing(job: Job, missing: list[int], gpus: Sequence[str], console: Console) -> float | None:
     """Train members and write their folders; return the time of the first step on the monotonic clock."""
     config, display = job.config, TrainingDisplay(job.config, missing, len(job.folds[0].train), console)
-    with worker_pool(count_cores()) as pool, display:
-        # The first augmented epoch is prepared during the import of TensorFlow.
-        epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
-        if job.members == 1:
-            _train(job, epochs, 0, lambda step: display.update(*step))
-        else:
-            _train_parallel(job, missing, epochs, gpus, lambda step: display.update(*step))
-    return display.first_step
 
+    def report(step: tuple[Any, ...]) -> None:
+        display.update(*step)
 
-def _train_parallel(
-    job: Job, missing: list[int], epochs: Iterator[np.ndarray], gpus: Sequence[str], report: Report
-) -> None:
-    """Train members in worker processes, which share the augmented epochs through files."""
     for leftover in job.run_dir.glob(".epochs.*"):  # of a killed run
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.") as name:
-        for epoch, images in enumerate(epochs):
-            np.save(Path(name) / f"{epoch}.npy", images)
-        function = partial(_train_in_worker, job, Path(name))
-        for _ in run_tasks(function, missing, split_devices(job.members, gpus), report=report):
-            pass
+    with worker_pool(count_cores()) as pool:
+        epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
+        if job.members == 1:  # the first epoch is augmented during the import of TensorFlow
+            with display:
+                _train(job, epochs, 0, report)
+            return display.first_step
+        # Several members share the augmented images: all epochs are made first, which costs the same time.
+        with tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.") as folder:
+            for epoch, images in enumerate(track(epochs, "augmenting", config.augmented_epochs, console)):
+                np.save(Path(folder) / f"{epoch}.npy", images)
+            function = partial(_train_in_worker, job, Path(folder))
+            with display:
+                for _ in run_tasks(function, missing, split_devices(job.members, gpus), report=report):
+                    pass
+    return display.first_step
 
 
 def _train_in_worker(job: Job, folder: Path, index: int, report: Report) -> None:
