@@ -8,7 +8,7 @@ import numpy as np
 from digit_recognizer.config import Config
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import load_test, load_train
-from digit_recognizer.data.folds import make_folds
+from digit_recognizer.data.folds import Predictions, make_folds
 from digit_recognizer.training import records, runs
 
 CONFIG = Config(preset="made", epochs=3, channels=(4, 8), augment=False, validation=0.2)
@@ -53,9 +53,9 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         member = SimpleNamespace(
             model=_build_model(config, index) if networks else PLACEHOLDER,
             history=HISTORY,
-            probabilities=make_probabilities((labels + wrong) % 10, random),
+            predictions=Predictions(fold.validation, labels, make_probabilities((labels + wrong) % 10, random)),
         )
-        records.write_member(records.member_dir(run_dir, index), member, fold.validation, labels)
+        records.write_member(records.member_dir(run_dir, index), member)
     record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_predictions(run_dir).rows)}
     record |= {
         "left_out": [],

@@ -1,5 +1,6 @@
-"""Split the training rows for validation."""
+"""Split the training rows for validation, and combine predictions for validation rows."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,14 @@ class Fold(NamedTuple):
 
     train: np.ndarray  # int64 [m]
     validation: np.ndarray  # int64 [n - m]
+
+
+class Predictions(NamedTuple):
+    """Predictions for rows of train.csv by networks that were not trained on them."""
+
+    rows: np.ndarray  # int64 [n], sorted
+    labels: np.ndarray  # uint8 [n]
+    probabilities: np.ndarray  # float32 [n, 10]
 
 
 def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) -> list[Fold]:
@@ -46,3 +55,14 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) 
     )
     splits = splitter.split(np.zeros(len(labels)), labels)
     return [Fold(np.sort(train), np.sort(held_out)) for train, held_out in splits]
+
+
+def average_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """Combine the predictions of members, sorted by row; several for the same row are averaged."""
+    rows, first, position, counts = np.unique(
+        np.concatenate([part.rows for part in parts]), return_index=True, return_inverse=True, return_counts=True
+    )
+    total = np.zeros((len(rows), CLASSES))
+    np.add.at(total, position, np.concatenate([part.probabilities for part in parts]))
+    labels = np.concatenate([part.labels for part in parts])[first]
+    return Predictions(rows, labels, (total / counts[:, np.newaxis]).astype(np.float32))

@@ -23,15 +23,7 @@ VIEWS = (  # rotation (degrees), scale, shift right and down (pixels) of the vie
 
 
 def make_views(images: np.ndarray, views: int) -> Iterator[np.ndarray]:
-    """Yield the images, then slightly moved copies, each of them moved in the same way.
-
-    Args:
-        images: uint8 [n, 28, 28].
-        views: Number of `VIEWS`.
-
-    Yields:
-        uint8 [n, 28, 28].
-    """
+    """Yield uint8 images [n, 28, 28], then copies that are all moved in the same way, up to the number of `views`."""
     yield images
     for degrees, scale, right, down in VIEWS[1:views]:
         matrix = cv2.getRotationMatrix2D((13.5, 13.5), degrees, scale)
@@ -68,11 +60,7 @@ def make_predictor(networks: Sequence[keras.Model], *, views: int = 1) -> Callab
 
 
 def load_network(path: Path, precision: str = "float32") -> keras.Model:
-    """Load a saved network.
-
-    Args:
-        path: model.keras of a member, saved in float32.
-        precision: Keras dtype policy to compute the convolutional part in.
+    """Load the model.keras of a member; the convolutional part computes in `precision`, a Keras dtype policy.
 
     Returns:
         Model from float32 [n, 28, 28, 1] in [0, 1] to probabilities, float32 [n, 10].

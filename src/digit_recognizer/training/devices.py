@@ -59,16 +59,10 @@ def split_devices(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
 
 
 def choose_precision(gpus: Sequence[str]) -> str:
-    """Return the Keras dtype policy to train in: bfloat16 if the hardware computes in it, float32 otherwise.
+    """Return the Keras dtype policy to train in: "mixed_bfloat16" if the hardware computes in it, or "float32".
 
     That is a GPU of compute capability 8.0 or more, or a processor with AVX-512 BF16 or AMX. float16, for older GPUs,
     would need loss scaling.
-
-    Args:
-        gpus: Names from `find_gpus`.
-
-    Returns:
-        "mixed_bfloat16" or "float32".
     """
     if gpus:
         capabilities = [float(value) for value in _query_gpus("compute_cap", gpus) if re.fullmatch(r"\d+\.\d+", value)]

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from digit_recognizer import files
-from digit_recognizer.config import Config
+from digit_recognizer.config import Config, count_members
 from digit_recognizer.console import hide_native_messages, track
 from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset
@@ -36,14 +36,10 @@ class Job(NamedTuple):
     config: Config
     data: Dataset  # train.csv
     folds: list[Fold]
+    members: int
     run_dir: Path  # models/<run>
     precision: str
     log: bool  # for TensorBoard
-
-    @property
-    def members(self) -> int:
-        """Number of members of the run."""
-        return len(self.folds) * self.config.members
 
 
 def train_members(
@@ -56,16 +52,16 @@ def train_members(
     gpus: Sequence[str] = (),
     log: bool = False,
 ) -> dict[str, Any]:
-    """Train the members of a run that do not exist yet.
+    """Train the members of a run that do not exist yet in models/<run>, several in parallel on cores or GPUs.
 
     Args:
         config: The settings.
         data: train.csv.
-        run_dir: models/<run>; complete members in it are kept.
+        run_dir: Folder of the run.
         record: Record of a new run (`records.new_record`), used if there is no run.json yet.
         console: Output for the progress.
-        gpus: Names from `find_gpus`; on two or more of them members are trained in parallel.
-        log: Whether to write models/<run>/tensorboard/.
+        gpus: Names from `find_gpus`.
+        log: Whether to write tensorboard/ into the folder.
 
     Returns:
         The record, with times, memory and precision; its scores are None if a member was trained.
@@ -79,13 +75,13 @@ def train_members(
         record = _open_record(run_dir, record)
         folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
         record["precision"] = record["precision"] or choose_precision(gpus)
-        job = Job(config, data, folds, run_dir, record["precision"], log)
-        missing = [index for index in range(job.members) if not records.member_dir(run_dir, index).exists()]
+        members = count_members(record["config"])
+        job = Job(config, data, folds, members, run_dir, record["precision"], log)
+        missing = [index for index in range(members) if not records.member_dir(run_dir, index).exists()]
         if not missing:
             return record
         record |= {"scores": None, "left_out": []}
-        cpu_seconds = _cpu_seconds()
-        first_step = None
+        cpu_seconds, first_step = _cpu_seconds(), None
         try:
             first_step = _train_missing(job, missing, gpus, console)
         finally:  # of an interrupted run too
@@ -181,8 +177,7 @@ def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -
         report=lambda *step: report((index, *step)),
         log_dir=job.run_dir / "tensorboard" / f"member-{index}" if job.log else None,
     )
-    rows = job.folds[index // job.config.members].validation
-    records.write_member(records.member_dir(job.run_dir, index), member, rows, job.data.labels[rows])
+    records.write_member(records.member_dir(job.run_dir, index), member)
 
 
 def _cpu_seconds() -> float:

@@ -21,14 +21,7 @@ class TrainingDisplay:
     """Progress of all members of a run, as a context manager."""
 
     def __init__(self, config: Config, members: Sequence[int], rows: int, console: Console) -> None:
-        """Prepare the display.
-
-        Args:
-            config: Settings of the run.
-            members: Indices of the members to train.
-            rows: Training rows of a member.
-            console: Output; a bar if it is a terminal.
-        """
+        """Prepare the display for the members with these indices, each trained on this number of rows."""
         self._epochs, self._steps, self._batch_size = config.epochs, config.steps_per_epoch(rows), config.batch_size
         self._console = console
         self._done = dict.fromkeys(members, 0)  # steps of each member

@@ -1,6 +1,6 @@
 """Write the files of a run: its record and the folders of its members."""
 
-import csv
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -9,13 +9,12 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from digit_recognizer.config import CLASSES, Config
+from digit_recognizer.config import Config
 from digit_recognizer.training.devices import CPUINFO, count_cores
 
 PACKAGES = (
@@ -24,33 +23,8 @@ PACKAGES = (
 )
 
 
-class Predictions(NamedTuple):
-    """Predictions for rows of train.csv by networks that were not trained on them."""
-
-    rows: np.ndarray  # int64 [n], sorted
-    labels: np.ndarray  # uint8 [n]
-    probabilities: np.ndarray  # float32 [n, 10]
-
-
-def average_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """Combine the predictions of members, sorted by row; several for the same row are averaged."""
-    rows, first, position, counts = np.unique(
-        np.concatenate([part.rows for part in parts]), return_index=True, return_inverse=True, return_counts=True
-    )
-    total = np.zeros((len(rows), CLASSES))
-    np.add.at(total, position, np.concatenate([part.probabilities for part in parts]))
-    labels = np.concatenate([part.labels for part in parts])[first]
-    return Predictions(rows, labels, (total / counts[:, np.newaxis]).astype(np.float32))
-
-
 def run_name(config: Config, *, data: str, code: str) -> str:
-    """Return a run's name, made of its settings, its data and the training code: the same name is the same run.
-
-    Args:
-        config: The settings.
-        data: SHA-256 of train.csv.
-        code: SHA-256 of the code that the weights depend on (`runs.code_sha256`).
-    """
+    """Return a run's name: the same settings, data (SHA-256 of train.csv) and code (`runs.code_sha256`) give the same."""
     digest = hashlib.sha256(f"{config!r} {data} {code}".encode()).hexdigest()
     return f"{config.preset}-seed{config.seed}-{digest[:6]}"
 
@@ -58,22 +32,14 @@ def run_name(config: Config, *, data: str, code: str) -> str:
 def new_record(
     config: Config, *, run: str, competition: str, data: dict[str, str | None], git_commit: str | None = None
 ) -> dict[str, Any]:
-    """Return the record of a run that starts now.
-
-    Args:
-        config: Its settings.
-        run: Its name.
-        competition: "digit-recognizer", or "demo".
-        data: SHA-256 of train.csv, and of test.csv or None.
-        git_commit: Commit of the code, if known.
-    """
+    """Return the record of a run that starts now; `data` has the SHA-256 of train.csv, and of test.csv or None."""
     return {
         "run": run,
         "competition": competition,
         "config": config.to_dict(),
         "data": data,
         "git_commit": git_commit,
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": _versions(),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -102,24 +68,16 @@ def member_dir(run_dir: Path, index: int) -> Path:
     return run_dir / f"member-{index}"
 
 
-def write_member(folder: Path, member: Any, rows: np.ndarray, labels: np.ndarray) -> None:
-    """Write a member's files atomically: model.keras, history.csv, validation.npz.
+def write_member(folder: Path, member: Any) -> None:
+    """Write the files of a `training.member.Member` atomically: model.keras, history.csv, validation.npz."""
+    import pandas as pd
 
-    Args:
-        folder: Folder to create.
-        member: A `training.member.Member`.
-        rows: int64 [n], validation rows of train.csv.
-        labels: uint8 [n].
-    """
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         member.model.save(temporary / "model.keras")
-        with (temporary / "history.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["epoch", *member.history])
-            columns = zip(*member.history.values(), strict=True)
-            writer.writerows([epoch, *values] for epoch, values in enumerate(columns, start=1))
-        np.savez(temporary / "validation.npz", rows=rows, labels=labels, probabilities=member.probabilities)
+        history = pd.DataFrame(member.history)
+        history.set_index(history.index + 1).to_csv(temporary / "history.csv", index_label="epoch")
+        np.savez(temporary / "validation.npz", **member.predictions._asdict())
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
@@ -133,10 +91,8 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from digit_recognizer.data.folds import Predictions, average_predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import read_json, write_json
-from digit_recognizer.training.records import Predictions, average_predictions
 
 PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the code that a member's weights depend on
@@ -21,11 +21,7 @@ SOURCES = (  # the code that a member's weights depend on
 
 
 def find_run(models_dir: Path, name: str | None) -> Path:
-    """Return the folder of a run.
-
-    Args:
-        models_dir: Folder of all runs.
-        name: Name of the run; None for the one trained last.
+    """Return the folder of a run by its name, or of the run trained last if the name is None.
 
     Raises:
         UserError: There is no such run, or none at all.
@@ -37,9 +33,8 @@ def find_run(models_dir: Path, name: str | None) -> Path:
         name = str(read_json(latest))
     if not (models_dir / name / "run.json").exists():
         runs = ", ".join(sorted(path.parent.name for path in models_dir.glob("*/run.json"))) or "none"
-        raise UserError(
-            f"expected the run {name!r} in {models_dir}, found {runs}; run `make train`, or pass another RUN="
-        )
+        message = f"expected the run {name!r} in {models_dir}, found {runs}; run `make train`, or pass another RUN="
+        raise UserError(message)
     return models_dir / name
 
 
@@ -56,12 +51,7 @@ def read_finished_record(run_dir: Path) -> dict[str, Any]:
 
 
 def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path) -> None:
-    """Check that files are those of a run.
-
-    Args:
-        record: Record of the run.
-        hashes: SHA-256 of each file, by name.
-        data_dir: Their folder, for the message.
+    """Check that files, given as SHA-256 by name, are those of a run.
 
     Raises:
         UserError: A file differs.
@@ -92,12 +82,12 @@ def read_member_predictions(folder: Path) -> Predictions:
 
 
 def read_predictions(run_dir: Path) -> Predictions:
-    """Return the out-of-fold predictions of a run, sorted by row; members that held out the same row are averaged."""
+    """Return the out-of-fold predictions of a run (`average_predictions`)."""
     return average_predictions([read_member_predictions(folder) for folder in member_dirs(run_dir)])
 
 
 def require_held_out(predictions: Predictions, run_dir: Path) -> Predictions:
-    """Return the predictions.
+    """Return the out-of-fold predictions of a run.
 
     Raises:
         UserError: There are none, because the run was trained on all rows.
@@ -126,5 +116,4 @@ def git_commit() -> str | None:
     if shutil.which("git") is None:
         return None
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

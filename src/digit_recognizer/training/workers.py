@@ -25,11 +25,6 @@ def worker_pool(
     """Open a process pool whose workers exit when this process does, even if it is killed.
 
     They also exit at once if the block is interrupted. Workers ignore SIGINT: only this process handles Ctrl+C.
-
-    Args:
-        processes: Number of workers.
-        initializer: Called in each worker when it starts.
-        *arguments: Arguments of the initializer.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process with TensorFlow's threads can deadlock
     reader, writer = context.Pipe(duplex=False)
@@ -51,13 +46,9 @@ def run_tasks(
     *,
     report: Report,
 ) -> Iterator[Result]:
-    """Call a function for each task in worker processes, one per device.
+    """Call a picklable function for each task in worker processes, one per device (`split_devices`).
 
-    Args:
-        function: Takes a task and a callback for progress messages. It is pickled.
-        tasks: Arguments of the calls.
-        devices: Environment variables of each worker (`split_devices`).
-        report: Called in this process with the messages.
+    The function also gets a callback for progress messages, with which `report` is called in this process.
 
     Yields:
         Results in the order in which they are completed. After an exception no further task starts; it is raised when
