@@ -54,7 +54,6 @@ DATA, MODELS, REPORTS, SUBMISSIONS = Path("data"), Path("models"), Path("reports
 
 @app.command()
 def download(
-    *,
     data_dir: DataDir = DATA,
     force: Annotated[bool, typer.Option("--force", help="Download again what is there already.")] = False,
 ) -> None:
@@ -66,7 +65,6 @@ def download(
 
 @app.command()
 def train(
-    *,
     preset: Preset = "single",
     folds: Folds = None,
     members: Members = None,
@@ -121,7 +119,6 @@ def evaluate(
 
 @app.command()
 def report(
-    *,
     run: RunName = None,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
@@ -142,7 +139,6 @@ def report(
 def compare(
     first: Annotated[str, typer.Argument(help="Name of a run.")],
     second: Annotated[str, typer.Argument(help="Name of another run, described as a change of the first.")],
-    *,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
     reports_dir: ReportsDir = REPORTS,
@@ -166,7 +162,6 @@ def compare(
 
 @app.command()
 def submission(
-    *,
     run: RunName = None,
     test_file: TestFile = None,
     data_dir: DataDir = DATA,
@@ -185,7 +180,6 @@ def submission(
 
 @app.command()
 def submit(
-    *,
     run: RunName = None,
     message: Annotated[
         str | None, typer.Option(help="Description on Kaggle.", show_default="run, model, validation accuracy")
@@ -235,7 +229,6 @@ def build_kernel() -> None:
 
 @app.command()
 def push(
-    *,
     preset: Preset = "single",
     folds: Folds = None,
     members: Members = None,
@@ -263,7 +256,7 @@ def show_kernel_status() -> None:
 
 
 @app.command("kernel-output")
-def fetch_kernel_output(*, submissions_dir: SubmissionsDir = SUBMISSIONS) -> None:
+def fetch_kernel_output(submissions_dir: SubmissionsDir = SUBMISSIONS) -> None:
     """Fetch the output of the notebook's latest version, and compare it with the local run."""
     from digit_recognizer.competition import kernel
 
@@ -273,7 +266,6 @@ def fetch_kernel_output(*, submissions_dir: SubmissionsDir = SUBMISSIONS) -> Non
 @app.command()
 def predict(
     files: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of image files.")] = None,
-    *,
     run: RunName = None,
     expect: Annotated[str | None, typer.Option(help="Label of all files, to score the predictions.")] = None,
     labels: Annotated[
@@ -316,7 +308,6 @@ def predict(
 
 @app.command()
 def draw(
-    *,
     run: RunName = None,
     port: Annotated[int, typer.Option(help="Port of the page on this computer; 0 for any free port.")] = 8028,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
@@ -338,7 +329,7 @@ def draw(
 
 
 @app.command()
-def demo(*, folder: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo")) -> None:
+def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo")) -> None:
     """Run all stages without an account, on digits that scikit-learn ships."""
     from digit_recognizer.data.demo import write_demo_data
 

@@ -134,7 +134,8 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
     data, test = load_train(data_dir), load_test(data_dir)
     runs.require_data(record, {"train.csv": data.sha256, "test.csv": test.sha256}, data_dir)
     probabilities = predict(run_dir, test, lambda text, done: step(text, 0.1 + 0.3 * done))
-    from digit_recognizer.model.prediction import load_network
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network
 
     kinds = runs.member_dirs(run_dir)[: len(record["config"]["architectures"])]
     document = make_report(

@@ -24,7 +24,7 @@ PACKAGES = (
 
 
 def run_name(config: Config, *, data: str, code: str) -> str:
-    """Return a run's name: the same settings, data (SHA-256 of train.csv) and code (`runs.code_sha256`) give the same."""
+    """Return the name of a run, made of its settings, data (SHA-256 of train.csv) and code (`runs.code_sha256`)."""
     digest = hashlib.sha256(f"{config!r} {data} {code}".encode()).hexdigest()
     return f"{config.preset}-seed{config.seed}-{digest[:6]}"
 
