@@ -1,6 +1,6 @@
-"""The notebook with Kaggle's own versions, in an environment that is built for it and thrown away.
+"""The notebook with Kaggle's package versions, in an environment that is built for the test and deleted.
 
-Building takes about 2 GB of disk and one to three minutes, most of it TensorFlow.
+It takes about 2 GB of disk and one to three minutes to build.
 """
 
 import json
