@@ -42,7 +42,6 @@ from digit_recognizer.handwriting.reader import SURE, Read
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; static/page.js has the same limit
-PREVIEW_SIDE = 1200  # pixels
 LABEL = re.compile("[0-9](?:[0-9 ]{0,18}[0-9])?")  # a space separates rows of digits
 STATIC = Path(__file__).with_name("static")
 HEADERS = {
@@ -173,9 +172,8 @@ async def _read_body(request: Request) -> bytes:
     async for chunk in request.stream():
         content += chunk
         if len(content) > UPLOAD_LIMIT:
-            raise HTTPException(
-                413, f"expected a picture of at most {UPLOAD_LIMIT // 10**6} MB, received a larger file"
-            )
+            limit = UPLOAD_LIMIT // 10**6
+            raise HTTPException(413, f"expected a picture of at most {limit} MB, received a larger file")
     return bytes(content)
 
 
@@ -196,7 +194,7 @@ def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, An
     result = {"text": reading.text, "digits": digits, "width": picture.shape[1], "height": picture.shape[0]}
     if preview:
         image = Image.fromarray(picture)
-        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        image.thumbnail((1200, 1200))  # pixels
         result["preview"] = _make_data_url("jpeg", image)
     return result
 
