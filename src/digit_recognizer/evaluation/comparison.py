@@ -18,7 +18,6 @@ class Comparison(NamedTuple):
     """Two runs and their predictions for the rows of train.csv that both held out."""
 
     names: tuple[str, str]
-    records: tuple[dict[str, Any], dict[str, Any]]
     settings: list[tuple[str, Any, Any]]  # name and values of those that differ; None if not recorded
     predictions: tuple[runs.Predictions, runs.Predictions]  # for the same rows
     accuracies: tuple[metrics.Accuracy, metrics.Accuracy]
@@ -82,7 +81,6 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     )
     return Comparison(
         names,
-        records,
         [(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)],
         (one, two),
         (metrics.accuracy(one.labels, one.probabilities), metrics.accuracy(two.labels, two.probabilities)),
@@ -98,7 +96,8 @@ def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, st
     """
     step("reading the data", 0)
     train = load_train(data_dir)
-    runs.require_data(comparison.records[0], {"train.csv": train.sha256}, data_dir)
+    record = runs.read_finished_record(models_dir / comparison.names[0])
+    runs.require_data(record, {"train.csv": train.sha256}, data_dir)
     histories = {
         name: [runs.read_history(folder) for folder in runs.member_dirs(models_dir / name)] for name in comparison.names
     }

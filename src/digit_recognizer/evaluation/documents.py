@@ -65,8 +65,7 @@ class Document(NamedTuple):
 def compose(template: str, facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> Document:
     """Fill in a Markdown template, whose first line is the title, "# ...".
 
-    Values are escaped: text from a file cannot become Markdown or HTML. Figures that the template does not show are
-    left out.
+    Values are escaped: text from a file cannot become Markdown or HTML. Figures that are not shown are left out.
 
     Raises:
         jinja2.UndefinedError: The template uses a variable that is not in `facts`.

@@ -30,12 +30,11 @@ STYLE: dict[Any, Any] = {
 def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metric: str) -> Figure:
     """Draw training and validation values per epoch: a thin line for each member and a thick line for their mean.
 
-    `groups` has the histories of the members for each name in the legend, which may be empty; `metric` is "accuracy"
-    or "loss".
+    `groups` are the histories of the members by name in the legend, "" for none; `metric` is "accuracy" or "loss".
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
-    styles, every = zip(COLOURS, MARKERS, strict=True), []
+    styles = zip(COLOURS, MARKERS, strict=True)
     for group, histories in groups.items():
         for kind, column in (("training", metric), ("validation", f"val_{metric}")):
             colour, marker = next(styles)
@@ -45,10 +44,10 @@ def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metri
                 axes.plot(epochs, values, color=colour, linewidth=0.7, alpha=0.6)
                 label += f", mean of {len(histories)} members"
             axes.plot(epochs, values.mean(axis=1), color=colour, marker=marker, markersize=4, label=label)
-            every += values.ravel().tolist()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric == "accuracy":
-        floor = min(np.median(every), max(every) - 0.005)  # the first epoch may fall below the axis
+        drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+        floor = min(np.median(drawn), drawn.max() - 0.005)  # the first epoch may fall below the axis
         axes.set(xlabel="epoch", ylabel="accuracy", ylim=(floor - (1 - floor), 1 + (1 - floor) * 0.1))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
     else:
@@ -63,10 +62,7 @@ def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metri
 
 @rc_context(STYLE)
 def draw_confusion_matrix(matrix: np.ndarray) -> Figure:
-    """Draw a confusion matrix, int64 [10, 10]: rows are labels, columns predictions.
-
-    Colours show the share of a digit's images that are confused with another digit.
-    """
+    """Draw image counts, int64 [10, 10] with labels as rows; colours show the share of a row, without the diagonal."""
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots(subplot_kw={"facecolor": "#eeeeee"})
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -84,15 +80,14 @@ def draw_confusion_matrix(matrix: np.ndarray) -> Figure:
 @rc_context(STYLE)
 def draw_reliability(calibration: Calibration) -> Figure:
     """Draw a reliability diagram: accuracy by predicted probability, and the number of predictions in each bin."""
-    confidence, accuracy, counts, _ = calibration
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="#808080", linestyle="--", label="perfectly calibrated")
-    upper.plot(confidence, accuracy, color=COLOURS[0], marker="o", label="this run")
+    upper.plot(calibration.confidence, calibration.accuracy, color=COLOURS[0], marker="o", label="this run")
     upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.04))
     upper.legend(loc="upper left")
     upper.grid()
-    lower.bar(confidence, counts, 0.03, color=COLOURS[0])
+    lower.bar(calibration.confidence, calibration.counts, 0.03, color=COLOURS[0])
     lower.set(xlabel="probability of the predicted digit (mean of the bin)", ylabel="predictions")
     lower.set(yscale="log", ylim=0.7)
     lower.yaxis.set_major_locator(LogLocator(numticks=9))
@@ -103,9 +98,7 @@ def draw_reliability(calibration: Calibration) -> Figure:
 
 
 @rc_context(STYLE)
-def draw_gallery(
-    images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 6
-) -> Figure:
+def draw_gallery(images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str] = (), *, columns: int = 6) -> Figure:
     """Draw images in rows, each below its title of one or two lines.
 
     Images are uint8 [h, w] with bright strokes, drawn dark on white, or uint8 [h, w, 3] in RGB.

@@ -1,6 +1,6 @@
 """Classification metrics.
 
-Labels are uint8 [n] in 0..9, probabilities float32 [n, 10]; n is at least 1. The predicted digit is the most probable.
+Labels are uint8 [n] in 0..9, n at least 1; probabilities are float32 [n, 10], from networks not trained on the images.
 """
 
 from collections import Counter
@@ -118,10 +118,9 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -
 def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the positions of images that are probably mislabelled, int64 [k], largest margin first.
 
-    A class is a candidate for an image if its probability reaches the mean probability of that class over the images
-    with that label. An image is an issue if its most probable candidate is not its label (confident joint of Northcutt,
-    Jiang and Chuang 2021, doi:10.1613/jair.1.12125). The margin is the highest probability minus the label's. The
-    networks must not have been trained on the images.
+    A class is a candidate for an image if its probability reaches the mean of that class over the images with that
+    label. An image is an issue if its most probable candidate is not its label (confident joint of Northcutt, Jiang and
+    Chuang 2021, doi:10.1613/jair.1.12125). The margin is the highest probability minus the label's.
     """
     thresholds = np.full(CLASSES, np.inf)
     for digit in np.unique(labels):
