@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare the folders of two finished runs; fixed and broken are what changes from the first to the second.
+    """Compare two finished runs, given by their folders; the first is the baseline of fixed and broken images.
 
     Raises:
         UserError: The runs were trained on different files, or held out no common row.

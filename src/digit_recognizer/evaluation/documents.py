@@ -15,7 +15,7 @@ from digit_recognizer.console import Step
 from digit_recognizer.evaluation.figures import save_png
 from digit_recognizer.files import write_text
 
-GALLERY_SIZE = 30  # images in a gallery; templates know it as gallery_size
+GALLERY_SIZE = 30  # images in a gallery; gallery_size in the templates
 PICTURE = r"!\[.*\]\((\w+)\.png\)"
 
 
