@@ -30,6 +30,8 @@ app = typer.Typer(
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses after SIGINT and SIGTERM
 CONFUSIONS = 10  # printed by evaluate
+LOSS, ACCURACY = "{:.4f}", "{:.2%}"
+HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
 _console = Console()
 _progress = Console(stderr=True)  # stdout carries results only
@@ -80,7 +82,7 @@ def train(
 ) -> None:
     """Train the CNN; finished members of an interrupted run with the same settings are kept."""
     from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics, tables
+    from digit_recognizer.evaluation import metrics
     from digit_recognizer.training import runs
 
     settings = {"folds": folds, "members": members, "validation": validation, "epochs": epochs, "seed": seed}
@@ -90,9 +92,13 @@ def train(
         _print_json(record)
         return
     for folder in runs.member_dirs(run_dir):
-        _console.print(tables.history_table(runs.read_history(folder), folder.name))
-    rows, labels, probabilities = runs.read_predictions(run_dir)
-    if len(rows):
+        history = runs.read_history(folder)
+        columns = {name: map(code.format, history[name]) for name, code in HISTORY.items() if name in history}
+        headings = ["epoch", *(name.replace("val_", "validation ") for name in columns)]
+        rows = zip(map(str, range(1, config.epochs + 1)), *columns.values(), strict=True)
+        _console.print(make_table(folder.name, headings, rows))
+    _, labels, probabilities = runs.read_predictions(run_dir)
+    if len(labels):
         _print(f"Validation accuracy {metrics.accuracy(labels, probabilities)}")
     _print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}")
 
@@ -103,7 +109,7 @@ def evaluate(
 ) -> None:
     """Print accuracy, scores by digit and confusions on the validation rows, and draw the figures."""
     from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics, tables
+    from digit_recognizer.evaluation import metrics
     from digit_recognizer.training import runs
 
     result = pipeline.evaluate(runs.find_run(models_dir, run), data_dir)
@@ -111,8 +117,11 @@ def evaluate(
         _print_json(result)
         return
     _print(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
-    _console.print(tables.class_table(result["classes"]))
-    _console.print(tables.confusion_table([metrics.Confusion(**pair) for pair in result["confusions"][:CONFUSIONS]]))
+    formats = "{digit}", "{precision:.2%}", "{recall:.2%}", "{f1:.2%}", "{support:,}"
+    scores = [[text.format_map(row) for text in formats] for row in result["classes"]]
+    _console.print(make_table("By digit", ("digit", "precision", "recall", "F1", "images"), scores))
+    confusions = [list(map(str, pair.values())) for pair in result["confusions"][:CONFUSIONS]]
+    _console.print(make_table("Most frequent confusions", ("digit", "predicted", "images"), confusions))
     figures = [Path(path) for path in result["figures"]]
     _print(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
 
@@ -145,7 +154,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs: settings, accuracy on the same rows with McNemar's test, curves, changed predictions."""
-    from digit_recognizer.evaluation import comparison, documents, tables
+    from digit_recognizer.evaluation import comparison, documents
     from digit_recognizer.training import runs
 
     result = comparison.compare_runs(runs.find_run(models_dir, first), runs.find_run(models_dir, second))
@@ -155,8 +164,7 @@ def compare(
     if as_json:
         _print_json(result.to_dict() | {"reports": [str(path) for path in paths]})
         return
-    _console.print(tables.settings_table(result.settings, result.names))
-    _console.print(tables.accuracies_table(result.names, result.accuracies, result.test))
+    _console.print(*result.to_tables())
     _print(f"Wrote {' and '.join(map(str, paths))}")
 
 
@@ -324,8 +332,8 @@ def draw(
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
-    read = pipeline.load_reader(runs.find_run(models_dir, run))
-    server.serve(read, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+    load = partial(pipeline.load_reader, runs.find_run(models_dir, run))
+    server.serve(load, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
 @app.command()

@@ -87,7 +87,7 @@ def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
 
     Returns:
         JSON-compatible: run, accuracy (`metrics.Accuracy`), classes (`metrics.class_scores`), confusions
-        (`metrics.Confusion`), figures (paths of PNG files).
+        (`metrics.confusions`), figures (paths of PNG files).
 
     Raises:
         UserError: The run is not finished, has no validation rows, or was trained on another train.csv.
@@ -113,7 +113,7 @@ def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
         "run": run_dir.name,
         "accuracy": metrics.accuracy(labels, probabilities)._asdict(),
         "classes": metrics.class_scores(labels, probabilities),
-        "confusions": [confusion._asdict() for confusion in metrics.confusions(labels, probabilities)],
+        "confusions": metrics.confusions(labels, probabilities),
         "figures": [str(path) for path in paths],
     }
 

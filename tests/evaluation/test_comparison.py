@@ -91,7 +91,7 @@ def test_a_run_has_no_difference_from_itself(models, demo_dir):
     assert "**The accuracy of one is the same.**" in document.markdown
     assert "All settings, package versions and machines are the same." in document.markdown
     assert "not significant" in document.markdown
-    assert document.markdown.count("\n\nNone.") == 2
+    assert document.markdown.count("0 images predicted incorrectly only by one.") == 2
     assert document.figures.keys() == {"accuracy", "loss"}
 
 

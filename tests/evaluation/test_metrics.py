@@ -64,7 +64,9 @@ def test_rows_of_the_confusion_matrix_are_labels():
 def test_confusions_are_sorted_by_frequency():
     labels = np.array([4, 4, 9, 9, 9, 9], np.uint8)
     found = metrics.confusions(labels, predict(1, 8, 4, 4, 4, 9))
-    assert [tuple(confusion) for confusion in found] == [(9, 4, 3), (4, 1, 1), (4, 8, 1)]
+    assert [tuple(confusion.values()) for confusion in found] == [(9, 4, 3), (4, 1, 1), (4, 8, 1)]
+    assert found[0] == {"label": 9, "predicted": 4, "count": 3}
+    assert json.loads(json.dumps(found)) == found
 
 
 def test_mistakes_are_sorted_by_the_probability_of_the_label():

@@ -235,7 +235,7 @@ def test_pictures_are_read_one_at_a_time_without_blocking_the_page(folder):
         assert [answer.result().json()["text"] for answer in answers] == ["3"] * 3
 
 
-def test_a_port_in_use_is_refused():
+def test_a_port_in_use_is_refused_before_the_reader_is_loaded(tmp_path):
     with server.listen(0) as first:
         port = first.getsockname()[1]
         assert first.getsockname()[0] == "127.0.0.1"
@@ -244,6 +244,8 @@ def test_a_port_in_use_is_refused():
             match=f"^expected a free port, found that {port} is not \\(Address already .*\\); choose another --port$",
         ):
             server.listen(port)
+        with pytest.raises(UserError, match="expected a free port"):
+            server.serve(pytest.fail, tmp_path, port=port, browser=False, say=pytest.fail)
     with pytest.raises(UserError, match="expected a port from 0 to 65535, received 70000"):
         server.listen(70_000)
 

@@ -2,15 +2,11 @@
 
 import numpy as np
 
-TEMPERATURES = 0.2, 5.0  # search range
-
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the temperature that minimises the cross-entropy; 1 if there are no labels.
+    """Return the temperature from 0.2 to 5 that minimises the cross-entropy; 1 if there are no labels.
 
-    Args:
-        labels: uint8 [n] in 0..9.
-        probabilities: float32 [n, 10], out-of-fold or from a hold-out.
+    Labels are uint8 [n] in 0..9, probabilities float32 [n, 10], out-of-fold or from a hold-out.
     """
     from scipy.optimize import minimize_scalar
 
@@ -21,18 +17,13 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     def loss(logarithm: float) -> float:
         return -float(np.log(apply_temperature(probabilities, np.exp(logarithm))[rows, labels] + 1e-12).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.2, 5]), method="bounded").x))
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logits by a temperature. The predicted digits do not change.
+    """Divide the logits of softmax probabilities, float [n, 10], by a temperature; return float64 [n, 10].
 
-    Args:
-        probabilities: float [n, 10], softmax output.
-        temperature: Greater than 0; values above 1 lower the confidence.
-
-    Returns:
-        float64 [n, 10]; rows sum to 1.
+    The predicted digits do not change; temperatures above 1 lower the confidence.
     """
     from scipy.special import softmax
 

@@ -4,22 +4,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.table import Table
 
-from digit_recognizer.console import Step
+from digit_recognizer.console import Step, make_table
 from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import figures, metrics
-from digit_recognizer.evaluation.documents import Document, compose
+from digit_recognizer.evaluation.documents import GALLERY_SIZE, Document, compose, format_setting
 from digit_recognizer.training import runs
-
-GALLERY_SIZE = 30  # images
 
 
 class Comparison(NamedTuple):
     """Two runs and their predictions for the rows of train.csv that both held out."""
 
     names: tuple[str, str]
-    records: tuple[dict[str, Any], dict[str, Any]]
     settings: list[tuple[str, Any, Any]]  # name and values of those that differ; None if not recorded
     predictions: tuple[runs.Predictions, runs.Predictions]  # for the same rows
     accuracies: tuple[metrics.Accuracy, metrics.Accuracy]
@@ -40,13 +38,23 @@ class Comparison(NamedTuple):
             "p_value": self.test.p_value,
         }
 
+    def to_tables(self) -> list[Table]:
+        """Return a table of the different settings and one of the accuracies."""
+        settings = [(name, *map(format_setting, values)) for name, *values in self.settings]
+        accuracies = [
+            (name, f"{one.value:.2%}", f"{one.low:.2%} to {one.high:.2%}", f"{len(only):,}")
+            for name, one, only in zip(self.names, self.accuracies, (self.test.broken, self.test.fixed), strict=True)
+        ]
+        title = f"On the same {self.accuracies[0].rows:,} images"
+        columns, caption = ("run", "accuracy", "95% interval", "correct only here"), f"p = {self.test.p_value:.2g}"
+        return [
+            make_table("Different settings", ("", *self.names), settings),
+            make_table(title, columns, accuracies, caption=f"McNemar's exact test: {caption}"),
+        ]
+
 
 def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare two finished runs.
-
-    Args:
-        first: Folder of the baseline.
-        second: Folder of the run whose differences from the baseline are called fixed and broken.
+    """Compare two finished runs, given by their folders; the first is the baseline of fixed and broken images.
 
     Raises:
         UserError: The runs were trained on different files, or held out no common row.
@@ -59,24 +67,21 @@ def compare_runs(first: Path, second: Path) -> Comparison:
             "train one of them again"
         )
     one, two = runs.read_predictions(first), runs.read_predictions(second)
-    common, *positions = np.intersect1d(one.rows, two.rows, assume_unique=True, return_indices=True)
+    common, first_index, second_index = np.intersect1d(one.rows, two.rows, assume_unique=True, return_indices=True)
     if not len(common):
         raise UserError(
             f"expected two runs that held out some of the same rows of train.csv, found no common row for {names[0]} "
             f"and {names[1]}; compare runs with the same split_seed"
         )
-    one, two = (
-        runs.Predictions(*(values[index] for values in run)) for run, index in zip((one, two), positions, strict=True)
-    )
-    settings = [
+    one = runs.Predictions(*(values[first_index] for values in one))
+    two = runs.Predictions(*(values[second_index] for values in two))
+    old, new = (
         record["config"] | record["versions"] | record["machine"] | {"git_commit": record["git_commit"]}
         for record in records
-    ]
-    pairs = [(name, settings[0].get(name), settings[1].get(name)) for name in settings[0] | settings[1]]
+    )
     return Comparison(
         names,
-        records,
-        [(name, before, after) for name, before, after in pairs if before != after],
+        [(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)],
         (one, two),
         (metrics.accuracy(one.labels, one.probabilities), metrics.accuracy(two.labels, two.probabilities)),
         metrics.paired_test(one.labels, one.probabilities, two.probabilities),
@@ -84,20 +89,15 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 
 
 def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, step: Step) -> Document:
-    """Compose the document of a comparison.
-
-    Args:
-        comparison: Comparison of two runs.
-        models_dir: Folder that contains both runs.
-        data_dir: Folder of their train.csv.
-        step: Progress callback.
+    """Compose the document of a comparison from the folder of both runs and the folder of their train.csv.
 
     Raises:
         UserError: The runs were trained on another train.csv.
     """
     step("reading the data", 0)
     train = load_train(data_dir)
-    runs.require_data(comparison.records[0], {"train.csv": train.sha256}, data_dir)
+    record = runs.read_finished_record(models_dir / comparison.names[0])
+    runs.require_data(record, {"train.csv": train.sha256}, data_dir)
     histories = {
         name: [runs.read_history(folder) for folder in runs.member_dirs(models_dir / name)] for name in comparison.names
     }
@@ -106,4 +106,4 @@ def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, st
     for (name, positions), predictions in zip(changes, comparison.predictions, strict=True):
         shown = (values[positions[:GALLERY_SIZE]] for values in predictions)
         pictures[name] = figures.draw_predictions(train.images, *shown)
-    return compose("compare.md.jinja", comparison._asdict() | {"gallery_size": GALLERY_SIZE}, pictures)
+    return compose("compare.md.jinja", comparison._asdict(), pictures)

@@ -27,83 +27,52 @@ STYLE: dict[Any, Any] = {
 
 
 @rc_context(STYLE)
-def draw_lines(
-    lines: Mapping[str, Sequence[np.ndarray]], label: str, *, percent: bool = False, log: bool = False
-) -> Figure:
-    """Draw values per epoch: a thin line for each member and a thick line for their mean.
+def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metric: str) -> Figure:
+    """Draw training and validation values per epoch: a thin line for each member and a thick line for their mean.
 
-    Args:
-        lines: For each name in the legend, the values of its members, float64 [epochs] each.
-        label: Label of the vertical axis, with the unit.
-        percent: Whether the values are accuracies: the axis then focuses on those near 1.
-        log: Whether the vertical axis is logarithmic.
+    `groups` are the histories of the members by name in the legend, "" for none; `metric` is "accuracy" or "loss".
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
-    for (name, members), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
-        if len(members) > 1:
-            for values in members:
-                axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=0.7, alpha=0.6)
-            name += f", mean of {len(members)} members"
-        epochs = min(map(len, members))
-        mean = np.mean([values[:epochs] for values in members], axis=0)
-        axes.plot(np.arange(1, epochs + 1), mean, color=colour, marker=marker, markersize=4, label=name)
-    axes.set(xlabel="epoch", ylabel=label)
+    styles = zip(COLOURS, MARKERS, strict=True)
+    for group, histories in groups.items():
+        for kind, column in (("training", metric), ("validation", f"val_{metric}")):
+            colour, marker = next(styles)
+            values = np.stack([history[column] for history in histories], axis=1)  # [epochs, members]
+            epochs, label = np.arange(1, len(values) + 1), f"{group} {kind}".strip()
+            if len(histories) > 1:
+                axes.plot(epochs, values, color=colour, linewidth=0.7, alpha=0.6)
+                label += f", mean of {len(histories)} members"
+            axes.plot(epochs, values.mean(axis=1), color=colour, marker=marker, markersize=4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if percent:
+    if metric == "accuracy":
+        drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+        floor = min(np.median(drawn), drawn.max() - 0.005)  # the first epoch may fall below the axis
+        axes.set(xlabel="epoch", ylabel="accuracy", ylim=(floor - (1 - floor), 1 + (1 - floor) * 0.1))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
-        values = np.concatenate([values for members in lines.values() for values in members])
-        floor = min(np.median(values), values.max() - 0.005)  # the first epoch may fall below the axis
-        axes.set_ylim(floor - (1 - floor), 1 + (1 - floor) * 0.1)
-    if log:
-        axes.set_yscale("log")
+    else:
+        axes.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid()
-    axes.legend(loc="lower right" if percent else "upper right")
+    axes.legend(loc="lower right" if metric == "accuracy" else "upper right")
     return figure
 
 
-def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metric: str) -> Figure:
-    """Draw training and validation values per epoch.
-
-    Args:
-        groups: For each name, which may be empty, the histories of its members.
-        metric: "accuracy" or "loss".
-    """
-    lines = {
-        f"{group} {name}".strip(): [history[column] for history in histories]
-        for group, histories in groups.items()
-        for name, column in (("training", metric), ("validation", f"val_{metric}"))
-    }
-    if metric == "accuracy":
-        return draw_lines(lines, "accuracy", percent=True)
-    return draw_lines(lines, "cross-entropy (nats)", log=True)
-
-
 @rc_context(STYLE)
-def draw_confusion_matrix(matrix: np.ndarray, *, rates: bool = False) -> Figure:
-    """Draw a confusion matrix. Colours show the share of a digit's images that are confused with another digit.
-
-    Args:
-        matrix: int64 [10, 10]: rows are labels, columns predictions.
-        rates: Whether to print those shares, in per cent, instead of image counts.
-    """
+def draw_confusion_matrix(matrix: np.ndarray) -> Figure:
+    """Draw image counts, int64 [10, 10] with labels as rows; colours show the share of a row, without the diagonal."""
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
-    axes = figure.subplots()
+    axes = figure.subplots(subplot_kw={"facecolor": "#eeeeee"})
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    confused = np.where(np.eye(CLASSES, dtype=bool), np.nan, shares)
-    top = max(float(np.nanmax(confused)), 1e-9)
-    axes.set_facecolor("#eeeeee")  # of the diagonal, which has no colour
-    mesh = axes.imshow(confused, cmap="Blues", vmin=0, vmax=top)
+    np.fill_diagonal(shares, np.nan)  # has no colour
+    top = max(float(np.nanmax(shares)), 1e-9)
+    mesh = axes.imshow(shares, cmap="Blues", vmin=0, vmax=top)
     for label, predicted in np.argwhere(matrix):
-        if label == predicted and rates:
-            continue
-        text = f"{shares[label, predicted] * 100:.2g}" if rates else f"{matrix[label, predicted]:,}"
-        colour = "white" if label != predicted and shares[label, predicted] > 0.6 * top else "black"
-        axes.text(predicted, label, text, ha="center", va="center", size=7.5, color=colour)
-    axes.set(xticks=range(CLASSES), yticks=range(CLASSES), xlabel="predicted digit", ylabel="true digit")
+        colour = "white" if shares[label, predicted] > 0.6 * top else "black"
+        axes.text(predicted, label, f"{matrix[label, predicted]:,}", ha="center", va="center", size=7.5, color=colour)
+    axes.set(xticks=range(CLASSES), xlabel="predicted digit", yticks=range(CLASSES), ylabel="true digit")
     figure.colorbar(mesh, ax=axes, label="share of the true digit's images", format=PercentFormatter(1, decimals=1))
     return figure
 
@@ -119,9 +88,8 @@ def draw_reliability(calibration: Calibration) -> Figure:
     upper.legend(loc="upper left")
     upper.grid()
     lower.bar(calibration.confidence, calibration.counts, 0.03, color=COLOURS[0])
-    lower.set(
-        xlabel="probability of the predicted digit (mean of the bin)", ylabel="predictions", yscale="log", ylim=0.7
-    )
+    lower.set(xlabel="probability of the predicted digit (mean of the bin)", ylabel="predictions")
+    lower.set(yscale="log", ylim=0.7)
     lower.yaxis.set_major_locator(LogLocator(numticks=9))
     lower.yaxis.set_major_formatter("{x:g}")
     lower.yaxis.set_minor_formatter("")
@@ -130,15 +98,10 @@ def draw_reliability(calibration: Calibration) -> Figure:
 
 
 @rc_context(STYLE)
-def draw_gallery(
-    images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 6
-) -> Figure:
-    """Draw images in rows, each below its title.
+def draw_gallery(images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str] = (), *, columns: int = 6) -> Figure:
+    """Draw images in rows, each below its title of one or two lines.
 
-    Args:
-        images: uint8 [height, width] with bright strokes, drawn dark on white; or RGB, uint8 [height, width, 3].
-        titles: One or two lines of text for each image.
-        columns: Images per row.
+    Images are uint8 [h, w] with bright strokes, drawn dark on white, or uint8 [h, w, 3] in RGB.
     """
     titles = titles or [""] * len(images)
     rows = max(1, -(-len(images) // columns))
@@ -148,11 +111,11 @@ def draw_gallery(
     figure = Figure(figsize=(WIDTH, rows * (cell + above)))
     axes = figure.add_axes((0, 0, 1, 1))
     for index, (image, title) in enumerate(zip(images, titles, strict=True)):
-        left, top = index % columns, (index // columns + 1) * step - 1
-        height, width = 0.94 * np.array(image.shape[:2]) / max(image.shape[:2])
-        x, y = left + (1 - width) / 2, top + (1 - height) / 2
-        axes.imshow(image, extent=(x, x + width, y + height, y), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
-        axes.text(left + 0.5, top, title, ha="center", va="bottom", size=6.5 if columns > 5 else 8.5)
+        x, y = index % columns + 0.5, (index // columns + 1) * step - 0.5  # centre of the image
+        height, width = 0.47 * np.array(image.shape[:2]) / max(image.shape[:2])  # half of its sides
+        box = (x - width, x + width, y + height, y - height)
+        axes.imshow(image, extent=box, cmap="gray_r", vmin=0, vmax=255, interpolation="none")
+        axes.text(x, y - 0.5, title, ha="center", va="bottom", size=6.5 if columns > 5 else 8.5)
     if not len(images):
         axes.text(columns / 2, step / 2, "none", ha="center", va="center")
     axes.axis("off")
@@ -165,12 +128,8 @@ def draw_predictions(
 ) -> Figure:
     """Draw images with label, prediction, its probability and the row of train.csv: "4 read as 9", "97%, row 31".
 
-    Args:
-        images: All images of train.csv, uint8 [m, 28, 28].
-        rows: Rows of the images to draw, int64 [n].
-        labels: uint8 [n].
-        probabilities: float32 [n, 10].
-        verb: Printed between label and prediction.
+    `images` are all images of train.csv, uint8 [m, 28, 28]. Rows, int64 [n], labels, uint8 [n], and probabilities,
+    float32 [n, 10], are those of the images to draw. `verb` is printed between label and prediction.
     """
     titles = [
         f"{label} {verb} {probability.argmax()}\n{probability.max():.0%}, row {row}"
