@@ -63,7 +63,7 @@ def test_components_are_trimmed_and_merged_in_place():
     foreground[2:4, 3:8] = 1
     trimmed = segmentation.trim(Component(5, 5, foreground))
     assert get_box(trimmed) == (8, 7, 5, 2)
-    merged = segmentation.merge([trimmed, make_component(20, 20, 2, 3)])
+    merged = segmentation.merge(trimmed, make_component(20, 20, 2, 3))
     assert (*get_box(merged), merged.mass) == (8, 7, 14, 16, 16.0)
     empty = Component(5, 5, np.zeros((3, 3), np.float32))
     assert segmentation.trim(empty) is empty

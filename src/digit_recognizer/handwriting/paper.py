@@ -6,7 +6,7 @@ In this module `foreground` is a soft map from `binarisation`: float32 [h, w] in
 import cv2
 import numpy as np
 
-from digit_recognizer.handwriting.binarisation import NOISE, apply_hysteresis_threshold, find_threshold
+from digit_recognizer.handwriting.binarisation import apply_hysteresis_threshold, find_threshold
 
 
 def remove_margins(foreground: np.ndarray) -> np.ndarray:
@@ -40,38 +40,32 @@ def _remove_horizontal_lines(foreground: np.ndarray) -> np.ndarray:
         return foreground
     factor = min(1, 400 / max(foreground.shape))
     small = cv2.resize(foreground, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    noticeable = small[small > NOISE]
-    if not len(noticeable):
-        return foreground
-    mask = (small > 0.4 * find_threshold(noticeable)).astype(np.uint8)
+    mask = (small > 0.4 * find_threshold(small)).astype(np.uint8)
     found = cv2.HoughLines(mask, 1, np.pi / 720, int(0.5 * mask.shape[1]), min_theta=np.pi * 0.4, max_theta=np.pi * 0.6)
-    columns = np.arange(mask.shape[1])
     erased: list[np.ndarray] = []
     for rho, theta in found[:100, 0] if found is not None else ():
-        heights = (rho - columns * np.cos(theta)) / np.sin(theta)
+        heights = (rho - np.arange(mask.shape[1]) * np.cos(theta)) / np.sin(theta)
         if any(np.abs(heights - other).min() < 4 for other in erased):
             continue
         thickness = _measure_ruled_line(mask, heights)
-        if thickness is not None:
+        if thickness:
             erased.append(heights)
             foreground = _erase_line(foreground, rho / factor, theta, thickness / factor)
     return foreground
 
 
-def _measure_ruled_line(mask: np.ndarray, heights: np.ndarray) -> float | None:
-    """Return the thickness in pixels of a line at `heights` (float [w], a row per column), None if it is not ruled."""
+def _measure_ruled_line(mask: np.ndarray, heights: np.ndarray) -> float:
+    """Return the thickness in pixels of a line at `heights` (float [w], a row per column), 0 if it is not ruled."""
     rows = np.round(heights).astype(int)
     columns = np.flatnonzero((rows >= 2) & (rows < mask.shape[0] - 2))
-    if len(columns) < 0.8 * mask.shape[1]:
-        return None
     rows = rows[columns]
     hit = (mask[rows, columns] | mask[rows - 1, columns] | mask[rows + 1, columns]) > 0
     edge = len(hit) // 12
-    if not (hit[:edge].any() and hit[-edge:].any()):  # strokes do not reach from edge to edge
-        return None
+    if len(columns) < 0.8 * mask.shape[1] or hit.mean() < 0.7 or not (hit[:edge].any() and hit[-edge:].any()):
+        return 0.0  # strokes do not reach from edge to edge
     around = (rows + np.arange(-12, 13)[:, None]).clip(0, mask.shape[0] - 1)
-    thickness = float(np.median(mask[around, columns].sum(axis=0)[hit])) if hit.any() else np.inf
-    return thickness if hit.mean() >= 0.7 and thickness <= 6 else None
+    thickness = float(np.median(mask[around, columns].sum(axis=0)[hit]))
+    return thickness if thickness <= 6 else 0.0
 
 
 def _erase_line(foreground: np.ndarray, rho: float, theta: float, thickness: float) -> np.ndarray:
@@ -80,7 +74,6 @@ def _erase_line(foreground: np.ndarray, rho: float, theta: float, thickness: flo
     reach = int(np.ceil(thickness)) + 1
     heights = (rho - np.arange(width) * np.cos(theta)) / np.sin(theta)
     band = np.abs(np.arange(height)[:, None] - heights) <= thickness / 2 + 1
-    wide = cv2.dilate(foreground, np.ones((1, 2 * reach + 1), np.uint8))
-    empty = np.zeros((reach, width), np.float32)
-    crossing = np.minimum(np.vstack([empty, wide[:-reach]]), np.vstack([wide[reach:], empty]))
+    wide = np.pad(cv2.dilate(foreground, np.ones((1, 2 * reach + 1), np.uint8)), ((reach, reach), (0, 0)))
+    crossing = np.minimum(wide[: -2 * reach], wide[2 * reach :])
     return np.where(band, np.minimum(crossing, foreground), foreground)

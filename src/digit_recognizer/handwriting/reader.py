@@ -1,16 +1,19 @@
 """Locate the digits in a picture with the detector, then classify each glyph with the networks of a run."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from digit_recognizer.config import CLASSES
+from digit_recognizer.console import hide_native_messages
+from digit_recognizer.evaluation.calibration import apply_temperature, fit_temperature
 from digit_recognizer.handwriting import binarisation, detector, normalisation, segmentation
 from digit_recognizer.handwriting.detector import Detect, Detection
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.segmentation import Component
+from digit_recognizer.training import runs
 
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
 SURE = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
@@ -71,22 +74,28 @@ class Glyph(NamedTuple):
     detection: Detection
     is_whole: bool  # False if it was cut from its neighbours
 
-    @property
-    def explained_mass(self) -> float:
-        """The mass of the strokes times the probability of their digit."""
-        return self.component.mass * float(self.detection.probabilities[:CLASSES].max())
 
+def load_reader(run_dir: Path) -> Read:
+    """Load the networks of a run and the detector, and run each once.
 
-def make_reader(classify: Classify) -> Read:
-    """Load the detector and return a function that reads pictures; both networks have run once.
+    Returns:
+        Function from pictures, uint8 [h, w, 3] RGB each, to readings. Probabilities are calibrated on the run's
+        out-of-fold predictions.
 
-    Args:
-        classify: the calibrated classifier of single digits.
+    Raises:
+        UserError: The run is not finished.
     """
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network, make_predictor
+
+    runs.read_finished_record(run_dir)
+    _, labels, probabilities = runs.read_predictions(run_dir)
+    temperature = fit_temperature(labels, probabilities)
+    predict = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
     detect = detector.load_detector()
 
     def read(pictures: Sequence[np.ndarray]) -> list[Reading]:
-        return read_pictures(pictures, classify, detect)
+        return read_pictures(pictures, lambda images: apply_temperature(predict(images), temperature), detect)
 
     read(draw_digits())
     return read
@@ -94,7 +103,8 @@ def make_reader(classify: Classify) -> Read:
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
     """Read pictures, uint8 [h, w, 3] each, RGB, in one batch."""
-    small, scales = zip(*map(_scale_down, pictures), strict=True) if pictures else ((), ())
+    scales = [max(1.0, max(picture.shape[:2]) / MAX_SIDE) for picture in pictures]
+    small = [normalisation.rescale(picture, 1 / scale) for picture, scale in zip(pictures, scales, strict=True)]
     found = _find_glyphs(small, detect)
     strokes = [glyph.component.foreground for lines in found for line in lines for glyph in line]
     images = [normalisation.normalise_digit(one) for one in strokes]
@@ -109,18 +119,12 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
     return readings
 
 
-def _scale_down(picture: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a picture of at most the largest size, and the factor by which it was reduced."""
-    scale = max(1.0, max(picture.shape[:2]) / MAX_SIDE)
-    size = tuple(max(1, round(length / scale)) for length in picture.shape[1::-1])
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale
-
-
 def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: float) -> Digit:
     """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
-    detected = glyph.detection.probabilities[:CLASSES]
+    detected, component = glyph.detection.probabilities, glyph.component
     probabilities = (classified * detected.sum() + detected) / 2 if glyph.is_whole else detected
-    x, y, width, height = (round(value * scale) for value in glyph.component.box)
+    box = (component.x, component.y, component.width, component.height)
+    x, y, width, height = (round(value * scale) for value in box)
     return Digit(probabilities, (x, y, width, height), image)
 
 
@@ -137,7 +141,9 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
         for i, (lines, total) in zip(unsure, segmented, strict=True):
             height = segmentation.find_typical_height([one for line in lines for one in line]) if lines else 0.0
             found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
-            explained = sum(glyph.explained_mass for line in found for glyph in line)
+            explained = sum(
+                glyph.component.mass * float(glyph.detection.probabilities.max()) for line in found for glyph in line
+            )
             quality = explained / max(total, 1e-9) * candidates[i][attempt].prior
             if quality > best[i][0]:
                 best[i] = quality, found
@@ -150,7 +156,16 @@ def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> t
     if foreground.max() < MIN_CONTRAST:
         return [], 0.0
     components, total = segmentation.find_components(foreground)
-    return segmentation.group_lines([one for one in components if not _is_shadow(one, foreground.shape)]), total
+    return segmentation.group_lines([one for one in components if not _is_shadow(one, gray.shape)]), total
+
+
+def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
+    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
+    filled = np.zeros(shape, bool)
+    filled[component.y : component.bottom, component.x : component.right] = component.foreground > 0
+    fractions = [float(side.mean()) for side in (filled[0], filled[-1], filled[:, 0], filled[:, -1])]
+    covered = sum(fraction > MIN_SHADOW for fraction in fractions)
+    return covered > 1 or (covered == 1 and np.count_nonzero(fractions) == 3)
 
 
 def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
@@ -164,12 +179,10 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
     for index, own in inside.items():
         parts = segmentation.split_at(line[index], [detection.x for detection in own])
         glyphs += [Glyph(part, detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
-    for index, component in enumerate(line):
-        if index in inside or not glyphs:
-            continue
+    for component in (line[index] for index in range(len(line)) if glyphs and index not in inside):
         gaps = [max(one.x, component.x) - min(one.right, component.right) for one, *_ in glyphs]
         nearest = int(np.argmin(gaps))
-        merged = segmentation.merge([glyphs[nearest].component, component])
+        merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
             glyphs[nearest] = glyphs[nearest]._replace(component=merged)
     glyphs.sort(key=lambda glyph: glyph.detection.x)
@@ -183,25 +196,8 @@ def _measure_distance(component: Component, x: float, height: float) -> float:
 
 def _is_digit(glyph: Glyph, picture_height: float) -> bool:
     """Return whether a glyph has strokes and, if it was not cut, is neither too low nor a blot."""
-    component, _, is_whole = glyph
-    peak = component.foreground.max()
-    if peak == 0 or not is_whole:
-        return bool(peak > 0)
-    stroke_width = normalisation.measure_stroke_width(component.foreground / peak)
-    is_blot = stroke_width > MAX_STROKE_RATIO * max(component.width, component.height)
-    return component.height > 0.4 * picture_height and not is_blot
-
-
-def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
-    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
-    height, width = shape
-    filled = component.foreground > 0
-    sides = (
-        (component.y == 0, filled[0], width),
-        (component.bottom == height, filled[-1], width),
-        (component.x == 0, filled[:, 0], height),
-        (component.right == width, filled[:, -1], height),
-    )
-    fractions = [float(edge.sum() / length) for touches, edge, length in sides if touches and edge.any()]
-    covered = sum(fraction > MIN_SHADOW for fraction in fractions)
-    return covered > 1 or (covered == 1 and len(fractions) == 3)
+    strokes, (height, width) = glyph.component.foreground, glyph.component.foreground.shape
+    if strokes.max() == 0 or not glyph.is_whole:
+        return bool(strokes.max() > 0)
+    stroke_width = normalisation.measure_stroke_width(strokes / strokes.max())
+    return height > 0.4 * picture_height and stroke_width <= MAX_STROKE_RATIO * max(width, height)

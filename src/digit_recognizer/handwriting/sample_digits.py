@@ -29,8 +29,8 @@ def draw_digits() -> list[np.ndarray]:
         picture = np.full((SIDE, SIDE, 3), PAPER_COLOUR, np.uint8)
         for stroke in strokes:
             points = round_corners(parse_stroke(stroke) * (SIDE / 100))
-            fixed_point = (points * 16).round().astype(np.int32)  # 4 fractional bits
-            cv2.polylines(picture, [fixed_point], False, PEN_COLOUR, thickness=PEN_WIDTH, lineType=cv2.LINE_AA, shift=4)
+            fixed_point = [(points * 16).round().astype(np.int32)]  # 4 fractional bits
+            cv2.polylines(picture, fixed_point, False, PEN_COLOUR, PEN_WIDTH, cv2.LINE_AA, shift=4)
         pictures.append(picture)
     return pictures
 

@@ -38,11 +38,6 @@ class Component(NamedTuple):
         return self.foreground.shape[0]
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
-        """The bounding box: x, y, width, height in pixels."""
-        return self.x, self.y, self.width, self.height
-
-    @property
     def right(self) -> int:
         """First column to the right of the bounding box."""
         return self.x + self.width
@@ -64,13 +59,11 @@ def find_components(foreground: np.ndarray) -> tuple[list[Component], float]:
     mask = apply_hysteresis_threshold(foreground)
     reach = round(measure_stroke_width(mask) * 0.5)  # bridges the gaps of broken strokes
     near = cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
     labels[~mask] = 0
-    if count == 1:
-        return [], 0.0
     sizes = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
-    order = np.argsort(sizes)[::-1]
-    chosen = [int(index) + 1 for index in order if sizes[index] >= max(4, 0.1 * sizes[order[0]])][:MAX_COMPONENTS]
+    largest = np.argsort(sizes)[::-1][:MAX_COMPONENTS]
+    chosen = 1 + largest[sizes[largest] >= max(4, 0.1 * sizes.max(initial=0))]
     components = [_extract_component(foreground, labels, index, stats[index]) for index in chosen]
     specks = stats[1:, cv2.CC_STAT_AREA].sum() - stats[chosen, cv2.CC_STAT_AREA].sum()
     return components, sum(component.mass for component in components) + float(specks)
@@ -82,11 +75,10 @@ def _extract_component(foreground: np.ndarray, labels: np.ndarray, index: int, s
     margin = 2  # pixels of soft edge
     left, top = max(0, x - margin), max(0, y - margin)
     window = np.s_[top : y + height + margin, left : x + width + margin]
-    own = (labels[window] == index).astype(np.uint8)
-    values = foreground[window]
+    own, values = (labels[window] == index).astype(np.uint8), foreground[window]
     full = float(np.percentile(values[own > 0], 60))
     floor = 0.05 if max(width, height) <= 40 else 0.25
-    around = cv2.dilate(own, np.ones((3, 3), np.uint8), iterations=2)
+    around = cv2.dilate(own, np.ones((5, 5), np.uint8))
     return trim(Component(left, top, ((values / full - floor) / (1 - floor)).clip(0, 1) * around))
 
 
@@ -102,16 +94,24 @@ def group_lines(components: Sequence[Component]) -> list[list[Component]]:
     if not components:
         return []
     height = find_typical_height(components)
-    components = [one for one in components if max(one.height, one.width) >= 0.25 * height]
-    ordered = sorted(_merge_stacked(components, height), key=lambda component: component.x + component.width / 2)
+    merged: list[Component] = []
+    for component in sorted(components, key=lambda component: -component.mass):
+        if max(component.height, component.width) < 0.25 * height:
+            continue
+        stacked = (index for index, other in enumerate(merged) if _are_stacked(component, other, height))
+        index = next(stacked, None)
+        if index is None:
+            merged.append(component)
+        else:
+            merged[index] = merge(merged[index], component)
     lines: list[list[Component]] = []
-    line_of: list[list[Component]] = []  # of each component in `ordered`
-    for right, component in enumerate(ordered):
-        line = next((line_of[left] for left in reversed(range(right)) if _are_level(ordered[left], component)), None)
-        if line is None:
-            lines.append(line := [])
+    placed: list[tuple[Component, list[Component]]] = []  # each component with its line
+    for component in sorted(merged, key=lambda component: component.x + component.width / 2):
+        line: list[Component] = next((line for other, line in reversed(placed) if _are_level(other, component)), [])
+        if not line:
+            lines.append(line)
         line.append(component)
-        line_of.append(line)
+        placed.append((component, line))
     return sorted(lines, key=lambda line: np.mean([component.y + component.height / 2 for component in line]))
 
 
@@ -119,20 +119,8 @@ def _are_level(a: Component, b: Component) -> bool:
     return min(a.bottom, b.bottom) - max(a.y, b.y) >= 0.4 * min(a.height, b.height)
 
 
-def _merge_stacked(components: Sequence[Component], height: float) -> list[Component]:
-    """Merge components above each other that together have the height of one digit, such as a 5 and its bar."""
-    merged: list[Component] = []
-    for component in sorted(components, key=lambda component: -component.mass):
-        stacked = (index for index, other in enumerate(merged) if _are_stacked(component, other, height))
-        index = next(stacked, None)
-        if index is None:
-            merged.append(component)
-        else:
-            merged[index] = merge([merged[index], component])
-    return merged
-
-
 def _are_stacked(a: Component, b: Component, height: float) -> bool:
+    """Return whether components above each other have the height of one digit together, such as a 5 and its bar."""
     overlap = min(a.right, b.right) - max(a.x, b.x)
     gap = max(a.y, b.y) - min(a.bottom, b.bottom)
     total = max(a.bottom, b.bottom) - min(a.y, b.y)
@@ -140,17 +128,11 @@ def _are_stacked(a: Component, b: Component, height: float) -> bool:
 
 
 def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
-    """Split a component of touching digits between their centres.
+    """Split a component of touching digits between their centres: columns of the picture, ascending.
 
     Each cut follows the path from top to bottom with the least foreground (the dynamic programme of seam carving,
     Avidan and Shamir 2007, doi:10.1145/1276377.1276390). If that leaves a digit too low, its cuts are straight.
-
-    Args:
-        component: strokes of one or more digits.
-        centres: columns of the picture, in pixels, ascending.
-
-    Returns:
-        One component per centre, in their order; without strokes near its centre, one of foreground 0.
+    There is one part per centre, in their order; without strokes near its centre, its foreground is 0.
     """
     if len(centres) == 1:
         return [component]
@@ -165,16 +147,11 @@ def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
         ends.append((left + right) / 2)
         seam = _find_seam(small, ends[-1] * factor, (right - left) / 2 * factor)
         part_of += columns >= seam[rows][:, np.newaxis] / factor
-
-    def cut_out(mask: np.ndarray) -> Component:
-        return trim(component._replace(foreground=np.where(mask, component.foreground, 0)))
-
     parts = []
     for index, (start, end) in enumerate(pairwise([*ends, component.width])):
-        part = cut_out(part_of == index)
-        if part.height < MIN_SPLIT_HEIGHT * component.height:
-            part = cut_out((columns >= start) & (columns < end))
-        parts.append(part)
+        part = _cut_out(component, part_of == index)
+        is_too_low = part.height < MIN_SPLIT_HEIGHT * component.height
+        parts.append(_cut_out(component, (columns >= start) & (columns < end)) if is_too_low else part)
     return parts
 
 
@@ -193,6 +170,10 @@ def _find_seam(small: np.ndarray, target: float, reach: float) -> np.ndarray:
     return columns[path[::-1]]
 
 
+def _cut_out(component: Component, mask: np.ndarray) -> Component:
+    return trim(component._replace(foreground=np.where(mask, component.foreground, 0)))
+
+
 def trim(component: Component) -> Component:
     """Return a component without the empty edges of its box."""
     x, y, width, height = cv2.boundingRect((component.foreground > 0.1).astype(np.uint8))
@@ -201,14 +182,11 @@ def trim(component: Component) -> Component:
     return Component(component.x + x, component.y + y, component.foreground[y : y + height, x : x + width])
 
 
-def merge(components: Sequence[Component]) -> Component:
-    """Return several components as one."""
-    if len(components) == 1:
-        return components[0]
-    left, top = min(one.x for one in components), min(one.y for one in components)
-    right, bottom = max(one.right for one in components), max(one.bottom for one in components)
-    foreground = np.zeros((bottom - top, right - left), np.float32)
-    for one in components:
+def merge(a: Component, b: Component) -> Component:
+    """Return two components as one."""
+    left, top = min(a.x, b.x), min(a.y, b.y)
+    foreground = np.zeros((max(a.bottom, b.bottom) - top, max(a.right, b.right) - left), np.float32)
+    for one in (a, b):
         target = foreground[one.y - top : one.bottom - top, one.x - left : one.right - left]
         np.maximum(target, one.foreground, out=target)
     return Component(left, top, foreground)
