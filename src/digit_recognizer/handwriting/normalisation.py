@@ -67,15 +67,9 @@ def measure_stroke_width(strokes: np.ndarray) -> float:
 
 
 def thicken(strokes: np.ndarray, growth: float, *, margin: int) -> np.ndarray:
-    """Move the edges of strokes outwards, or inwards if `growth` is negative; at least one pixel remains.
+    """Move the edges of strokes outwards by `growth` pixels, or inwards if it is negative; at least one pixel remains.
 
-    Args:
-        strokes: float32 [h, w] in [0, 1].
-        growth: pixels.
-        margin: pixels to add to each side of the picture.
-
-    Returns:
-        float32 [h + 2 margin, w + 2 margin] in [0, 1].
+    The margin, in pixels, is added to each side: the result is float32 [h + 2 margin, w + 2 margin] in [0, 1].
     """
     inside = (np.pad(strokes, margin) > 0.5).astype(np.uint8)
     outside, depth = (cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5) for mask in (1 - inside, inside))

@@ -29,7 +29,7 @@ class Digit(NamedTuple):
     """A digit in a picture."""
 
     probabilities: np.ndarray  # float [10]; 1 minus their sum is the probability that it is not a digit
-    box: tuple[int, int, int, int]  # x, y, width, height in pixels
+    box: tuple[int, ...]  # x, y, width, height in pixels
     image: np.ndarray  # uint8 [28, 28], the input of the classifier
 
     @property
@@ -43,25 +43,15 @@ class Digit(NamedTuple):
         return float(self.probabilities.max())
 
 
-class Reading(NamedTuple):
-    """The digits in a picture; no rows mean a refusal."""
+class Reading:
+    """The digits in a picture."""
 
-    rows: list[list[Digit]]  # the lines from the top, the digits of each from the left
-
-    @property
-    def digits(self) -> list[Digit]:
-        """The digits of all lines."""
-        return [digit for row in self.rows for digit in row]
-
-    @property
-    def text(self) -> str:
-        """The digits as text, one line per row."""
-        return "\n".join("".join(str(digit.digit) for digit in row) for row in self.rows)
-
-    @property
-    def probability(self) -> float:
-        """The probability of the least certain digit, 0 without digits."""
-        return min((digit.probability for digit in self.digits), default=0.0)
+    def __init__(self, rows: list[list[Digit]]) -> None:
+        """Summarise lines from the top, with the digits of each from the left; no rows mean a refusal."""
+        self.rows = rows
+        self.digits = [digit for row in rows for digit in row]
+        self.text = "\n".join("".join(str(digit.digit) for digit in row) for row in rows)
+        self.probability = min((digit.probability for digit in self.digits), default=0.0)  # of the least certain digit
 
 
 Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] each, RGB
@@ -78,9 +68,7 @@ class Glyph(NamedTuple):
 def load_reader(run_dir: Path) -> Read:
     """Load the networks of a run and the detector, and run each once.
 
-    Returns:
-        Function from pictures, uint8 [h, w, 3] RGB each, to readings. Probabilities are calibrated on the run's
-        out-of-fold predictions.
+    The probabilities are calibrated on the run's out-of-fold predictions.
 
     Raises:
         UserError: The run is not finished.
@@ -121,11 +109,10 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
 
 def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: float) -> Digit:
     """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
-    detected, component = glyph.detection.probabilities, glyph.component
+    one, detected = glyph.component, glyph.detection.probabilities
     probabilities = (classified * detected.sum() + detected) / 2 if glyph.is_whole else detected
-    box = (component.x, component.y, component.width, component.height)
-    x, y, width, height = (round(value * scale) for value in box)
-    return Digit(probabilities, (x, y, width, height), image)
+    box = tuple(round(length * scale) for length in (one.x, one.y, one.width, one.height))
+    return Digit(probabilities, box, image)
 
 
 def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[list[Glyph]]]:

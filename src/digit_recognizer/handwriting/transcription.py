@@ -86,11 +86,7 @@ def score(transcripts: Sequence[Transcript]) -> dict[str, Accuracy]:
 
 
 def read_samples(folder: Path, read: Read) -> "Handwriting":
-    """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report.
-
-    Raises:
-        UserError: See `read_table` and `read_picture`.
-    """
+    """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report."""
     from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
 
     listed = read_table(folder / LABELS) if (folder / LABELS).exists() else []
