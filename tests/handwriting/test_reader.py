@@ -123,7 +123,7 @@ def test_a_loaded_reader_is_calibrated_and_has_run_its_networks(monkeypatch, det
 
 
 def test_the_probability_of_a_reading_is_that_of_its_least_certain_digit():
-    digits = [NOTHING._replace(probabilities=np.eye(10)[digit] * share) for digit, share in ((4, 0.9), (2, 0.7))]
+    digits = [reader.Digit(np.eye(10)[n] * share, NOTHING.box, NOTHING.image) for n, share in ((4, 0.9), (2, 0.7))]
     reading = reader.Reading([digits, digits[:1]])
     assert (reading.text, reading.probability, len(reading.digits)) == ("42\n4", 0.7, 3)
     assert reader.Reading([]).probability == 0

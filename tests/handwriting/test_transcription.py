@@ -48,8 +48,8 @@ def transcripts(folder):
 
 
 def test_readable_files_are_transcribed_in_order(transcripts):
-    found = [(one.file.path.name, one.reading.text, one.is_correct) for one in transcripts]
-    assert found == [("a.png", "3", True), ("b.png", "7", False), ("c.png", "", True)]
+    found = [(one.file.path.name, one.reading.text, one.is_mistake) for one in transcripts]
+    assert found == [("a.png", "3", False), ("b.png", "7", True), ("c.png", "", False)]
 
 
 def test_files_are_read_in_batches(folder, monkeypatch):
@@ -67,10 +67,10 @@ def test_files_are_read_in_batches(folder, monkeypatch):
     assert sizes == [3, 3, 1, 2, 2, 2, 1]
 
 
-@pytest.mark.parametrize(("label", "expected"), [("7 3", True), ("73", False), (None, False)])
+@pytest.mark.parametrize(("label", "expected"), [("7 3", False), ("73", True), (None, False)])
 def test_line_breaks_count_as_spaces_in_a_label(label, expected):
     digits = [Digit(np.eye(10)[digit], (0, 0, 1, 1), np.zeros((28, 28), np.uint8)) for digit in (7, 3)]
-    assert Transcript(Listed(Path("a.png"), label), Reading([[one] for one in digits])).is_correct is expected
+    assert Transcript(Listed(Path("a.png"), label), Reading([[one] for one in digits])).is_mistake is expected
 
 
 def test_a_description_has_path_digits_and_text(transcripts, folder):
@@ -115,7 +115,7 @@ def test_annotated_pictures_show_boxes_and_the_classifiers_input():
 
 
 def test_the_inputs_of_many_digits_are_tiled():
-    digits = [READING.digits[0]._replace(image=np.full((28, 28), 30 * number, np.uint8)) for number in range(7)]
+    digits = [Digit(np.eye(10)[n], (0, 0, 9, 9), np.full((28, 28), 30 * n, np.uint8)) for n in range(7)]
     drawn = transcription.annotate(draw_digits()[3], Reading([digits]))
     assert drawn.shape == (300 + 3 * 122, 300, 3)
     assert [drawn[300 + 122 * (n // 3) + 50, 100 * (n % 3) + 50, 0] for n in range(7)] == [30 * n for n in range(7)]
@@ -149,7 +149,7 @@ def test_every_file_is_drawn_and_the_mistakes_again(transcripts, tmp_path):
 
 
 def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(transcripts, tmp_path, monkeypatch):
-    uncertain = Reading([[READING.digits[0]._replace(probabilities=np.eye(10)[3] * 0.5)]])
+    uncertain = Reading([[Digit(np.eye(10)[3] * 0.5, (20, 10, 60, 80), np.zeros((28, 28), np.uint8))]])
     monkeypatch.setattr(transcription, "MAX_FILES", 2)
     doubtful = [Transcript(Listed(transcripts[2].file.path), uncertain), transcripts[1]]
     assert transcription.draw_transcripts([transcripts[0], transcripts[0], *doubtful], tmp_path / "out") == 2
@@ -164,5 +164,5 @@ def test_labelled_handwriting_is_read():
     read = load_reader(runs.find_run(Path(os.environ["MODELS_DIR"]), os.environ.get("RUN")))
     files = image_files.list_pictures([Path(os.environ["HANDWRITING_DIR"])])
     found = list(transcription.transcribe(files, read, refuse=pytest.fail))
-    wrong = [(one.file.path.name, one.file.label, one.reading.text) for one in found if not one.is_correct]
+    wrong = [(one.file.path.name, one.file.label, one.reading.text) for one in found if one.is_mistake]
     assert len(wrong) <= len(found) / 80, wrong

@@ -88,10 +88,9 @@ def detect_digits(lines: Sequence[LineImage], detect: Detect) -> list[list[Detec
     for width in np.unique(widths):
         chosen = np.flatnonzero(widths == width)
         for batch in np.split(chosen, range(BATCH_SIZE, len(chosen), BATCH_SIZE)):
-            padded = np.zeros((len(batch), HEIGHT, width), np.uint8)
-            for image, index in zip(padded, batch, strict=True):
-                image[:, : lines[index].image.shape[1]] = lines[index].image
-            for index, probabilities in zip(batch, detect(padded), strict=True):
+            images = [lines[index].image for index in batch]
+            padded = [np.pad(image, ((0, 0), (0, width - image.shape[1]))) for image in images]
+            for index, probabilities in zip(batch, detect(np.stack(padded)), strict=True):
                 detections[index] = _find_peaks(probabilities, lines[index])
     return detections
 
@@ -106,8 +105,8 @@ def _find_peaks(probabilities: np.ndarray, line: LineImage) -> list[Detection]:
         around = present[position : position + 3]
         x = (position + np.average([0.0, 1.0, 2.0], weights=around) - 0.5) * STEP
         confidence = min(1.0, float(around.sum()) / BELL)
-        digits = probabilities[position, :NONE] / present[position + 1]
-        detections.append(Detection(line.left + x / line.scale, (digits * confidence).astype(float)))
+        digits = probabilities[position, :NONE] / present[position + 1] * confidence
+        detections.append(Detection(line.left + x / line.scale, digits.astype(float)))
     return detections
 
 
@@ -124,11 +123,10 @@ def build_detector(precision: str = "float32") -> Any:
 
     inputs = Input((HEIGHT, None, 1))
     x = layers.MaxPooling2D(dtype=precision)(convolve(inputs, 16, 5))
-    x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, 32), 32))
-    x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, 64), 64))
-    x = convolve(x, 64)
-    x = convolve(layers.ZeroPadding2D((0, 2), dtype=precision)(x), 128, (4, 5), "valid")
-    x = layers.Dropout(0.2, dtype=precision)(x)
+    for channels in (32, 64):
+        x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, channels), channels))
+    x = layers.ZeroPadding2D((0, 2), dtype=precision)(convolve(x, 64))
+    x = layers.Dropout(0.2, dtype=precision)(convolve(x, 128, (4, 5), "valid"))
     x = layers.Conv2D(CLASSES + 1, 1, dtype="float32")(x)
     return Model(inputs, layers.Reshape((-1, CLASSES + 1), dtype="float32")(x))
 

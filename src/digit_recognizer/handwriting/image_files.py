@@ -43,8 +43,7 @@ def decode(content: bytes) -> np.ndarray:
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except Image.DecompressionBombError:
-        limit = f"{PIXEL_LIMIT // 10**6} megapixels"
-        raise UserError(f"{expected} of at most {limit}, received a larger one") from None
+        raise UserError(f"{expected} of at most {PIXEL_LIMIT // 10**6} megapixels, received a larger one") from None
     except MemoryError:
         raise UserError(f"{expected} that fits into memory, received one that does not; reduce its size") from None
     except Exception:  # noqa: BLE001 - decoders raise anything on broken files: struct.error, IndexError, SyntaxError
@@ -73,10 +72,7 @@ def read_picture(path: Path) -> np.ndarray:
 def list_pictures(paths: Sequence[Path], table: Path | None = None) -> list[Listed]:
     """Return files as named, and of folders all pictures and all files in their labels.csv, sorted.
 
-    A table of labels adds to those in the folders; without paths, its files are returned.
-
-    Raises:
-        UserError: A table lacks a column, or lists files outside its folder.
+    A table of labels adds to those in the folders; without paths, its files are returned. See `read_table` for errors.
     """
     tables = [folder / LABELS for folder in paths if (folder / LABELS).is_file()] + ([table] if table else [])
     labelled = {entry.path.resolve(): entry for source in tables for entry in read_table(source)}
@@ -98,9 +94,8 @@ def read_table(table: Path) -> list[Listed]:
         UserError: The table is missing or lacks a column, or lists a file outside its folder.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            missing, entries = {"path", "label"} - set(rows.fieldnames or ()), list(rows)
+        rows = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
+        missing, entries = {"path", "label"} - set(rows.fieldnames or ()), list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: expected a table with path and label, found none ({error})") from None
     if missing:

@@ -25,22 +25,15 @@ MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a compon
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
 
 
-class Digit(NamedTuple):
+class Digit:
     """A digit in a picture."""
 
-    probabilities: np.ndarray  # float [10]; 1 minus their sum is the probability that it is not a digit
-    box: tuple[int, ...]  # x, y, width, height in pixels
-    image: np.ndarray  # uint8 [28, 28], the input of the classifier
-
-    @property
-    def digit(self) -> int:
-        """The most probable digit."""
-        return int(self.probabilities.argmax())
-
-    @property
-    def probability(self) -> float:
-        """The probability of the most probable digit."""
-        return float(self.probabilities.max())
+    def __init__(self, probabilities: np.ndarray, box: tuple[int, ...], image: np.ndarray) -> None:
+        """Choose the most probable of the ten digits."""
+        self.probabilities = probabilities  # float [10]; 1 minus their sum is the probability that it is not a digit
+        self.digit, self.probability = int(probabilities.argmax()), float(probabilities.max())
+        self.box = box  # x, y, width, height in pixels
+        self.image = image  # uint8 [28, 28], the input of the classifier
 
 
 class Reading:
@@ -94,8 +87,8 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
     scales = [max(1.0, max(picture.shape[:2]) / MAX_SIDE) for picture in pictures]
     small = [normalisation.rescale(picture, 1 / scale) for picture, scale in zip(pictures, scales, strict=True)]
     found = _find_glyphs(small, detect)
-    strokes = [glyph.component.foreground for lines in found for line in lines for glyph in line]
-    images = [normalisation.normalise_digit(one) for one in strokes]
+    glyphs = [glyph for lines in found for line in lines for glyph in line]
+    images = [normalisation.normalise_digit(glyph.component.foreground) for glyph in glyphs]
     variants = [normalisation.make_variants(image) for image in images]
     predictions = classify(np.concatenate(variants)).reshape(len(images), -1, CLASSES).mean(axis=1) if images else ()
     classified = zip(images, predictions, strict=True)
@@ -126,11 +119,9 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
         images = [detector.render_line(line) for lines, _ in segmented for line in lines]
         detections = iter(detector.detect_digits(images, detect))
         for i, (lines, total) in zip(unsure, segmented, strict=True):
-            height = segmentation.find_typical_height([one for line in lines for one in line]) if lines else 0.0
+            height = segmentation.find_typical_height([one for line in lines for one in line])
             found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
-            explained = sum(
-                glyph.component.mass * float(glyph.detection.probabilities.max()) for line in found for glyph in line
-            )
+            explained = sum(one.component.mass * one.detection.probabilities.max() for line in found for one in line)
             quality = explained / max(total, 1e-9) * candidates[i][attempt].prior
             if quality > best[i][0]:
                 best[i] = quality, found

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-SIDE = 112  # pixels
-PEN_WIDTH = 9  # pixels
+SIDE, PEN_WIDTH = 112, 9  # pixels
 PAPER_COLOUR, PEN_COLOUR = (250, 248, 240), (40, 50, 90)  # RGB
 
 # The strokes of each digit: points "x,y" in percent of the picture's side, joined by lines with rounded corners.

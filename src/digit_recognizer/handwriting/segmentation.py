@@ -1,6 +1,6 @@
 """Erase margins and ruled lines, find the connected components, group them into lines, split touching digits.
 
-In this module `foreground` is a soft map from `binarisation`: float32 [h, w] in [0, 1], 0 on paper.
+A `foreground` is a soft map from `binarisation`: float32 [h, w] in [0, 1], 0 on paper.
 """
 
 from collections.abc import Sequence
@@ -47,39 +47,34 @@ def find_components(foreground: np.ndarray) -> tuple[list[Component], float]:
 
 def _extract_component(foreground: np.ndarray, labels: np.ndarray, index: int, stats: np.ndarray) -> Component:
     """Cut out a component with its soft edge; rescale its strokes to about 1 and the paper around it to 0."""
-    x, y, width, height = (int(value) for value in stats[:4])
-    margin = 2  # pixels of soft edge
-    left, top = max(0, x - margin), max(0, y - margin)
-    window = np.s_[top : y + height + margin, left : x + width + margin]
+    x, y, width, height = stats[:4].tolist()
+    left, top = max(0, x - 2), max(0, y - 2)  # the soft edge has 2 pixels
+    window = np.s_[top : y + height + 2, left : x + width + 2]
     own, values = (labels[window] == index).astype(np.uint8), foreground[window]
     full = float(np.percentile(values[own > 0], 60))
     floor = 0.05 if max(width, height) <= 40 else 0.25
     around = cv2.dilate(own, np.ones((5, 5), np.uint8))
-    return trim(Component(left, top, ((values / full - floor) / (1 - floor)).clip(0, 1) * around))
+    return trim(left, top, ((values / full - floor) / (1 - floor)).clip(0, 1) * around)
 
 
 def find_typical_height(components: Sequence[Component]) -> float:
-    """Return the median height of components weighted by their mass, in pixels."""
+    """Return the median height of components weighted by their mass, in pixels; 0 without components."""
     ordered = sorted(components, key=lambda component: component.height)
     masses = np.cumsum([component.mass for component in ordered])
-    return float(ordered[int(np.searchsorted(masses, masses[-1] / 2))].height)
+    return float(ordered[int(np.searchsorted(masses, masses[-1] / 2))].height) if ordered else 0.0
 
 
 def group_lines(components: Sequence[Component]) -> list[list[Component]]:
     """Return the lines of components, from the top, each from the left; small components are dropped."""
-    if not components:
-        return []
     height = find_typical_height(components)
+    components = [one for one in components if max(one.height, one.width) >= 0.25 * height]
     merged: list[Component] = []
-    for component in sorted(components, key=lambda component: -component.mass):
-        if max(component.height, component.width) < 0.25 * height:
-            continue
-        stacked = (index for index, other in enumerate(merged) if _are_stacked(component, other, height))
-        index = next(stacked, None)
-        if index is None:
-            merged.append(component)
+    for component in sorted(components, key=lambda one: -one.mass):
+        stacked = [index for index, other in enumerate(merged) if _are_stacked(component, other, height)]
+        if stacked:
+            merged[stacked[0]] = merge(merged[stacked[0]], component)
         else:
-            merged[index] = merge(merged[index], component)
+            merged.append(component)
     lines: list[list[Component]] = []
     placed: list[tuple[Component, list[Component]]] = []  # each component with its line
     for component in sorted(merged, key=lambda component: component.x + component.width / 2):
@@ -115,8 +110,7 @@ def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
     factor = SPLIT_HEIGHT / component.height
     size = max(3, round(component.width * factor)), SPLIT_HEIGHT
     small = cv2.resize(component.foreground, size, interpolation=cv2.INTER_AREA)
-    rows = np.minimum(np.arange(component.height) * SPLIT_HEIGHT // component.height, SPLIT_HEIGHT - 1)
-    columns = np.arange(component.width)
+    rows, columns = np.arange(component.height) * SPLIT_HEIGHT // component.height, np.arange(component.width)
     part_of = np.zeros(component.foreground.shape, int)
     ends = [0.0]
     for left, right in pairwise(np.array(centres) - component.x):
@@ -125,9 +119,11 @@ def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
         part_of += columns >= seam[rows][:, np.newaxis] / factor
     parts = []
     for index, (start, end) in enumerate(pairwise([*ends, component.width])):
-        part = _cut_out(component, part_of == index)
-        is_too_low = part.height < MIN_SPLIT_HEIGHT * component.height
-        parts.append(_cut_out(component, (columns >= start) & (columns < end)) if is_too_low else part)
+        part = trim(component.x, component.y, np.where(part_of == index, component.foreground, 0))
+        if part.height < MIN_SPLIT_HEIGHT * component.height:
+            is_inside = (columns >= start) & (columns < end)
+            part = trim(component.x, component.y, np.where(is_inside, component.foreground, 0))
+        parts.append(part)
     return parts
 
 
@@ -146,26 +142,20 @@ def _find_seam(small: np.ndarray, target: float, reach: float) -> np.ndarray:
     return columns[path[::-1]]
 
 
-def _cut_out(component: Component, mask: np.ndarray) -> Component:
-    return trim(Component(component.x, component.y, np.where(mask, component.foreground, 0)))
-
-
-def trim(component: Component) -> Component:
-    """Return a component without the empty edges of its box."""
-    x, y, width, height = cv2.boundingRect((component.foreground > 0.1).astype(np.uint8))
+def trim(x: int, y: int, foreground: np.ndarray) -> Component:
+    """Return the component of a foreground whose corner is at x, y, without empty edges unless all of it is empty."""
+    left, top, width, height = cv2.boundingRect((foreground > 0.1).astype(np.uint8))
     if not width:
-        return component
-    return Component(component.x + x, component.y + y, component.foreground[y : y + height, x : x + width])
+        return Component(x, y, foreground)
+    return Component(x + left, y + top, foreground[top : top + height, left : left + width])
 
 
 def merge(a: Component, b: Component) -> Component:
     """Return two components as one."""
     left, top = min(a.x, b.x), min(a.y, b.y)
-    foreground = np.zeros((max(a.bottom, b.bottom) - top, max(a.right, b.right) - left), np.float32)
-    for one in (a, b):
-        target = foreground[one.y - top : one.bottom - top, one.x - left : one.right - left]
-        np.maximum(target, one.foreground, out=target)
-    return Component(left, top, foreground)
+    right, bottom = max(a.right, b.right), max(a.bottom, b.bottom)
+    margins = [((one.y - top, bottom - one.bottom), (one.x - left, right - one.right)) for one in (a, b)]
+    return Component(left, top, np.maximum(np.pad(a.foreground, margins[0]), np.pad(b.foreground, margins[1])))
 
 
 def remove_margins(foreground: np.ndarray) -> np.ndarray:

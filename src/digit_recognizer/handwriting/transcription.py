@@ -3,21 +3,20 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from digit_recognizer.errors import UserError
+from digit_recognizer.evaluation.figures import draw_gallery, save_png
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
+from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
 from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, Listed, read_picture, read_table
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import SURE, Read, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
-
-if TYPE_CHECKING:
-    from digit_recognizer.evaluation.report import Handwriting
 
 BATCH_SIZE, BATCH_PIXELS = 64, 30_000_000  # pictures read together, and their pixels
 MAX_FILES = 100  # annotated pictures of one call
@@ -33,9 +32,9 @@ class Transcript(NamedTuple):
     reading: Reading
 
     @property
-    def is_correct(self) -> bool:
-        """Whether the text equals the label; line breaks count as spaces. False without a label."""
-        return self.file.label is not None and self.reading.text.split() == self.file.label.split()
+    def is_mistake(self) -> bool:
+        """Whether there is a label and the text differs from it; line breaks count as spaces."""
+        return self.file.label is not None and self.reading.text.split() != self.file.label.split()
 
 
 def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserError], None]) -> Iterator[Transcript]:
@@ -43,18 +42,18 @@ def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserErr
 
     Unreadable files are skipped; `refuse` is called with the error of each.
     """
-    batch: list[tuple[Listed, np.ndarray]] = []
-    for position, file in enumerate(files):
+    batch: list[Listed] = []
+    pictures: list[np.ndarray] = []
+    for position, file in enumerate(files, start=1):
         try:
-            batch.append((file, read_picture(file.path)))
+            pictures.append(read_picture(file.path))
+            batch.append(file)
         except UserError as error:
             refuse(error)
-        full = len(batch) == BATCH_SIZE or sum(picture.size // 3 for _, picture in batch) > BATCH_PIXELS
-        if full or position == len(files) - 1:
-            readings = read([picture for _, picture in batch])
-            for (done, _), reading in zip(batch, readings, strict=True):
-                yield Transcript(done, reading)
-            batch = []
+        full = len(batch) == BATCH_SIZE or sum(picture.size // 3 for picture in pictures) > BATCH_PIXELS
+        if full or position == len(files):
+            yield from map(Transcript, batch, read(pictures))
+            batch, pictures = [], []
 
 
 def describe(transcript: Transcript) -> dict[str, Any]:
@@ -82,13 +81,11 @@ def score(transcripts: Sequence[Transcript]) -> dict[str, Accuracy]:
     groups = {"": labelled} if labelled else {}
     for kind in sorted({one.file.kind for one in labelled if one.file.kind}):
         groups[kind] = [one for one in labelled if one.file.kind == kind]
-    return {kind: proportion(sum(one.is_correct for one in group), len(group)) for kind, group in groups.items()}
+    return {kind: proportion(sum(not one.is_mistake for one in group), len(group)) for kind, group in groups.items()}
 
 
-def read_samples(folder: Path, read: Read) -> "Handwriting":
+def read_samples(folder: Path, read: Read) -> Handwriting:
     """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report."""
-    from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
-
     listed = read_table(folder / LABELS) if (folder / LABELS).exists() else []
     own = [(str(path.relative_to(folder)), label or "", read_picture(path)) for path, label, _ in listed]
     labelled = own or [(f"a drawn {digit}", str(digit), picture) for digit, picture in enumerate(draw_digits())]
@@ -104,12 +101,8 @@ def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
 
     Of more than 100 files, the incorrect ones come first, then the uncertain ones. Return the number of pictures.
     """
-
-    def rank(one: Transcript) -> tuple[bool, bool]:
-        return one.file.label is None or one.is_correct, one.reading.probability >= SURE
-
-    chosen, names = sorted(transcripts, key=rank)[:MAX_FILES], Counter[str]()
-    mistakes, titles = [], []
+    chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
+    names, mistakes, titles = Counter[str](), [], []
     for transcript in chosen:
         (path, label, _), reading = transcript
         names[path.name] += 1
@@ -117,14 +110,12 @@ def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
         drawn = annotate(read_picture(path), reading)  # read again: keeping all pictures would take more memory
         with replacing(folder / f"{stem}.png") as temporary:
             cv2.imwrite(str(temporary), drawn[..., ::-1])
-        if label is not None and not transcript.is_correct:
+        if transcript.is_mistake:
             mistakes.append(drawn)
             titles.append(f"{label} read as {reading.text or 'nothing'}\n{path.name[-24:]}")
     (folder / "mistakes.png").unlink(missing_ok=True)
     if mistakes:
-        from digit_recognizer.evaluation import figures
-
-        figures.save_png(figures.draw_gallery(mistakes, titles, columns=3), folder / "mistakes.png")
+        save_png(draw_gallery(mistakes, titles, columns=3), folder / "mistakes.png")
     return len(chosen)
 
 
@@ -144,9 +135,8 @@ def annotate(picture: np.ndarray, reading: Reading) -> np.ndarray:
     drawn = draw_boxes(picture, reading, side=side)
     height, width = drawn.shape[:2]
     columns = max(MIN_SIDE, width) // TILE
-    rows = max(1, -(-len(reading.digits) // columns))
-    extent = (0, rows * (TILE + CAPTION)), (0, max(0, MIN_SIDE - width)), (0, 0)
-    canvas = np.pad(drawn, extent, constant_values=PAPER)
+    below = max(1, -(-len(reading.digits) // columns)) * (TILE + CAPTION)
+    canvas = np.pad(drawn, ((0, below), (0, max(0, MIN_SIDE - width)), (0, 0)), constant_values=PAPER)
     captions = [] if reading.digits else [("no digit found", (4, height + CAPTION - 6), TEXT)]
     for index, digit in enumerate(reading.digits):
         x, y = TILE * (index % columns), height + (TILE + CAPTION) * (index // columns)
