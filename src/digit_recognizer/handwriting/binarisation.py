@@ -19,10 +19,7 @@ class BinarisationSettings(NamedTuple):
 
 
 def to_gray(picture: np.ndarray) -> np.ndarray:
-    """Return the luminance of a picture, or a colour channel with more than twice its local contrast.
-
-    Takes RGB, uint8 [h, w, 3]; returns uint8 [h, w].
-    """
+    """Return the luminance of RGB, uint8 [h, w, 3], or a channel with over twice its local contrast: uint8 [h, w]."""
     planes = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), *cv2.split(picture)]
     contrasts = [float(_subtract_local_median(_make_overview(plane)).std()) for plane in planes]
     return planes[int(np.argmax(contrasts))] if max(contrasts) > 2 * contrasts[0] else planes[0]
@@ -59,19 +56,13 @@ def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.n
 
 
 def find_threshold(foreground: np.ndarray) -> float:
-    """Return the threshold that best splits the values above the noise in two, or 1 if there are none.
-
-    This is the method of N. Otsu 1979, doi:10.1109/TSMC.1979.4310076.
-    """
+    """Return the threshold (Otsu 1979, doi:10.1109/TSMC.1979.4310076) of the values above the noise, 1 without any."""
     values = (foreground[foreground > NOISE] * 255).astype(np.uint8)
     return float(cv2.threshold(values, 0, 255, cv2.THRESH_OTSU)[0]) / 255 if len(values) else 1.0
 
 
 def apply_hysteresis_threshold(foreground: np.ndarray) -> np.ndarray:
-    """Return the mask, bool [h, w], of strong pixels and weaker ones connected to them.
-
-    This is the hysteresis of J. Canny 1986, doi:10.1109/TPAMI.1986.4767851.
-    """
+    """Return strong pixels and those connected to them (Canny 1986, doi:10.1109/TPAMI.1986.4767851), bool [h, w]."""
     strong = max(find_threshold(foreground), 0.04)
     _, labels = cv2.connectedComponents((foreground > 0.6 * strong).astype(np.uint8))
     return np.isin(labels, labels[foreground > strong])

@@ -29,6 +29,7 @@ FRAME = 32  # pixels around a line image while it is rendered, to clip what exce
 MAX_LINE_WIDTH = 40 * WIDTH  # pixels; longer lines are scaled down
 BATCH_SIZE = 64
 
+Detection = tuple[float, np.ndarray]  # the column of a digit's centre in the picture, and its probabilities, float [10]
 Detect = Callable[[np.ndarray], np.ndarray]  # lines, uint8 [n, 32, w] -> probabilities, float32 [n, w / 2, 11]
 
 
@@ -38,13 +39,6 @@ class LineImage(NamedTuple):
     image: np.ndarray  # uint8 [32, w], bright strokes on black
     left: float  # column of the picture at which it begins
     scale: float  # its pixels per pixel of the picture
-
-
-class Detection(NamedTuple):
-    """The centre of a digit."""
-
-    x: float  # column of the picture
-    probabilities: np.ndarray  # float [10]; 1 minus their sum is the probability that it is not a digit
 
 
 def render_line(line: Sequence[Component]) -> LineImage:
@@ -106,7 +100,7 @@ def _find_peaks(probabilities: np.ndarray, line: LineImage) -> list[Detection]:
         x = (position + np.average([0.0, 1.0, 2.0], weights=around) - 0.5) * STEP
         confidence = min(1.0, float(around.sum()) / BELL)
         digits = probabilities[position, :NONE] / present[position + 1] * confidence
-        detections.append(Detection(line.left + x / line.scale, digits.astype(float)))
+        detections.append((line.left + x / line.scale, digits.astype(float)))
     return detections
 
 
@@ -132,15 +126,12 @@ def build_detector(precision: str = "float32") -> Any:
 
 
 def load_detector(path: Path = WEIGHTS) -> Detect:
-    """Return the trained detector as a compiled function.
-
-    The file has the network's weights in order, float32; kernels are int8, each followed by a scale per channel.
-    """
+    """Return the trained detector as a compiled function."""
     with hide_native_messages():
         import tensorflow as tf
     model = build_detector()
     with np.load(path) as saved:
-        arrays = iter(saved.values())
+        arrays = iter(saved.values())  # kernels are int8, each followed by a scale per output channel
         model.set_weights([one * next(arrays) if one.dtype == np.int8 else one for one in arrays])
 
     @tf.function(input_signature=[tf.TensorSpec([None, HEIGHT, None, 1], tf.float32)])

@@ -23,7 +23,7 @@ OVERSAMPLING = 6  # factor by which stroke widths are measured and changed at a 
 def normalise_digit(strokes: np.ndarray) -> np.ndarray:
     """Return the image to classify of one digit, uint8 [28, 28], bright strokes on black; strokes must not be all 0."""
     strokes = crop(strokes / strokes.max())
-    fine = scale_to(strokes, DIGIT_SIZE * OVERSAMPLING)
+    fine = rescale(strokes, DIGIT_SIZE * OVERSAMPLING / max(strokes.shape)).clip(0, 1)
     fine /= fine.max()  # scaling down fades hairlines below the level that counts as a stroke
     width = measure_stroke_width(fine) / OVERSAMPLING
     target = float(np.clip(width, *STROKE_WIDTHS))
@@ -32,7 +32,7 @@ def normalise_digit(strokes: np.ndarray) -> np.ndarray:
         growth = OVERSAMPLING * DIGIT_SIZE * (target - width) / (DIGIT_SIZE - target) / 2
         strokes = crop(thicken(fine, growth, margin=max(0, int(np.ceil(growth))) + 1))
     if target != width or not DIGIT_SIZE - 2 <= max(strokes.shape) <= DIGIT_SIZE:  # not yet the size of MNIST's digits
-        strokes = scale_to(strokes, DIGIT_SIZE)
+        strokes = rescale(strokes, DIGIT_SIZE / max(strokes.shape)).clip(0, 1)
     return centre_by_mass(np.round(strokes * (255 / strokes.max())).astype(np.uint8))
 
 
@@ -46,11 +46,6 @@ def rescale(image: np.ndarray, factor: float, enlargement: int = cv2.INTER_CUBIC
     """Scale an image by a factor, to at least 1 pixel a side; it is enlarged by the given interpolation."""
     size = tuple(max(1, round(length * factor)) for length in image.shape[1::-1])
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else enlargement)
-
-
-def scale_to(strokes: np.ndarray, side: int) -> np.ndarray:
-    """Scale so that the longer side has `side` pixels and the shorter one at least 1."""
-    return rescale(strokes, side / max(strokes.shape)).clip(0, 1)
 
 
 def measure_stroke_width(strokes: np.ndarray) -> float:

@@ -54,7 +54,8 @@ class Glyph(NamedTuple):
     """The strokes of one detected digit."""
 
     component: Component
-    detection: Detection
+    x: float  # column of its centre in the picture
+    probabilities: np.ndarray  # float [10], by the detector
     is_whole: bool  # False if it was cut from its neighbours
 
 
@@ -102,8 +103,8 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
 
 def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: float) -> Digit:
     """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
-    one, detected = glyph.component, glyph.detection.probabilities
-    probabilities = (classified * detected.sum() + detected) / 2 if glyph.is_whole else detected
+    one, _, detected, is_whole = glyph
+    probabilities = (classified * detected.sum() + detected) / 2 if is_whole else detected
     box = tuple(round(length * scale) for length in (one.x, one.y, one.width, one.height))
     return Digit(probabilities, box, image)
 
@@ -121,7 +122,7 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
         for i, (lines, total) in zip(unsure, segmented, strict=True):
             height = segmentation.find_typical_height([one for line in lines for one in line])
             found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
-            explained = sum(one.component.mass * one.detection.probabilities.max() for line in found for one in line)
+            explained = sum(one.component.mass * one.probabilities.max() for line in found for one in line)
             quality = explained / max(total, 1e-9) * candidates[i][attempt].prior
             if quality > best[i][0]:
                 best[i] = quality, found
@@ -149,27 +150,23 @@ def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
 def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
     """Make a glyph of the strokes around each detection: split components with several, merge those without any."""
     height = segmentation.find_typical_height(line)
+    lefts, widths = np.array([(one.x, one.width) for one in line]).T
+    reach = (widths - 0.8 * height).clip(0) / 2  # wide components can have several centres
     inside: dict[int, list[Detection]] = {}
-    for detection in detections:
-        nearest = min(range(len(line)), key=lambda index: _measure_distance(line[index], detection.x, height))
-        inside.setdefault(nearest, []).append(detection)
+    for x, probabilities in detections:
+        distances = (np.abs(x - lefts - widths / 2) - reach).clip(0)
+        inside.setdefault(int(distances.argmin()), []).append((x, probabilities))
     glyphs: list[Glyph] = []
     for index, own in inside.items():
-        parts = segmentation.split_at(line[index], [detection.x for detection in own])
-        glyphs += [Glyph(part, detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
+        parts = segmentation.split_at(line[index], [x for x, _ in own])
+        glyphs += [Glyph(part, *detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
     for component in (line[index] for index in range(len(line)) if glyphs and index not in inside):
         gaps = [max(one.x, component.x) - min(one.right, component.right) for one, *_ in glyphs]
         nearest = int(np.argmin(gaps))
         merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
             glyphs[nearest] = glyphs[nearest]._replace(component=merged)
-    glyphs.sort(key=lambda glyph: glyph.detection.x)
-    return [glyph for glyph in glyphs if _is_digit(glyph, picture_height)]
-
-
-def _measure_distance(component: Component, x: float, height: float) -> float:
-    """Return the pixels from a column to where a component can have centres of digits; wide ones have several."""
-    return max(0.0, abs(x - component.x - component.width / 2) - max(0.0, component.width - 0.8 * height) / 2)
+    return [glyph for glyph in sorted(glyphs, key=lambda glyph: glyph.x) if _is_digit(glyph, picture_height)]
 
 
 def _is_digit(glyph: Glyph, picture_height: float) -> bool:
