@@ -82,8 +82,7 @@ def detect_digits(lines: Sequence[LineImage], detect: Detect) -> list[list[Detec
     for width in np.unique(widths):
         chosen = np.flatnonzero(widths == width)
         for batch in np.split(chosen, range(BATCH_SIZE, len(chosen), BATCH_SIZE)):
-            images = [lines[index].image for index in batch]
-            padded = [np.pad(image, ((0, 0), (0, width - image.shape[1]))) for image in images]
+            padded = [np.pad(lines[i].image, ((0, 0), (0, width - lines[i].image.shape[1]))) for i in batch]
             for index, probabilities in zip(batch, detect(np.stack(padded)), strict=True):
                 detections[index] = _find_peaks(probabilities, lines[index])
     return detections
@@ -133,9 +132,6 @@ def load_detector(path: Path = WEIGHTS) -> Detect:
     with np.load(path) as saved:
         arrays = iter(saved.values())  # kernels are int8, each followed by a scale per output channel
         model.set_weights([one * next(arrays) if one.dtype == np.int8 else one for one in arrays])
-
-    @tf.function(input_signature=[tf.TensorSpec([None, HEIGHT, None, 1], tf.float32)])
-    def predict(lines: Any) -> Any:
-        return tf.nn.softmax(model(lines, training=False))
-
+    signature = [tf.TensorSpec([None, HEIGHT, None, 1], tf.float32)]
+    predict = tf.function(lambda lines: tf.nn.softmax(model(lines, training=False)), signature, autograph=False)
     return lambda lines: predict(tf.constant(lines[..., np.newaxis] / np.float32(255))).numpy()

@@ -51,11 +51,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Decode the picture in a file, see `decode`.
-
-    Raises:
-        UserError: The file is missing or unreadable, or `decode` refuses it; the message begins with the path.
-    """
+    """Decode the picture in a file, see `decode`; the message of a `UserError` begins with the path."""
     try:
         if not path.is_file():
             raise UserError(f"expected a file, found {'something else' if path.exists() else 'none'}")

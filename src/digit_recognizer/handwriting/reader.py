@@ -1,6 +1,7 @@
 """Locate the digits in a picture with the detector, then classify each glyph with the networks of a run."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,23 +63,18 @@ class Glyph(NamedTuple):
 def load_reader(run_dir: Path) -> Read:
     """Load the networks of a run and the detector, and run each once.
 
-    The probabilities are calibrated on the run's out-of-fold predictions.
-
-    Raises:
-        UserError: The run is not finished.
+    The probabilities are calibrated on the run's out-of-fold predictions. Raises a `UserError` if it is not finished.
     """
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
     runs.read_finished_record(run_dir)
     _, labels, probabilities = runs.read_predictions(run_dir)
-    temperature = fit_temperature(labels, probabilities)
+    temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
     predict = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
-    detect = detector.load_detector()
-
-    def read(pictures: Sequence[np.ndarray]) -> list[Reading]:
-        return read_pictures(pictures, lambda images: apply_temperature(predict(images), temperature), detect)
-
+    read = partial(
+        read_pictures, classify=lambda images: apply_temperature(predict(images), temperature), detect=detect
+    )
     read(draw_digits())
     return read
 

@@ -27,9 +27,8 @@ def draw_digits() -> list[np.ndarray]:
     for strokes in STROKES:
         picture = np.full((SIDE, SIDE, 3), PAPER_COLOUR, np.uint8)
         for stroke in strokes:
-            points = round_corners(parse_stroke(stroke) * (SIDE / 100))
-            fixed_point = [(points * 16).round().astype(np.int32)]  # 4 fractional bits
-            cv2.polylines(picture, fixed_point, False, PEN_COLOUR, PEN_WIDTH, cv2.LINE_AA, shift=4)
+            points = (round_corners(parse_stroke(stroke) * (SIDE / 100)) * 16).round().astype(np.int32)
+            cv2.polylines(picture, [points], False, PEN_COLOUR, PEN_WIDTH, cv2.LINE_AA, shift=4)  # 4 fractional bits
         pictures.append(picture)
     return pictures
 

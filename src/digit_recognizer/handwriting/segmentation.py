@@ -112,13 +112,12 @@ def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
     small = cv2.resize(component.foreground, size, interpolation=cv2.INTER_AREA)
     rows, columns = np.arange(component.height) * SPLIT_HEIGHT // component.height, np.arange(component.width)
     part_of = np.zeros(component.foreground.shape, int)
-    ends = [0.0]
-    for left, right in pairwise(np.array(centres) - component.x):
-        ends.append((left + right) / 2)
-        seam = _find_seam(small, ends[-1] * factor, (right - left) / 2 * factor)
-        part_of += columns >= seam[rows][:, np.newaxis] / factor
+    x = np.array(centres) - component.x
+    middles = (x[:-1] + x[1:]) / 2
+    for middle, reach in zip(middles, np.diff(x) / 2, strict=True):
+        part_of += columns >= _find_seam(small, middle * factor, reach * factor)[rows][:, np.newaxis] / factor
     parts = []
-    for index, (start, end) in enumerate(pairwise([*ends, component.width])):
+    for index, (start, end) in enumerate(pairwise([0.0, *middles, component.width])):
         part = trim(component.x, component.y, np.where(part_of == index, component.foreground, 0))
         if part.height < MIN_SPLIT_HEIGHT * component.height:
             is_inside = (columns >= start) & (columns < end)
@@ -161,8 +160,7 @@ def merge(a: Component, b: Component) -> Component:
 def remove_margins(foreground: np.ndarray) -> np.ndarray:
     """Erase table tops, shadows and scanner lids that reach into the picture along its border.
 
-    A stroke touches the border with its end, or fills a tight crop alone. A component that touches the border with a
-    third of its outline, beside others of some size, is not a stroke.
+    A component that touches the border with a third of its outline, beside others of some size, is not a stroke.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats((foreground > 0.1).astype(np.uint8), connectivity=8)
     border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
@@ -170,9 +168,8 @@ def remove_margins(foreground: np.ndarray) -> np.ndarray:
     is_margin = np.bincount(border, minlength=count) > 0.35 * size
     is_other = ~is_margin & (size > max(20, 0.06 * sum(foreground.shape)))
     is_margin[0] = is_other[0] = False
-    if not is_margin.any() or not is_other.any():
-        return foreground
-    return np.where(cv2.dilate(is_margin[labels].astype(np.uint8), np.ones((5, 5))) > 0, 0, foreground)
+    erased = np.where(cv2.dilate(is_margin[labels].astype(np.uint8), np.ones((5, 5))) > 0, 0, foreground)
+    return erased if is_other.any() else foreground
 
 
 def remove_ruled_lines(foreground: np.ndarray) -> np.ndarray:
@@ -194,9 +191,8 @@ def _remove_horizontal_lines(foreground: np.ndarray) -> np.ndarray:
     erased: list[np.ndarray] = []
     for rho, theta in found[:100, 0] if found is not None else ():
         heights = (rho - np.arange(mask.shape[1]) * np.cos(theta)) / np.sin(theta)
-        if any(np.abs(heights - other).min() < 4 for other in erased):
-            continue
-        thickness = _measure_ruled_line(mask, heights)
+        is_new = all(np.abs(heights - other).min() >= 4 for other in erased)
+        thickness = _measure_ruled_line(mask, heights) if is_new else 0.0
         if thickness:
             erased.append(heights)
             foreground = _erase_line(foreground, rho / factor, theta, thickness / factor)

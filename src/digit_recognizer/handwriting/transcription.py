@@ -38,12 +38,8 @@ class Transcript(NamedTuple):
 
 
 def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserError], None]) -> Iterator[Transcript]:
-    """Yield the transcript of each file, in their order.
-
-    Unreadable files are skipped; `refuse` is called with the error of each.
-    """
-    batch: list[Listed] = []
-    pictures: list[np.ndarray] = []
+    """Yield the transcript of each file, in their order; call `refuse` with the error of each unreadable one."""
+    batch, pictures = list[Listed](), list[np.ndarray]()
     for position, file in enumerate(files, start=1):
         try:
             pictures.append(read_picture(file.path))
@@ -58,11 +54,9 @@ def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserErr
 
 def describe(transcript: Transcript) -> dict[str, Any]:
     """Return a transcript as a JSON value."""
-    digits = [
-        {"digit": digit.digit, "probability": round(digit.probability, 4), "box": list(digit.box)}
-        for digit in transcript.reading.digits
-    ]
-    return {"path": str(transcript.file.path), "digits": digits, "text": transcript.reading.text}
+    path, found = str(transcript.file.path), transcript.reading.digits
+    digits = [{"digit": one.digit, "probability": round(one.probability, 4), "box": list(one.box)} for one in found]
+    return {"path": path, "digits": digits, "text": transcript.reading.text}
 
 
 def summarise(transcript: Transcript) -> tuple[str, str, str, str]:
@@ -97,9 +91,9 @@ def read_samples(folder: Path, read: Read) -> Handwriting:
 
 
 def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
-    """Write annotated pictures to <folder>/<name of the file>.png, and those that are incorrect to mistakes.png.
+    """Write annotated pictures to <folder>/<file>.png, and the mistakes also to mistakes.png; return their number.
 
-    Of more than 100 files, the incorrect ones come first, then the uncertain ones. Return the number of pictures.
+    Of more than 100 files, the mistakes come first, then the uncertain ones.
     """
     chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
     names, mistakes, titles = Counter[str](), [], []
