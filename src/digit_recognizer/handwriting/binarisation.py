@@ -42,11 +42,10 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
 
 
 def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.ndarray:
-    """Return the contrast between each pixel of uint8 [h, w] and the paper around it.
+    """Return the contrast of each pixel of uint8 [h, w] to the paper around it: float32 [h, w] in [0, 1], 0 on paper.
 
     The paper is estimated by a morphological closing (an opening for light strokes). It preserves the edges of
-    shadows and pages and fills in everything narrower than the window. The result is a soft foreground map,
-    float32 [h, w] in [0, 1]; 0 on paper.
+    shadows and pages and fills in everything narrower than the window.
     """
     side = max(3, round(settings.window * max(gray.shape)))
     sigma = min(side / 15, max(gray.shape) / 300, 2)

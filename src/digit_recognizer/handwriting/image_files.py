@@ -66,10 +66,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def list_pictures(paths: Sequence[Path], table: Path | None = None) -> list[Listed]:
-    """Return files as named, and of folders all pictures and all files in their labels.csv, sorted.
-
-    A table of labels adds to those in the folders; without paths, its files are returned. See `read_table` for errors.
-    """
+    """Return named files, and the pictures and labelled files of folders, sorted; without paths, the table's files."""
     tables = [folder / LABELS for folder in paths if (folder / LABELS).is_file()] + ([table] if table else [])
     labelled = {entry.path.resolve(): entry for source in tables for entry in read_table(source)}
     listed: dict[Path, Listed] = {}
@@ -107,9 +104,8 @@ def read_table(table: Path) -> list[Listed]:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):  # more than 8 bits, of which Pillow would drop the upper ones
-        values = np.asarray(image)
+        values = np.nan_to_num(np.asarray(image))
         if values.dtype.kind == "f":
-            values = np.nan_to_num(values)
             values = (values - values.min()) * (255 / max(np.ptp(values), 1e-9))
         else:
             values = values.clip(0, 65535) // 257

@@ -23,8 +23,6 @@ MIN_CONTRAST = 0.1  # relative to the paper's brightness; below it is the grain 
 MIN_SHADOW = 0.95  # fraction of a side of the picture that a shadow along it covers
 MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a component is a blot
 
-Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
-
 
 class Digit:
     """A digit in a picture."""
@@ -48,6 +46,7 @@ class Reading:
         self.probability = min((digit.probability for digit in self.digits), default=0.0)  # of the least certain digit
 
 
+Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
 Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] each, RGB
 
 
@@ -61,10 +60,7 @@ class Glyph(NamedTuple):
 
 
 def load_reader(run_dir: Path) -> Read:
-    """Load the networks of a run and the detector, and run each once.
-
-    The probabilities are calibrated on the run's out-of-fold predictions. Raises a `UserError` if it is not finished.
-    """
+    """Load the detector and a finished run's networks, calibrated on its out-of-fold predictions; run each once."""
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
@@ -72,9 +68,7 @@ def load_reader(run_dir: Path) -> Read:
     _, labels, probabilities = runs.read_predictions(run_dir)
     temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
     predict = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
-    read = partial(
-        read_pictures, classify=lambda images: apply_temperature(predict(images), temperature), detect=detect
-    )
+    read = partial(read_pictures, classify=lambda one: apply_temperature(predict(one), temperature), detect=detect)
     read(draw_digits())
     return read
 

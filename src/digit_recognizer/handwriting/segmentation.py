@@ -99,11 +99,10 @@ def _are_stacked(a: Component, b: Component, height: float) -> bool:
 
 
 def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
-    """Split a component of touching digits between their centres: columns of the picture, ascending.
+    """Split a component of touching digits between their centres (ascending columns of the picture), one part for each.
 
     Each cut follows the path from top to bottom with the least foreground (the dynamic programme of seam carving,
     Avidan and Shamir 2007, doi:10.1145/1276377.1276390). If that leaves a digit too low, its cuts are straight.
-    There is one part per centre, in their order; without strokes near its centre, its foreground is 0.
     """
     if len(centres) == 1:
         return [component]

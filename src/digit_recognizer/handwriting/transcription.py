@@ -91,10 +91,7 @@ def read_samples(folder: Path, read: Read) -> Handwriting:
 
 
 def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
-    """Write annotated pictures to <folder>/<file>.png, and the mistakes also to mistakes.png; return their number.
-
-    Of more than 100 files, the mistakes come first, then the uncertain ones.
-    """
+    """Annotate at most 100 files as <folder>/<file>.png, mistakes first, and draw mistakes.png; return their number."""
     chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
     names, mistakes, titles = Counter[str](), [], []
     for transcript in chosen:
