@@ -19,11 +19,10 @@ from rich.console import Console
 
 from benchmarks.synthetic_lines import find_left_edge, find_right_edge
 from benchmarks.train_detector import split_rows
-from digit_recognizer import pipeline
 from digit_recognizer.console import make_table
 from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
-from digit_recognizer.handwriting.reader import Read, Reading
+from digit_recognizer.handwriting.reader import Read, Reading, load_reader
 from digit_recognizer.training import runs
 
 DOUBT = 0.6  # a reading whose most probable digit is below this counts as uncertain
@@ -376,7 +375,7 @@ def main(
     all_labels = np.asarray(train.labels)
     require_unseen(rows, all_labels)
     images, labels = train.images[rows], all_labels[rows]
-    read, console = pipeline.load_reader(run_dir), Console(width=100)
+    read, console = load_reader(run_dir), Console(width=100)
     console.print(f"Run {run_dir.name}")
     measure_digits(read, images, labels, count, console)
     measure_others(read, count, console)

@@ -286,8 +286,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
-    from digit_recognizer import pipeline
-    from digit_recognizer.handwriting import annotation, image_files, transcription
+    from digit_recognizer.handwriting import image_files, reader, transcription
     from digit_recognizer.training import runs
 
     listed = image_files.list_pictures(files or [], labels)
@@ -295,14 +294,12 @@ def predict(
         raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    read = pipeline.load_reader(runs.find_run(models_dir, run))
+    read = reader.load_reader(runs.find_run(models_dir, run))
     refused: list[UserError] = []
     found = transcription.transcribe(listed, read, refuse=refused.append)
     transcripts = list(track(found, "reading", len(listed), _progress))
     folder = output_dir or (None if as_json else Path("predictions"))
-    drawn = annotation.draw_transcripts(transcripts, folder) if folder else 0
-    if folder:
-        pipeline.draw_mistakes(transcripts, folder / "mistakes.png")
+    drawn = transcription.draw_transcripts(transcripts, folder) if folder else 0
     for error in refused:
         _say(f"digit-recognizer: {error}", error=True)
     if as_json:
@@ -323,7 +320,7 @@ def draw(
     models_dir: ModelsDir = MODELS,
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
-    from digit_recognizer import pipeline
+    from digit_recognizer.handwriting.reader import load_reader
     from digit_recognizer.training import runs
 
     try:
@@ -332,7 +329,7 @@ def draw(
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
-    load = partial(pipeline.load_reader, runs.find_run(models_dir, run))
+    load = partial(load_reader, runs.find_run(models_dir, run))
     server.serve(load, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
 
 
@@ -354,14 +351,13 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
 
 
 def _print_transcripts(transcripts: "list[Transcript]") -> None:
-    from digit_recognizer import pipeline
     from digit_recognizer.handwriting import transcription
 
     rows = [transcription.summarise(transcript) for transcript in transcripts]
     table = make_table("", ("file", "digits", "probability", "runner-up"), rows)
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     _console.print(table)
-    scores = pipeline.score_transcripts(transcripts)
+    scores = transcription.score(transcripts)
     if scores:
         _print(f"Accuracy {scores['']}")
     if len(scores) > 1:

@@ -5,9 +5,8 @@ wrote to disk, so that each runs alone.
 """
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,18 +17,12 @@ from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import calibration, metrics
+from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import read_cached_arrays, replacing
 from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
 
-if TYPE_CHECKING:
-    from digit_recognizer.evaluation.report import Handwriting
-    from digit_recognizer.handwriting.reader import Read
-    from digit_recognizer.handwriting.transcription import Transcript
-
 GALLERY_SIZE = 30  # images in the figure of mistakes
-PICTURE_SIDE = 240  # pixels of a picture of handwriting in the report
 
 
 def train(
@@ -126,6 +119,8 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
     """
     from digit_recognizer.evaluation.documents import write_document
     from digit_recognizer.evaluation.report import make_report
+    from digit_recognizer.handwriting.reader import load_reader
+    from digit_recognizer.handwriting.transcription import read_samples
     from digit_recognizer.model.summary import describe
 
     record = runs.read_finished_record(run_dir)
@@ -144,7 +139,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
         test,
         layers=[describe(load_network(folder / "model.keras")) for folder in kinds],
         test_probabilities=probabilities,
-        handwriting=read_own_handwriting(data_dir / "handwriting", load_reader(run_dir)),
+        handwriting=read_samples(data_dir / "handwriting", load_reader(run_dir)),
         ledger=read_ledger(submissions_dir / LEDGER_NAME),
         step=step,
     )
@@ -204,72 +199,3 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
         write_submission_folder(folder, record, labels, test.sha256)
     return folder
-
-
-def load_reader(run_dir: Path) -> "Read":
-    """Load the networks of a run and the detector to read pictures of handwriting.
-
-    Returns:
-        Function from pictures, uint8 [h, w, 3] RGB each, to readings. Probabilities are calibrated on the run's
-        out-of-fold predictions.
-    """
-    with hide_native_messages():
-        from digit_recognizer.handwriting.reader import make_reader
-        from digit_recognizer.model.prediction import load_network, make_predictor
-
-    runs.read_finished_record(run_dir)
-    _, labels, probabilities = runs.read_predictions(run_dir)
-    temperature = calibration.fit_temperature(labels, probabilities)
-    classify = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
-    return make_reader(lambda images: calibration.apply_temperature(classify(images), temperature))
-
-
-def read_own_handwriting(folder: Path, read: "Read") -> "Handwriting":
-    """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report."""
-    from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
-    from digit_recognizer.handwriting.annotation import draw_boxes
-    from digit_recognizer.handwriting.image_files import LABELS, read_labelled
-    from digit_recognizer.handwriting.sample_digits import draw_digits
-
-    own = list(read_labelled(folder)) if (folder / LABELS).exists() else []
-    labelled = own or [(f"a drawn {digit}", str(digit), picture) for digit, picture in enumerate(draw_digits())]
-    readings = read([picture for _, _, picture in labelled])
-    samples = [
-        HandwritingSample(
-            name,
-            label,
-            reading.text.replace("\n", " "),
-            reading.probability,
-            draw_boxes(picture, reading, side=PICTURE_SIDE),
-        )
-        for (name, label, picture), reading in zip(labelled, readings, strict=True)
-    ]
-    return Handwriting(bool(own), samples)
-
-
-def score_transcripts(transcripts: "Sequence[Transcript]") -> dict[str, metrics.Accuracy]:
-    """Return the accuracy on the labelled files, of all ("") and of each kind."""
-    labelled = [one for one in transcripts if one.file.label is not None]
-    kinds = sorted({one.file.kind for one in labelled if one.file.kind})
-    groups = {"": labelled} | {kind: [one for one in labelled if one.file.kind == kind] for kind in kinds}
-    return {
-        name: metrics.proportion(sum(one.is_correct for one in group), len(group))
-        for name, group in groups.items()
-        if group
-    }
-
-
-def draw_mistakes(transcripts: "Sequence[Transcript]", path: Path) -> None:
-    """Write a gallery of the labelled files that were read incorrectly; delete an earlier gallery."""
-    from digit_recognizer.evaluation import figures
-    from digit_recognizer.handwriting.annotation import MAX_FILES, annotate
-    from digit_recognizer.handwriting.image_files import read_picture
-
-    path.unlink(missing_ok=True)
-    wrong = [one for one in transcripts if one.file.label is not None and not one.is_correct][:MAX_FILES]
-    if wrong:
-        titles = [
-            f"{one.file.label} read as {one.reading.text or 'nothing'}\n{one.file.path.name[-24:]}" for one in wrong
-        ]
-        pictures = [annotate(read_picture(one.file.path), one.reading) for one in wrong]
-        figures.save_png(figures.draw_gallery(pictures, titles, columns=3), path)

@@ -152,13 +152,6 @@ def test_files_get_the_labels_of_tables(tmp_path):
     assert image_files.list_pictures([tmp_path / "a.png"], tmp_path / "labels.csv")[0].label == "7"
 
 
-def test_a_labelled_folder_is_read(gray, tmp_path):
-    (tmp_path / "a.png").write_bytes(encode(gray))
-    (tmp_path / "labels.csv").write_text("path,label,kind\na.png,7,scan\n")
-    ((name, label, picture),) = image_files.read_labelled(tmp_path)
-    assert (name, label, picture.shape) == ("a.png", "7", (30, 40, 3))
-
-
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -176,4 +169,4 @@ def test_faults_of_a_table_are_located(tmp_path, table, message):
     if table is not None:
         (folder / "labels.csv").write_text(table)
     with pytest.raises(UserError, match=message):
-        list(image_files.read_labelled(folder))
+        [image_files.read_picture(entry.path) for entry in image_files.read_table(folder / "labels.csv")]

@@ -101,21 +101,29 @@ def test_no_pictures_yield_no_readings(read):
     assert read([]) == []
 
 
-def test_a_made_reader_has_run_its_networks(monkeypatch, detect):
-    monkeypatch.setattr(detector, "load_detector", lambda: detect)
+def test_a_picture_one_pixel_wide_is_refused(read_texts):
+    assert read_texts(np.full((3000, 1, 3), 230, np.uint8)) == [""]
+
+
+def test_a_loaded_reader_is_calibrated_and_has_run_its_networks(monkeypatch, detect, tmp_path):
     sizes = []
 
     def classify(images):
         sizes.append(len(images))
-        return np.eye(10)[np.zeros(len(images), int)]
+        return np.full((len(images), 10), 0.1)
 
-    read = reader.make_reader(classify)
+    monkeypatch.setattr(detector, "load_detector", lambda: detect)
+    monkeypatch.setattr("digit_recognizer.model.prediction.make_predictor", lambda networks: classify)
+    monkeypatch.setattr(reader.runs, "read_finished_record", lambda folder: {})
+    monkeypatch.setattr(reader.runs, "read_predictions", lambda folder: ((), np.zeros(0, int), np.zeros((0, 10))))
+    monkeypatch.setattr(reader, "apply_temperature", lambda values, temperature: values * 0 + np.eye(10)[7])
+    read = reader.load_reader(tmp_path)
     assert sizes == [20]  # two variants of ten digits
-    assert read([]) == []
+    assert [reading.text for reading in read(draw_digits()[7:8])] == ["7"]
 
 
 def test_the_probability_of_a_reading_is_that_of_its_least_certain_digit():
-    digits = [NOTHING._replace(probabilities=np.eye(10)[digit] * share) for digit, share in ((4, 0.9), (2, 0.7))]
+    digits = [reader.Digit(np.eye(10)[n] * share, NOTHING.box, NOTHING.image) for n, share in ((4, 0.9), (2, 0.7))]
     reading = reader.Reading([digits, digits[:1]])
     assert (reading.text, reading.probability, len(reading.digits)) == ("42\n4", 0.7, 3)
     assert reader.Reading([]).probability == 0

@@ -1,4 +1,4 @@
-"""Components, lines and cuts."""
+"""Margins, ruled lines, components, lines and cuts."""
 
 import numpy as np
 
@@ -61,14 +61,41 @@ def test_components_are_split_between_the_centres_of_their_digits():
 def test_components_are_trimmed_and_merged_in_place():
     foreground = np.zeros((10, 10), np.float32)
     foreground[2:4, 3:8] = 1
-    trimmed = segmentation.trim(Component(5, 5, foreground))
+    trimmed = segmentation.trim(5, 5, foreground)
     assert get_box(trimmed) == (8, 7, 5, 2)
-    merged = segmentation.merge([trimmed, make_component(20, 20, 2, 3)])
+    merged = segmentation.merge(trimmed, make_component(20, 20, 2, 3))
     assert (*get_box(merged), merged.mass) == (8, 7, 14, 16, 16.0)
-    empty = Component(5, 5, np.zeros((3, 3), np.float32))
-    assert segmentation.trim(empty) is empty
+    assert get_box(segmentation.trim(5, 5, np.zeros((3, 3), np.float32))) == (5, 5, 3, 3)
 
 
 def test_the_typical_height_is_weighted_by_mass():
     components = [make_component(0, 0, 10, 30), make_component(0, 0, 10, 32), make_component(0, 0, 2, 4)]
     assert segmentation.find_typical_height(components) == 32
+
+
+def test_a_table_at_the_border_is_erased_and_a_stroke_that_touches_the_border_is_kept():
+    foreground = np.zeros((100, 100), np.float32)
+    foreground[90:] = 0.8
+    foreground[0:60, 50:56] = 0.8
+    kept = segmentation.remove_margins(foreground)
+    assert kept[85:].max() == 0
+    assert kept[0:60, 50:56].min() > 0.7
+
+
+def test_ruled_lines_are_erased_and_a_stroke_that_crosses_them_is_kept():
+    foreground = np.zeros((200, 200), np.float32)
+    foreground[50:52] = foreground[100:102] = foreground[150:152] = 0.5
+    foreground[30:170, 90:100] = 0.9
+    for ruled in (foreground, foreground.T):
+        kept = segmentation.remove_ruled_lines(ruled)
+        kept = kept if ruled is foreground else kept.T
+        assert kept[:, :80].max() == 0
+        assert kept[30:170, 92:98].min() > 0.4
+
+
+def test_a_straight_stroke_is_not_a_ruled_line():
+    foreground = np.zeros((100, 100), np.float32)
+    foreground[12:88, 48:52] = 0.9
+    assert (segmentation.remove_ruled_lines(foreground) == foreground).all()
+    foreground[:, 48:52] = 0.9  # a tight crop
+    assert (segmentation.remove_ruled_lines(foreground) == foreground).all()

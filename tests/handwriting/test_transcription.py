@@ -1,4 +1,4 @@
-"""Files read, described and summarised."""
+"""Files read, described, scored and drawn."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,14 @@ import hostile
 import numpy as np
 import pytest
 
-from digit_recognizer import pipeline
 from digit_recognizer.handwriting import image_files, transcription
 from digit_recognizer.handwriting.image_files import Listed
-from digit_recognizer.handwriting.reader import Digit, Reading
+from digit_recognizer.handwriting.reader import Digit, Reading, load_reader
 from digit_recognizer.handwriting.sample_digits import draw_digits
+from digit_recognizer.handwriting.transcription import Transcript
 from digit_recognizer.training import runs
+
+READING = Reading([[Digit(np.eye(10)[3] * 0.95, (20, 10, 60, 80), np.full((28, 28), 77, np.uint8))]])
 
 
 def recognise(pictures):
@@ -46,9 +48,8 @@ def transcripts(folder):
 
 
 def test_readable_files_are_transcribed_in_order(transcripts):
-    found = [(one.file.path.name, one.reading.text, one.is_correct) for one in transcripts]
-    assert found == [("a.png", "3", True), ("b.png", "7", False), ("c.png", "", True)]
-    assert [one.probability for one in transcripts] == [0.9, 0.9, 0]
+    found = [(one.file.path.name, one.reading.text, one.is_mistake) for one in transcripts]
+    assert found == [("a.png", "3", False), ("b.png", "7", True), ("c.png", "", False)]
 
 
 def test_files_are_read_in_batches(folder, monkeypatch):
@@ -66,11 +67,10 @@ def test_files_are_read_in_batches(folder, monkeypatch):
     assert sizes == [3, 3, 1, 2, 2, 2, 1]
 
 
-@pytest.mark.parametrize(("label", "expected"), [("7 3", True), ("73", False), (None, False)])
+@pytest.mark.parametrize(("label", "expected"), [("7 3", False), ("73", True), (None, False)])
 def test_line_breaks_count_as_spaces_in_a_label(label, expected):
     digits = [Digit(np.eye(10)[digit], (0, 0, 1, 1), np.zeros((28, 28), np.uint8)) for digit in (7, 3)]
-    reading = Reading([[digit] for digit in digits])
-    assert transcription.Transcript(Listed(Path("a.png"), label), reading).is_correct is expected
+    assert Transcript(Listed(Path("a.png"), label), Reading([[one] for one in digits])).is_mistake is expected
 
 
 def test_a_description_has_path_digits_and_text(transcripts, folder):
@@ -86,13 +86,83 @@ def test_a_summary_has_the_least_certain_digit_and_its_runner_up(transcripts, fo
     assert transcription.summarise(transcripts[2]) == (str(folder / "c.png"), "no digit found", "", "")
 
 
+def test_the_accuracy_is_that_of_the_labelled_files_by_kind(transcripts):
+    scores = transcription.score([*transcripts, transcripts[1]._replace(file=Listed(Path("unlabelled.png")))])
+    assert {kind: (one.value, one.rows) for kind, one in scores.items()} == {
+        "": (pytest.approx(2 / 3), 3),
+        "blank": (1, 1),
+        "drawing": (0.5, 2),
+    }
+    assert transcription.score([Transcript(Listed(Path("unlabelled.png")), READING)]) == {}
+
+
+def test_the_samples_of_the_report_are_labelled_pictures_or_drawings(folder):
+    own, samples = transcription.read_samples(folder, recognise)
+    found = [(one.name, one.label, one.text, one.probability) for one in samples]
+    assert (own, found) == (True, [("a.png", "3", "3", 0.9), ("b.png", "1", "7", 0.9), ("c.png", "", "", 0)])
+    assert all(one.picture.shape == (240, 240, 3) for one in samples)
+    own, samples = transcription.read_samples(folder / "none", recognise)
+    assert (own, [one.label for one in samples], [one.text for one in samples]) == (False, *2 * [list("0123456789")])
+
+
+def test_annotated_pictures_show_boxes_and_the_classifiers_input():
+    drawn = transcription.annotate(draw_digits()[3], READING)
+    assert drawn.shape == (300 + 100 + 22, 300, 3)
+    assert (drawn[:300] == transcription.BOX).all(axis=2).sum() > 500
+    assert (drawn[300:400, :100] == 77).all()
+    assert (drawn[400:, :100] < 99).any()  # digit and probability
+    assert (drawn[300:, 100:] == 255).all()
+
+
+def test_the_inputs_of_many_digits_are_tiled():
+    digits = [Digit(np.eye(10)[n], (0, 0, 9, 9), np.full((28, 28), 30 * n, np.uint8)) for n in range(7)]
+    drawn = transcription.annotate(draw_digits()[3], Reading([digits]))
+    assert drawn.shape == (300 + 3 * 122, 300, 3)
+    assert [drawn[300 + 122 * (n // 3) + 50, 100 * (n % 3) + 50, 0] for n in range(7)] == [30 * n for n in range(7)]
+
+
+def test_boxes_are_drawn_at_the_requested_size():
+    drawn = transcription.draw_boxes(draw_digits()[3], READING, side=224)
+    assert drawn.shape == (224, 224, 3)
+    assert (drawn[20, 40:160] == transcription.BOX).all()
+    assert (drawn[20:180, 160] == transcription.BOX).all()
+    assert (drawn[40:160, 50:150] == np.repeat(np.repeat(draw_digits()[3], 2, 0), 2, 1)[40:160, 50:150]).all()
+
+
+def test_very_long_pictures_are_drawn():
+    picture = np.full((3000, 2, 3), 200, np.uint8)
+    assert transcription.draw_boxes(picture, Reading([]), side=240).shape == (240, 1, 3)
+    drawn = transcription.annotate(picture, Reading([]))
+    assert drawn.shape == (1000 + 122, 300, 3)
+    assert (drawn[1000:] < 99).any()  # no digit found
+
+
+def test_every_file_is_drawn_and_the_mistakes_again(transcripts, tmp_path):
+    out = tmp_path / "out"
+    assert transcription.draw_transcripts([*transcripts, transcripts[0]], out) == 4
+    names = {path.name for path in out.iterdir()}
+    assert names == {"a.png.png", "a.png-2.png", "b.png.png", "c.png.png", "mistakes.png"}
+    drawn = cv2.imread(str(out / "a.png.png"))
+    assert (drawn[..., ::-1] == transcription.BOX).all(axis=2).sum() > 500
+    transcription.draw_transcripts(transcripts[:1], out)
+    assert not (out / "mistakes.png").exists()
+
+
+def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(transcripts, tmp_path, monkeypatch):
+    uncertain = Reading([[Digit(np.eye(10)[3] * 0.5, (20, 10, 60, 80), np.zeros((28, 28), np.uint8))]])
+    monkeypatch.setattr(transcription, "MAX_FILES", 2)
+    doubtful = [Transcript(Listed(transcripts[2].file.path), uncertain), transcripts[1]]
+    assert transcription.draw_transcripts([transcripts[0], transcripts[0], *doubtful], tmp_path / "out") == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.png.png", "c.png.png", "mistakes.png"}
+
+
 @pytest.mark.slow
 def test_labelled_handwriting_is_read():
     """Read the folder HANDWRITING_DIR, which has a labels.csv, with a run (RUN or the latest) in MODELS_DIR."""
     if not {"HANDWRITING_DIR", "MODELS_DIR"} <= os.environ.keys():
         pytest.skip("needs HANDWRITING_DIR, a folder with a labels.csv, and MODELS_DIR, a folder of runs")
-    read = pipeline.load_reader(runs.find_run(Path(os.environ["MODELS_DIR"]), os.environ.get("RUN")))
+    read = load_reader(runs.find_run(Path(os.environ["MODELS_DIR"]), os.environ.get("RUN")))
     files = image_files.list_pictures([Path(os.environ["HANDWRITING_DIR"])])
     found = list(transcription.transcribe(files, read, refuse=pytest.fail))
-    wrong = [(one.file.path.name, one.file.label, one.reading.text) for one in found if not one.is_correct]
+    wrong = [(one.file.path.name, one.file.label, one.reading.text) for one in found if one.is_mistake]
     assert len(wrong) <= len(found) / 80, wrong

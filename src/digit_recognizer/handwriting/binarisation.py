@@ -1,8 +1,4 @@
-"""Separate the strokes of a picture from its paper by local contrast, also under uneven light.
-
-`propose_settings` estimates polarity and stroke size, `extract_foreground` applies them, and
-`apply_hysteresis_threshold` makes a mask of the result.
-"""
+"""Separate the strokes of a picture from its paper by local contrast, also under uneven light."""
 
 from typing import NamedTuple
 
@@ -11,7 +7,7 @@ import numpy as np
 
 OVERVIEW_SIDE = 200  # pixels of the longer side at which polarity and stroke size are estimated
 WINDOWS = (3, 5, 7, 9, 13, 17, 25, 35, 49, 69, 97)  # pixels of the overview: candidate sides of the paper window
-NOISE = 0.03  # foreground values up to this are ignored when a threshold is chosen
+NOISE = 0.03  # foreground values up to this do not influence the threshold
 
 
 class BinarisationSettings(NamedTuple):
@@ -23,18 +19,10 @@ class BinarisationSettings(NamedTuple):
 
 
 def to_gray(picture: np.ndarray) -> np.ndarray:
-    """Return the luminance of a picture, or a colour channel with more than twice its local contrast.
-
-    Args:
-        picture: uint8 [h, w, 3], RGB.
-
-    Returns:
-        uint8 [h, w].
-    """
-    luminance = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    planes = [luminance, *cv2.split(picture)]
+    """Return the luminance of RGB, uint8 [h, w, 3], or a channel with over twice its local contrast: uint8 [h, w]."""
+    planes = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), *cv2.split(picture)]
     contrasts = [float(_subtract_local_median(_make_overview(plane)).std()) for plane in planes]
-    return planes[int(np.argmax(contrasts))] if max(contrasts) > 2 * contrasts[0] else luminance
+    return planes[int(np.argmax(contrasts))] if max(contrasts) > 2 * contrasts[0] else planes[0]
 
 
 def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
@@ -54,23 +42,29 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
 
 
 def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.ndarray:
-    """Return the contrast between each pixel and the paper around it.
+    """Return the contrast of each pixel of uint8 [h, w] to the paper around it: float32 [h, w] in [0, 1], 0 on paper.
 
     The paper is estimated by a morphological closing (an opening for light strokes). It preserves the edges of
     shadows and pages and fills in everything narrower than the window.
-
-    Args:
-        gray: uint8 [h, w].
-        settings: one of `propose_settings`.
-
-    Returns:
-        Soft foreground map, float32 [h, w] in [0, 1]; 0 on paper.
     """
     side = max(3, round(settings.window * max(gray.shape)))
     sigma = min(side / 15, max(gray.shape) / 300, 2)
     if sigma > 0.4:
         gray = cv2.GaussianBlur(gray, (0, 0), sigma)
     return _measure_contrast(gray, side, light_on_dark=settings.light_on_dark)
+
+
+def find_threshold(foreground: np.ndarray) -> float:
+    """Return the threshold (Otsu 1979, doi:10.1109/TSMC.1979.4310076) of the values above the noise, 1 without any."""
+    values = (foreground[foreground > NOISE] * 255).astype(np.uint8)
+    return float(cv2.threshold(values, 0, 255, cv2.THRESH_OTSU)[0]) / 255 if len(values) else 1.0
+
+
+def apply_hysteresis_threshold(foreground: np.ndarray) -> np.ndarray:
+    """Return strong pixels and those connected to them (Canny 1986, doi:10.1109/TPAMI.1986.4767851), bool [h, w]."""
+    strong = max(find_threshold(foreground), 0.04)
+    _, labels = cv2.connectedComponents((foreground > 0.6 * strong).astype(np.uint8))
+    return np.isin(labels, labels[foreground > strong])
 
 
 def _estimate_windows(gray: np.ndarray) -> list[float]:
@@ -82,33 +76,11 @@ def _estimate_windows(gray: np.ndarray) -> list[float]:
     small = _make_overview(gray)
     sides = [side for side in WINDOWS if side <= max(3, min(small.shape))]
     energies = np.array([(_measure_contrast(small, side) ** 2).mean() for side in sides]) + 1e-9
-    spectrum = energies / energies.max()
-    last = len(sides) - 1
-    plateaus = [i for i in range(last + 1) if spectrum[i] > 0.1 and (i == last or spectrum[i + 1] < 1.15 * spectrum[i])]
+    rises = np.append(energies[1:] / energies[:-1], 0.0)
+    plateaus = (energies > 0.1 * energies.max()) & (rises < 1.15)
+    starts = np.flatnonzero(plateaus & ~np.append(False, plateaus[:-1]))
     # The second square of each plateau leaves a margin around the strokes.
-    starts = [i for i in plateaus if i - 1 not in plateaus]
-    return [sides[min(i + 1, last)] / max(small.shape) for i in starts]
-
-
-def find_threshold(values: np.ndarray) -> float:
-    """Return the threshold that best splits values in [0, 1] in two (Otsu 1979, doi:10.1109/TSMC.1979.4310076)."""
-    return float(cv2.threshold((values * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)[0]) / 255
-
-
-def apply_hysteresis_threshold(foreground: np.ndarray) -> np.ndarray:
-    """Return the mask, bool [h, w], of strong pixels and weaker ones connected to them.
-
-    This is the hysteresis of J. Canny 1986, doi:10.1109/TPAMI.1986.4767851.
-    """
-    noticeable = foreground[foreground > NOISE]
-    if not len(noticeable):
-        return np.zeros(foreground.shape, bool)
-    strong = max(find_threshold(noticeable), 0.04)
-    _, labels = cv2.connectedComponents((foreground > 0.6 * strong).astype(np.uint8))
-    keep = np.zeros(labels.max() + 1, bool)
-    keep[labels[foreground > strong]] = True
-    keep[0] = False
-    return keep[labels]
+    return [sides[min(start + 1, len(sides) - 1)] / max(small.shape) for start in starts.tolist()]
 
 
 def _measure_contrast(gray: np.ndarray, side: int, *, light_on_dark: bool = False) -> np.ndarray:
@@ -122,14 +94,12 @@ def _measure_contrast(gray: np.ndarray, side: int, *, light_on_dark: bool = Fals
 
 
 def _make_overview(gray: np.ndarray) -> np.ndarray:
-    factor = OVERVIEW_SIDE / max(gray.shape)
+    factor = max(OVERVIEW_SIDE / max(gray.shape), 1 / min(gray.shape))
     return cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else gray
 
 
 def _subtract_local_median(small: np.ndarray) -> np.ndarray:
     """Subtract the median of a large square around each pixel, float32 [h, w]."""
-    side = int(min(small.shape) * 0.7) | 1
-    margin = side // 2
-    framed = cv2.copyMakeBorder(small, margin, margin, margin, margin, cv2.BORDER_REFLECT)
-    median = cv2.medianBlur(framed, side)[margin : margin + small.shape[0], margin : margin + small.shape[1]]
-    return small.astype(np.float32) - median
+    margin = int(min(small.shape) * 0.7) // 2
+    framed = cv2.medianBlur(np.pad(small, margin, "symmetric"), 2 * margin + 1)
+    return small.astype(np.float32) - framed[margin : margin + small.shape[0], margin : margin + small.shape[1]]

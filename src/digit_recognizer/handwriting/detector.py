@@ -29,6 +29,7 @@ FRAME = 32  # pixels around a line image while it is rendered, to clip what exce
 MAX_LINE_WIDTH = 40 * WIDTH  # pixels; longer lines are scaled down
 BATCH_SIZE = 64
 
+Detection = tuple[float, np.ndarray]  # the column of a digit's centre in the picture, and its probabilities, float [10]
 Detect = Callable[[np.ndarray], np.ndarray]  # lines, uint8 [n, 32, w] -> probabilities, float32 [n, w / 2, 11]
 
 
@@ -40,32 +41,23 @@ class LineImage(NamedTuple):
     scale: float  # its pixels per pixel of the picture
 
 
-class Detection(NamedTuple):
-    """The centre of a digit."""
-
-    x: float  # column of the picture
-    probabilities: np.ndarray  # float [11], the last for no digit
-
-
 def render_line(line: Sequence[Component]) -> LineImage:
     """Return a line at the detector's scale, deskewed, with stroke widths as in train.csv."""
     height = find_typical_height(line)
     scale = min(DIGIT / height, MAX_LINE_WIDTH / (line[-1].right - line[0].x))
-    centres = np.array([(one.x + one.width / 2, one.y + one.height / 2) for one in line])
-    masses = np.array([one.mass for one in line])
-    slope, level = 0.0, np.average(centres[:, 1], weights=masses)
-    if len(line) > 2:
-        slope, level = np.polyfit(centres[:, 0], centres[:, 1], 1, w=masses)
+    x, y = np.array([(one.x + one.width / 2, one.y + one.height / 2) for one in line]).T
+    masses = [one.mass for one in line]
+    slope, level = np.polyfit(x, y, 1, w=masses) if len(line) > 2 else (0.0, np.average(y, weights=masses))
     left = min(one.x for one in line) - MARGIN / scale
     right = max(one.right for one in line) + MARGIN / scale
     canvas = np.zeros((HEIGHT + 2 * FRAME, int(np.ceil((right - left) * scale)) + 2 * FRAME), np.float32)
-    for component, (x, y) in zip(line, centres, strict=True):
+    offsets = ((y - slope * x - level) * scale).clip(-16, 16)
+    for component, centre, offset in zip(line, (x - left) * scale, offsets, strict=True):
         if component.height > 3 * height:  # not a digit of this line
             continue
         strokes = _scale_strokes(component.foreground, scale)[:HEIGHT, : canvas.shape[1] - 40]
-        offset = float(np.clip((y - slope * x - level) * scale, -16, 16))
         top = round(HEIGHT / 2 + FRAME + offset - len(strokes) / 2)
-        start = max(0, round((x - left) * scale - strokes.shape[1] / 2)) + FRAME
+        start = max(0, round(centre - strokes.shape[1] / 2)) + FRAME
         target = canvas[top : top + len(strokes), start : start + strokes.shape[1]]
         np.maximum(target, strokes[:, : target.shape[1]], out=target)
     return LineImage(np.round(canvas[FRAME:-FRAME, FRAME:-FRAME] * 255).astype(np.uint8), left, scale)
@@ -77,25 +69,21 @@ def _scale_strokes(strokes: np.ndarray, scale: float) -> np.ndarray:
     method = cv2.INTER_AREA if scale * OVERSAMPLING < 1 else cv2.INTER_LINEAR
     fine = cv2.resize(strokes / strokes.max(), size, interpolation=method)
     width = normalisation.measure_stroke_width(fine) / OVERSAMPLING * DIGIT_SIZE / DIGIT
-    target = float(np.clip(width, normalisation.MIN_STROKE_WIDTH, normalisation.MAX_STROKE_WIDTH))
-    growth = (target - width) * DIGIT / DIGIT_SIZE * OVERSAMPLING / 2
+    growth = (np.clip(width, *normalisation.STROKE_WIDTHS) - width) * DIGIT / DIGIT_SIZE * OVERSAMPLING / 2
     if growth:
-        fine = normalisation.thicken(fine, growth, margin=OVERSAMPLING * int(max(0, np.ceil(growth / OVERSAMPLING))))
-    size = tuple(max(1, round(length / OVERSAMPLING)) for length in fine.shape[::-1])
-    return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
+        fine = normalisation.thicken(fine, growth, margin=OVERSAMPLING * max(0, int(np.ceil(growth / OVERSAMPLING))))
+    return normalisation.rescale(fine, 1 / OVERSAMPLING)
 
 
 def detect_digits(lines: Sequence[LineImage], detect: Detect) -> list[list[Detection]]:
     """Return the detections in each line, from the left; lines of similar width form batches."""
-    widths = [-(-line.image.shape[1] // WIDTH) * WIDTH for line in lines]
-    detections: list[list[Detection]] = [[]] * len(lines)
-    for width in set(widths):
-        chosen = [index for index, own in enumerate(widths) if own == width]
-        for start in range(0, len(chosen), BATCH_SIZE):
-            batch = chosen[start : start + BATCH_SIZE]
-            images = [lines[i].image for i in batch]
-            padded = np.stack([np.pad(image, ((0, 0), (0, width - image.shape[1]))) for image in images])
-            for index, probabilities in zip(batch, detect(padded), strict=True):
+    widths = np.array([-(-line.image.shape[1] // WIDTH) * WIDTH for line in lines], int)
+    detections: list[list[Detection]] = [[] for _ in lines]
+    for width in np.unique(widths):
+        chosen = np.flatnonzero(widths == width)
+        for batch in np.split(chosen, range(BATCH_SIZE, len(chosen), BATCH_SIZE)):
+            padded = [np.pad(lines[i].image, ((0, 0), (0, width - lines[i].image.shape[1]))) for i in batch]
+            for index, probabilities in zip(batch, detect(np.stack(padded)), strict=True):
                 detections[index] = _find_peaks(probabilities, lines[index])
     return detections
 
@@ -110,17 +98,13 @@ def _find_peaks(probabilities: np.ndarray, line: LineImage) -> list[Detection]:
         around = present[position : position + 3]
         x = (position + np.average([0.0, 1.0, 2.0], weights=around) - 0.5) * STEP
         confidence = min(1.0, float(around.sum()) / BELL)
-        digits = probabilities[position, :NONE] / present[position + 1]
-        detections.append(Detection(line.left + x / line.scale, np.append(digits * confidence, 1 - confidence)))
+        digits = probabilities[position, :NONE] / present[position + 1] * confidence
+        detections.append((line.left + x / line.scale, digits.astype(float)))
     return detections
 
 
 def build_detector(precision: str = "float32") -> Any:
-    """Return the untrained network, a `keras.Model` from [n, 32, w, 1] in [0, 1] to logits [n, w / 2, 11].
-
-    Args:
-        precision: a Keras dtype policy.
-    """
+    """Return the untrained network, a `keras.Model` from [n, 32, w, 1] in [0, 1] to logits [n, w / 2, 11]."""
     with hide_native_messages():
         from keras import Input, Model, layers
 
@@ -132,35 +116,22 @@ def build_detector(precision: str = "float32") -> Any:
 
     inputs = Input((HEIGHT, None, 1))
     x = layers.MaxPooling2D(dtype=precision)(convolve(inputs, 16, 5))
-    x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, 32), 32))
-    x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, 64), 64))
-    x = convolve(x, 64)
-    x = convolve(layers.ZeroPadding2D((0, 2), dtype=precision)(x), 128, (4, 5), "valid")
-    x = layers.Dropout(0.2, dtype=precision)(x)
+    for channels in (32, 64):
+        x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, channels), channels))
+    x = layers.ZeroPadding2D((0, 2), dtype=precision)(convolve(x, 64))
+    x = layers.Dropout(0.2, dtype=precision)(convolve(x, 128, (4, 5), "valid"))
     x = layers.Conv2D(CLASSES + 1, 1, dtype="float32")(x)
     return Model(inputs, layers.Reshape((-1, CLASSES + 1), dtype="float32")(x))
 
 
-def read_weights(path: Path = WEIGHTS) -> list[np.ndarray]:
-    """Return the weights, float32; kernels are stored as int8, each followed by a scale per output channel."""
-    with np.load(path) as saved:
-        arrays = iter(saved.values())
-        return [values * next(arrays) if values.dtype == np.int8 else values for values in arrays]
-
-
 def load_detector(path: Path = WEIGHTS) -> Detect:
-    """Return the trained detector as a compiled function that has run once."""
+    """Return the trained detector as a compiled function."""
     with hide_native_messages():
         import tensorflow as tf
     model = build_detector()
-    model.set_weights(read_weights(path))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, HEIGHT, None, 1], tf.float32)])
-    def predict(lines: Any) -> Any:
-        return tf.nn.softmax(model(lines, training=False))
-
-    def detect(lines: np.ndarray) -> np.ndarray:
-        return predict(tf.constant(lines[..., np.newaxis] / np.float32(255))).numpy()
-
-    detect(np.zeros((1, HEIGHT, WIDTH), np.uint8))
-    return detect
+    with np.load(path) as saved:
+        arrays = iter(saved.values())  # kernels are int8, each followed by a scale per output channel
+        model.set_weights([one * next(arrays) if one.dtype == np.int8 else one for one in arrays])
+    signature = [tf.TensorSpec([None, HEIGHT, None, 1], tf.float32)]
+    predict = tf.function(lambda lines: tf.nn.softmax(model(lines, training=False)), signature, autograph=False)
+    return lambda lines: predict(tf.constant(lines[..., np.newaxis] / np.float32(255))).numpy()

@@ -3,7 +3,7 @@
 import csv
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,17 +36,14 @@ def decode(content: bytes) -> np.ndarray:
         UserError: The format is unknown, the file is broken, or the picture has too many pixels.
     """
     expected = f"expected a picture ({', '.join(FORMATS)})"
-    too_large = f"{expected} of at most {PIXEL_LIMIT // 10**6} megapixels, received a larger one"
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > PIXEL_LIMIT:  # from the header, before anything is decoded
-                raise UserError(too_large)
+                raise Image.DecompressionBombError
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
-    except UserError:
-        raise
     except Image.DecompressionBombError:
-        raise UserError(too_large) from None
+        raise UserError(f"{expected} of at most {PIXEL_LIMIT // 10**6} megapixels, received a larger one") from None
     except MemoryError:
         raise UserError(f"{expected} that fits into memory, received one that does not; reduce its size") from None
     except Exception:  # noqa: BLE001 - decoders raise anything on broken files: struct.error, IndexError, SyntaxError
@@ -54,11 +51,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Decode the picture in a file, see `decode`.
-
-    Raises:
-        UserError: The file is missing or unreadable, or `decode` refuses it; the message begins with the path.
-    """
+    """Decode the picture in a file, see `decode`; the message of a `UserError` begins with the path."""
     try:
         if not path.is_file():
             raise UserError(f"expected a file, found {'something else' if path.exists() else 'none'}")
@@ -73,28 +66,17 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def list_pictures(paths: Sequence[Path], table: Path | None = None) -> list[Listed]:
-    """Return files as named, and of folders all pictures and all files in their labels.csv, sorted.
-
-    Args:
-        paths: files and folders; none means the files in the table.
-        table: a table of labels, in addition to those in the folders.
-
-    Raises:
-        UserError: A table lacks a column, or lists files outside its folder.
-    """
+    """Return named files, and the pictures and labelled files of folders, sorted; without paths, the table's files."""
     tables = [folder / LABELS for folder in paths if (folder / LABELS).is_file()] + ([table] if table else [])
     labelled = {entry.path.resolve(): entry for source in tables for entry in read_table(source)}
-    if table and not paths:
-        return list(labelled.values())
     listed: dict[Path, Listed] = {}
-    for path in paths:
+    for path in paths or [entry.path for entry in labelled.values()]:
         files = [path]
         if path.is_dir():
             pictures = {file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()}
             files = sorted(pictures | {entry.path for entry in labelled.values() if entry.path.is_relative_to(path)})
         for file in files:
-            entry = labelled.get(file.resolve(), Listed(file))
-            listed.setdefault(file.resolve(), entry._replace(path=file))
+            listed.setdefault(file.resolve(), labelled.get(file.resolve(), Listed(file))._replace(path=file))
     return list(listed.values())
 
 
@@ -105,10 +87,8 @@ def read_table(table: Path) -> list[Listed]:
         UserError: The table is missing or lacks a column, or lists a file outside its folder.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            missing = {"path", "label"} - set(rows.fieldnames or ())
-            entries = list(rows)
+        rows = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
+        missing, entries = {"path", "label"} - set(rows.fieldnames or ()), list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: expected a table with path and label, found none ({error})") from None
     if missing:
@@ -122,30 +102,17 @@ def read_table(table: Path) -> list[Listed]:
     return listed
 
 
-def read_labelled(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield name, label and picture (see `decode`) of each line of a folder's labels.csv.
-
-    Raises:
-        UserError: See `read_table` and `read_picture`.
-    """
-    for path, label, _ in read_table(folder / LABELS):
-        yield str(path.relative_to(folder)), label or "", read_picture(path)
-
-
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):  # more than 8 bits, of which Pillow would drop the upper ones
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+        values = np.nan_to_num(np.asarray(image))
+        if values.dtype.kind == "f":
+            values = (values - values.min()) * (255 / max(np.ptp(values), 1e-9))
+        else:
+            values = values.clip(0, 65535) // 257
+        image = Image.fromarray(values.astype(np.uint8))
     if image.has_transparency_data:
         image = _place_on_paper(image if image.mode == "RGBA" else image.convert("RGBA"))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Scale 16-bit integers by their range, floating point numbers by their extremes."""
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values)
-        return ((values - values.min()) * (255 / max(np.ptp(values), 1e-9))).astype(np.uint8)
-    return (values.clip(0, 65535) // 257).astype(np.uint8)
 
 
 def _place_on_paper(picture: Image.Image) -> Image.Image:

@@ -14,51 +14,38 @@ from digit_recognizer.config import IMAGE_SIZE
 
 DIGIT_SIZE = 20  # pixels: longer side of the bounding box of 99.98% of the digits in train.csv
 CENTRE = 14.0  # mean row and mean column of the centres of mass in train.csv, counted from 0; all lie in 13.5 to 14.5
-# Allowed stroke widths in pixels: train.csv has a mean of 2.6, 5th and 95th percentiles of 1.7 and 3.9.
-MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 1.7, 3.9
+STROKE_WIDTHS = 1.7, 3.9  # pixels: 5th and 95th percentiles of the stroke widths in train.csv; the mean is 2.6
 # Widths and heights of the variants to classify: digits from elsewhere fill the 20x20 pixels more than MNIST's do.
 VARIANT_SCALES = ((0.85, 1.0), (0.9, 0.9))
 OVERSAMPLING = 6  # factor by which stroke widths are measured and changed at a finer scale than the result's
 
 
 def normalise_digit(strokes: np.ndarray) -> np.ndarray:
-    """Return the image to classify of one digit.
-
-    Args:
-        strokes: float32 [h, w] in [0, 1], not all 0.
-
-    Returns:
-        uint8 [28, 28], bright strokes on black.
-    """
+    """Return the image to classify of one digit, uint8 [28, 28], bright strokes on black; strokes must not be all 0."""
     strokes = crop(strokes / strokes.max())
-    fine = scale_to(strokes, DIGIT_SIZE * OVERSAMPLING)
+    fine = rescale(strokes, DIGIT_SIZE * OVERSAMPLING / max(strokes.shape)).clip(0, 1)
     fine /= fine.max()  # scaling down fades hairlines below the level that counts as a stroke
     width = measure_stroke_width(fine) / OVERSAMPLING
-    target = float(np.clip(width, MIN_STROKE_WIDTH, MAX_STROKE_WIDTH))
+    target = float(np.clip(width, *STROKE_WIDTHS))
     if target != width:
         # Scaled to 20 pixels again, the strokes have the target width: (width + 2 g) / (20 + 2 g) = target / 20.
         growth = OVERSAMPLING * DIGIT_SIZE * (target - width) / (DIGIT_SIZE - target) / 2
-        margin = max(0, int(np.ceil(growth))) + 1
-        digit = scale_to(crop(thicken(fine, growth, margin=margin)), DIGIT_SIZE)
-    elif DIGIT_SIZE - 2 <= max(strokes.shape) <= DIGIT_SIZE:  # already the size of MNIST's digits
-        digit = strokes
-    else:
-        digit = scale_to(strokes, DIGIT_SIZE)
-    return centre_by_mass(np.round(digit * (255 / digit.max())).astype(np.uint8))
+        strokes = crop(thicken(fine, growth, margin=max(0, int(np.ceil(growth))) + 1))
+    if target != width or not DIGIT_SIZE - 2 <= max(strokes.shape) <= DIGIT_SIZE:  # not yet the size of MNIST's digits
+        strokes = rescale(strokes, DIGIT_SIZE / max(strokes.shape)).clip(0, 1)
+    return centre_by_mass(np.round(strokes * (255 / strokes.max())).astype(np.uint8))
 
 
 def crop(strokes: np.ndarray) -> np.ndarray:
     """Return the bounding box of the values above 0.1, or everything if there are none."""
-    rows, columns = (np.flatnonzero((strokes > 0.1).any(axis=axis)) for axis in (1, 0))
-    return strokes[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else strokes
+    x, y, width, height = cv2.boundingRect((strokes > 0.1).astype(np.uint8))
+    return strokes[y : y + height, x : x + width] if width else strokes
 
 
-def scale_to(strokes: np.ndarray, side: int) -> np.ndarray:
-    """Scale so that the longer side has `side` pixels and the shorter one at least 1."""
-    factor = side / max(strokes.shape)
-    height, width = (max(1, round(length * factor)) for length in strokes.shape)
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return cv2.resize(strokes, (width, height), interpolation=method).clip(0, 1)
+def rescale(image: np.ndarray, factor: float, enlargement: int = cv2.INTER_CUBIC) -> np.ndarray:
+    """Scale an image by a factor, to at least 1 pixel a side; it is enlarged by the given interpolation."""
+    size = tuple(max(1, round(length * factor)) for length in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else enlargement)
 
 
 def measure_stroke_width(strokes: np.ndarray) -> float:
@@ -75,15 +62,9 @@ def measure_stroke_width(strokes: np.ndarray) -> float:
 
 
 def thicken(strokes: np.ndarray, growth: float, *, margin: int) -> np.ndarray:
-    """Move the edges of strokes outwards, or inwards if `growth` is negative; at least one pixel remains.
+    """Move the edges of strokes outwards by `growth` pixels, or inwards if it is negative; at least one pixel remains.
 
-    Args:
-        strokes: float32 [h, w] in [0, 1].
-        growth: pixels.
-        margin: pixels to add to each side of the picture.
-
-    Returns:
-        float32 [h + 2 margin, w + 2 margin] in [0, 1].
+    The margin, in pixels, is added to each side: the result is float32 [h + 2 margin, w + 2 margin] in [0, 1].
     """
     inside = (np.pad(strokes, margin) > 0.5).astype(np.uint8)
     outside, depth = (cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5) for mask in (1 - inside, inside))
@@ -94,15 +75,10 @@ def thicken(strokes: np.ndarray, growth: float, *, margin: int) -> np.ndarray:
 
 def centre_by_mass(digit: np.ndarray) -> np.ndarray:
     """Place uint8 [h, w], at most 28 pixels a side, in uint8 [28, 28] with its centre of mass at the centre."""
-    moments = cv2.moments(digit)
-    centres = moments["m01"] / moments["m00"], moments["m10"] / moments["m00"]
-    image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    top, left = (
-        min(max(0, round(CENTRE - centre)), IMAGE_SIZE - length)
-        for centre, length in zip(centres, digit.shape, strict=True)
-    )
-    image[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return image
+    moments, (height, width) = cv2.moments(digit), digit.shape
+    top = min(max(0, round(CENTRE - moments["m01"] / moments["m00"])), IMAGE_SIZE - height)
+    left = min(max(0, round(CENTRE - moments["m10"] / moments["m00"])), IMAGE_SIZE - width)
+    return np.pad(digit, ((top, IMAGE_SIZE - height - top), (left, IMAGE_SIZE - width - left)))
 
 
 def make_variants(image: np.ndarray) -> np.ndarray:

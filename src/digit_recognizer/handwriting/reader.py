@@ -1,16 +1,20 @@
 """Locate the digits in a picture with the detector, then classify each glyph with the networks of a run."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from digit_recognizer.config import CLASSES
+from digit_recognizer.console import hide_native_messages
+from digit_recognizer.evaluation.calibration import apply_temperature, fit_temperature
 from digit_recognizer.handwriting import binarisation, detector, normalisation, segmentation
 from digit_recognizer.handwriting.detector import Detect, Detection
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.segmentation import Component
+from digit_recognizer.training import runs
 
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
 SURE = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
@@ -19,48 +23,30 @@ MIN_CONTRAST = 0.1  # relative to the paper's brightness; below it is the grain 
 MIN_SHADOW = 0.95  # fraction of a side of the picture that a shadow along it covers
 MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a component is a blot
 
-Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
 
-
-class Digit(NamedTuple):
+class Digit:
     """A digit in a picture."""
 
-    probabilities: np.ndarray  # float [10]; 1 minus their sum is the probability that it is not a digit
-    box: tuple[int, int, int, int]  # x, y, width, height in pixels
-    image: np.ndarray  # uint8 [28, 28], the input of the classifier
-
-    @property
-    def digit(self) -> int:
-        """The most probable digit."""
-        return int(self.probabilities.argmax())
-
-    @property
-    def probability(self) -> float:
-        """The probability of the most probable digit."""
-        return float(self.probabilities.max())
+    def __init__(self, probabilities: np.ndarray, box: tuple[int, ...], image: np.ndarray) -> None:
+        """Choose the most probable of the ten digits."""
+        self.probabilities = probabilities  # float [10]; 1 minus their sum is the probability that it is not a digit
+        self.digit, self.probability = int(probabilities.argmax()), float(probabilities.max())
+        self.box = box  # x, y, width, height in pixels
+        self.image = image  # uint8 [28, 28], the input of the classifier
 
 
-class Reading(NamedTuple):
-    """The digits in a picture; no rows mean a refusal."""
+class Reading:
+    """The digits in a picture."""
 
-    rows: list[list[Digit]]  # the lines from the top, the digits of each from the left
-
-    @property
-    def digits(self) -> list[Digit]:
-        """The digits of all lines."""
-        return [digit for row in self.rows for digit in row]
-
-    @property
-    def text(self) -> str:
-        """The digits as text, one line per row."""
-        return "\n".join("".join(str(digit.digit) for digit in row) for row in self.rows)
-
-    @property
-    def probability(self) -> float:
-        """The probability of the least certain digit, 0 without digits."""
-        return min((digit.probability for digit in self.digits), default=0.0)
+    def __init__(self, rows: list[list[Digit]]) -> None:
+        """Summarise lines from the top, with the digits of each from the left; no rows mean a refusal."""
+        self.rows = rows
+        self.digits = [digit for row in rows for digit in row]
+        self.text = "\n".join("".join(str(digit.digit) for digit in row) for row in rows)
+        self.probability = min((digit.probability for digit in self.digits), default=0.0)  # of the least certain digit
 
 
+Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
 Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] each, RGB
 
 
@@ -68,36 +54,32 @@ class Glyph(NamedTuple):
     """The strokes of one detected digit."""
 
     component: Component
-    detection: Detection
+    x: float  # column of its centre in the picture
+    probabilities: np.ndarray  # float [10], by the detector
     is_whole: bool  # False if it was cut from its neighbours
 
-    @property
-    def explained_mass(self) -> float:
-        """The mass of the strokes times the probability of their digit."""
-        return self.component.mass * float(self.detection.probabilities[:CLASSES].max())
 
+def load_reader(run_dir: Path) -> Read:
+    """Load the detector and a finished run's networks, calibrated on its out-of-fold predictions; run each once."""
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network, make_predictor
 
-def make_reader(classify: Classify) -> Read:
-    """Load the detector and return a function that reads pictures; both networks have run once.
-
-    Args:
-        classify: the calibrated classifier of single digits.
-    """
-    detect = detector.load_detector()
-
-    def read(pictures: Sequence[np.ndarray]) -> list[Reading]:
-        return read_pictures(pictures, classify, detect)
-
+    runs.read_finished_record(run_dir)
+    _, labels, probabilities = runs.read_predictions(run_dir)
+    temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
+    predict = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
+    read = partial(read_pictures, classify=lambda one: apply_temperature(predict(one), temperature), detect=detect)
     read(draw_digits())
     return read
 
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
     """Read pictures, uint8 [h, w, 3] each, RGB, in one batch."""
-    small, scales = zip(*map(_scale_down, pictures), strict=True) if pictures else ((), ())
+    scales = [max(1.0, max(picture.shape[:2]) / MAX_SIDE) for picture in pictures]
+    small = [normalisation.rescale(picture, 1 / scale) for picture, scale in zip(pictures, scales, strict=True)]
     found = _find_glyphs(small, detect)
-    strokes = [glyph.component.foreground for lines in found for line in lines for glyph in line]
-    images = [normalisation.normalise_digit(one) for one in strokes]
+    glyphs = [glyph for lines in found for line in lines for glyph in line]
+    images = [normalisation.normalise_digit(glyph.component.foreground) for glyph in glyphs]
     variants = [normalisation.make_variants(image) for image in images]
     predictions = classify(np.concatenate(variants)).reshape(len(images), -1, CLASSES).mean(axis=1) if images else ()
     classified = zip(images, predictions, strict=True)
@@ -109,19 +91,12 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
     return readings
 
 
-def _scale_down(picture: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a picture of at most the largest size, and the factor by which it was reduced."""
-    scale = max(1.0, max(picture.shape[:2]) / MAX_SIDE)
-    size = tuple(max(1, round(length / scale)) for length in picture.shape[1::-1])
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale
-
-
 def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: float) -> Digit:
     """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
-    detected = glyph.detection.probabilities[:CLASSES]
-    probabilities = (classified * detected.sum() + detected) / 2 if glyph.is_whole else detected
-    x, y, width, height = (round(value * scale) for value in glyph.component.box)
-    return Digit(probabilities, (x, y, width, height), image)
+    one, _, detected, is_whole = glyph
+    probabilities = (classified * detected.sum() + detected) / 2 if is_whole else detected
+    box = tuple(round(length * scale) for length in (one.x, one.y, one.width, one.height))
+    return Digit(probabilities, box, image)
 
 
 def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[list[Glyph]]]:
@@ -135,9 +110,9 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
         images = [detector.render_line(line) for lines, _ in segmented for line in lines]
         detections = iter(detector.detect_digits(images, detect))
         for i, (lines, total) in zip(unsure, segmented, strict=True):
-            height = segmentation.find_typical_height([one for line in lines for one in line]) if lines else 0.0
+            height = segmentation.find_typical_height([one for line in lines for one in line])
             found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
-            explained = sum(glyph.explained_mass for line in found for glyph in line)
+            explained = sum(one.component.mass * one.probabilities.max() for line in found for one in line)
             quality = explained / max(total, 1e-9) * candidates[i][attempt].prior
             if quality > best[i][0]:
                 best[i] = quality, found
@@ -150,58 +125,44 @@ def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> t
     if foreground.max() < MIN_CONTRAST:
         return [], 0.0
     components, total = segmentation.find_components(foreground)
-    return segmentation.group_lines([one for one in components if not _is_shadow(one, foreground.shape)]), total
+    return segmentation.group_lines([one for one in components if not _is_shadow(one, gray.shape)]), total
+
+
+def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
+    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
+    filled = np.zeros(shape, bool)
+    filled[component.y : component.bottom, component.x : component.right] = component.foreground > 0
+    fractions = [float(side.mean()) for side in (filled[0], filled[-1], filled[:, 0], filled[:, -1])]
+    covered = sum(fraction > MIN_SHADOW for fraction in fractions)
+    return covered > 1 or (covered == 1 and np.count_nonzero(fractions) == 3)
 
 
 def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
     """Make a glyph of the strokes around each detection: split components with several, merge those without any."""
     height = segmentation.find_typical_height(line)
+    lefts, widths = np.array([(one.x, one.width) for one in line]).T
+    reach = (widths - 0.8 * height).clip(0) / 2  # wide components can have several centres
     inside: dict[int, list[Detection]] = {}
-    for detection in detections:
-        nearest = min(range(len(line)), key=lambda index: _measure_distance(line[index], detection.x, height))
-        inside.setdefault(nearest, []).append(detection)
+    for x, probabilities in detections:
+        distances = (np.abs(x - lefts - widths / 2) - reach).clip(0)
+        inside.setdefault(int(distances.argmin()), []).append((x, probabilities))
     glyphs: list[Glyph] = []
     for index, own in inside.items():
-        parts = segmentation.split_at(line[index], [detection.x for detection in own])
-        glyphs += [Glyph(part, detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
-    for index, component in enumerate(line):
-        if index in inside or not glyphs:
-            continue
+        parts = segmentation.split_at(line[index], [x for x, _ in own])
+        glyphs += [Glyph(part, *detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
+    for component in (line[index] for index in range(len(line)) if glyphs and index not in inside):
         gaps = [max(one.x, component.x) - min(one.right, component.right) for one, *_ in glyphs]
         nearest = int(np.argmin(gaps))
-        merged = segmentation.merge([glyphs[nearest].component, component])
+        merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
             glyphs[nearest] = glyphs[nearest]._replace(component=merged)
-    glyphs.sort(key=lambda glyph: glyph.detection.x)
-    return [glyph for glyph in glyphs if _is_digit(glyph, picture_height)]
-
-
-def _measure_distance(component: Component, x: float, height: float) -> float:
-    """Return the pixels from a column to where a component can have centres of digits; wide ones have several."""
-    return max(0.0, abs(x - component.x - component.width / 2) - max(0.0, component.width - 0.8 * height) / 2)
+    return [glyph for glyph in sorted(glyphs, key=lambda glyph: glyph.x) if _is_digit(glyph, picture_height)]
 
 
 def _is_digit(glyph: Glyph, picture_height: float) -> bool:
     """Return whether a glyph has strokes and, if it was not cut, is neither too low nor a blot."""
-    component, _, is_whole = glyph
-    peak = component.foreground.max()
-    if peak == 0 or not is_whole:
-        return bool(peak > 0)
-    stroke_width = normalisation.measure_stroke_width(component.foreground / peak)
-    is_blot = stroke_width > MAX_STROKE_RATIO * max(component.width, component.height)
-    return component.height > 0.4 * picture_height and not is_blot
-
-
-def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
-    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
-    height, width = shape
-    filled = component.foreground > 0
-    sides = (
-        (component.y == 0, filled[0], width),
-        (component.bottom == height, filled[-1], width),
-        (component.x == 0, filled[:, 0], height),
-        (component.right == width, filled[:, -1], height),
-    )
-    fractions = [float(edge.sum() / length) for touches, edge, length in sides if touches and edge.any()]
-    covered = sum(fraction > MIN_SHADOW for fraction in fractions)
-    return covered > 1 or (covered == 1 and len(fractions) == 3)
+    strokes, (height, width) = glyph.component.foreground, glyph.component.foreground.shape
+    if strokes.max() == 0 or not glyph.is_whole:
+        return bool(strokes.max() > 0)
+    stroke_width = normalisation.measure_stroke_width(strokes / strokes.max())
+    return height > 0.4 * picture_height and stroke_width <= MAX_STROKE_RATIO * max(width, height)

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-SIDE = 112  # pixels
-PEN_WIDTH = 9  # pixels
+SIDE, PEN_WIDTH = 112, 9  # pixels
 PAPER_COLOUR, PEN_COLOUR = (250, 248, 240), (40, 50, 90)  # RGB
 
 # The strokes of each digit: points "x,y" in percent of the picture's side, joined by lines with rounded corners.
@@ -28,9 +27,8 @@ def draw_digits() -> list[np.ndarray]:
     for strokes in STROKES:
         picture = np.full((SIDE, SIDE, 3), PAPER_COLOUR, np.uint8)
         for stroke in strokes:
-            points = round_corners(parse_stroke(stroke) * (SIDE / 100))
-            fixed_point = (points * 16).round().astype(np.int32)  # 4 fractional bits
-            cv2.polylines(picture, [fixed_point], False, PEN_COLOUR, thickness=PEN_WIDTH, lineType=cv2.LINE_AA, shift=4)
+            points = (round_corners(parse_stroke(stroke) * (SIDE / 100)) * 16).round().astype(np.int32)
+            cv2.polylines(picture, [points], False, PEN_COLOUR, PEN_WIDTH, cv2.LINE_AA, shift=4)  # 4 fractional bits
         pictures.append(picture)
     return pictures
 

@@ -1,15 +1,28 @@
-"""Read image files and describe the digits in each."""
+"""Read image files; describe, score and draw the digits in each."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from digit_recognizer.errors import UserError
-from digit_recognizer.handwriting.image_files import Listed, read_picture
-from digit_recognizer.handwriting.reader import Read, Reading
+from digit_recognizer.evaluation.figures import draw_gallery, save_png
+from digit_recognizer.evaluation.metrics import Accuracy, proportion
+from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
+from digit_recognizer.files import replacing
+from digit_recognizer.handwriting.image_files import LABELS, Listed, read_picture, read_table
+from digit_recognizer.handwriting.normalisation import rescale
+from digit_recognizer.handwriting.reader import SURE, Read, Reading
+from digit_recognizer.handwriting.sample_digits import draw_digits
 
 BATCH_SIZE, BATCH_PIXELS = 64, 30_000_000  # pictures read together, and their pixels
+MAX_FILES = 100  # annotated pictures of one call
+MIN_SIDE, MAX_SIDE, SAMPLE_SIDE = 300, 1000, 240  # pixels of an annotated picture, and of one in the report
+TILE, CAPTION = 100, 22  # pixels to which the classifier's 28x28 are enlarged, and of the text below them
+BOX, TEXT, PAPER = (213, 94, 0), (0, 0, 0), 255  # RGB: vermilion of Okabe and Ito's palette, black, white
 
 
 class Transcript(NamedTuple):
@@ -19,45 +32,31 @@ class Transcript(NamedTuple):
     reading: Reading
 
     @property
-    def probability(self) -> float:
-        """The probability of the least certain digit, 0 without digits."""
-        return self.reading.probability
-
-    @property
-    def is_correct(self) -> bool:
-        """Whether the text equals the label; line breaks count as spaces. False without a label."""
-        return self.file.label is not None and self.reading.text.split() == self.file.label.split()
+    def is_mistake(self) -> bool:
+        """Whether there is a label and the text differs from it; line breaks count as spaces."""
+        return self.file.label is not None and self.reading.text.split() != self.file.label.split()
 
 
 def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserError], None]) -> Iterator[Transcript]:
-    """Yield the transcript of each file, in their order.
-
-    Args:
-        files: the files to read.
-        read: from `make_reader`.
-        refuse: called with the error of each unreadable file; these files are skipped.
-    """
-    batch: list[tuple[Listed, np.ndarray]] = []
-    for position, file in enumerate(files):
+    """Yield the transcript of each file, in their order; call `refuse` with the error of each unreadable one."""
+    batch, pictures = list[Listed](), list[np.ndarray]()
+    for position, file in enumerate(files, start=1):
         try:
-            batch.append((file, read_picture(file.path)))
+            pictures.append(read_picture(file.path))
+            batch.append(file)
         except UserError as error:
             refuse(error)
-        full = len(batch) == BATCH_SIZE or sum(picture.size // 3 for _, picture in batch) > BATCH_PIXELS
-        if full or position == len(files) - 1:
-            readings = read([picture for _, picture in batch])
-            for (done, _), reading in zip(batch, readings, strict=True):
-                yield Transcript(done, reading)
-            batch = []
+        full = len(batch) == BATCH_SIZE or sum(picture.size // 3 for picture in pictures) > BATCH_PIXELS
+        if full or position == len(files):
+            yield from map(Transcript, batch, read(pictures))
+            batch, pictures = [], []
 
 
 def describe(transcript: Transcript) -> dict[str, Any]:
     """Return a transcript as a JSON value."""
-    digits = [
-        {"digit": digit.digit, "probability": round(digit.probability, 4), "box": list(digit.box)}
-        for digit in transcript.reading.digits
-    ]
-    return {"path": str(transcript.file.path), "digits": digits, "text": transcript.reading.text}
+    path, found = str(transcript.file.path), transcript.reading.digits
+    digits = [{"digit": one.digit, "probability": round(one.probability, 4), "box": list(one.box)} for one in found]
+    return {"path": path, "digits": digits, "text": transcript.reading.text}
 
 
 def summarise(transcript: Transcript) -> tuple[str, str, str, str]:
@@ -68,3 +67,74 @@ def summarise(transcript: Transcript) -> tuple[str, str, str, str]:
     least = min(digits, key=lambda digit: digit.probability)
     second = int(np.argsort(least.probabilities)[-2])
     return path, transcript.reading.text, f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
+
+
+def score(transcripts: Sequence[Transcript]) -> dict[str, Accuracy]:
+    """Return the accuracy on the labelled files, of all ("") and of each kind."""
+    labelled = [one for one in transcripts if one.file.label is not None]
+    groups = {"": labelled} if labelled else {}
+    for kind in sorted({one.file.kind for one in labelled if one.file.kind}):
+        groups[kind] = [one for one in labelled if one.file.kind == kind]
+    return {kind: proportion(sum(not one.is_mistake for one in group), len(group)) for kind, group in groups.items()}
+
+
+def read_samples(folder: Path, read: Read) -> Handwriting:
+    """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report."""
+    listed = read_table(folder / LABELS) if (folder / LABELS).exists() else []
+    own = [(str(path.relative_to(folder)), label or "", read_picture(path)) for path, label, _ in listed]
+    labelled = own or [(f"a drawn {digit}", str(digit), picture) for digit, picture in enumerate(draw_digits())]
+    samples = []
+    for (name, label, picture), reading in zip(labelled, read([one[2] for one in labelled]), strict=True):
+        text, drawn = reading.text.replace("\n", " "), draw_boxes(picture, reading, side=SAMPLE_SIDE)
+        samples.append(HandwritingSample(name, label, text, reading.probability, drawn))
+    return Handwriting(bool(own), samples)
+
+
+def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
+    """Annotate at most 100 files as <folder>/<file>.png, mistakes first, and draw mistakes.png; return their number."""
+    chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
+    names, mistakes, titles = Counter[str](), [], []
+    for transcript in chosen:
+        (path, label, _), reading = transcript
+        names[path.name] += 1
+        stem = f"{path.name}-{names[path.name]}" if names[path.name] > 1 else path.name
+        drawn = annotate(read_picture(path), reading)  # read again: keeping all pictures would take more memory
+        with replacing(folder / f"{stem}.png") as temporary:
+            cv2.imwrite(str(temporary), drawn[..., ::-1])
+        if transcript.is_mistake:
+            mistakes.append(drawn)
+            titles.append(f"{label} read as {reading.text or 'nothing'}\n{path.name[-24:]}")
+    (folder / "mistakes.png").unlink(missing_ok=True)
+    if mistakes:
+        save_png(draw_gallery(mistakes, titles, columns=3), folder / "mistakes.png")
+    return len(chosen)
+
+
+def draw_boxes(picture: np.ndarray, reading: Reading, *, side: int) -> np.ndarray:
+    """Return a picture with a box around each digit, its longer side scaled to `side` pixels: uint8 [h, w, 3], RGB."""
+    scale = side / max(picture.shape)
+    drawn = rescale(picture, scale, cv2.INTER_NEAREST)
+    for digit in reading.digits:
+        x, y, width, height = (round(value * scale) for value in digit.box)
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), BOX, 2)
+    return drawn
+
+
+def annotate(picture: np.ndarray, reading: Reading) -> np.ndarray:
+    """Return a picture with boxes and digits, and below it the classifier's input for each: uint8 [h, w, 3], RGB."""
+    side = min(max(MIN_SIDE, *picture.shape), MAX_SIDE)
+    drawn = draw_boxes(picture, reading, side=side)
+    height, width = drawn.shape[:2]
+    columns = max(MIN_SIDE, width) // TILE
+    below = max(1, -(-len(reading.digits) // columns)) * (TILE + CAPTION)
+    canvas = np.pad(drawn, ((0, below), (0, max(0, MIN_SIDE - width)), (0, 0)), constant_values=PAPER)
+    captions = [] if reading.digits else [("no digit found", (4, height + CAPTION - 6), TEXT)]
+    for index, digit in enumerate(reading.digits):
+        x, y = TILE * (index % columns), height + (TILE + CAPTION) * (index // columns)
+        canvas[y : y + TILE, x : x + TILE] = rescale(digit.image, TILE / 28, cv2.INTER_NEAREST)[..., np.newaxis]
+        captions.append((f"{digit.digit}  {digit.probability:.0%}", (x + 4, y + TILE + CAPTION - 6), TEXT))
+        left, top = (round(value * side / max(picture.shape)) for value in digit.box[:2])
+        captions.append((str(digit.digit), (left, max(top - 4, 14)), BOX))
+    for text, place, colour in captions:
+        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    return canvas
