@@ -32,11 +32,7 @@ class Config:
     views: int = 1  # test-time augmentation: views per image whose probabilities are averaged
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            UserError: A setting is out of range.
-        """
+        """Check the ranges; raise a `UserError` if a setting is out of range."""
         checks = [
             ("folds", self.folds, self.folds >= 0, "0 or more"),
             ("members", self.members, self.members >= 1, "1 or more"),
@@ -80,13 +76,9 @@ PRESETS = {
 
 
 def make_config(preset: str, **overrides: Any) -> Config:
-    """Return the settings of a preset with some of them overridden.
+    """Return the settings of a preset with fields of `Config` overridden; None keeps the preset's value.
 
     Several members of a preset without k-fold splits train on all rows, unless `folds` is given too.
-
-    Args:
-        preset: Key of `PRESETS`.
-        **overrides: Fields of `Config`; None keeps the preset's value.
 
     Raises:
         UserError: Unknown preset, or a value is out of range.

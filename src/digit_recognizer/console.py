@@ -48,14 +48,7 @@ def show_spinner(text: str) -> Iterator[Callable[[str], None]]:
 def make_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None
 ) -> Table:
-    """Return a table of right-aligned cells; cells are plain text, not rich markup.
-
-    Args:
-        title: Printed above the table.
-        columns: Column headings.
-        rows: One string per column.
-        caption: Printed below the table.
-    """
+    """Return a table of right-aligned cells, which are plain text, not rich markup; the caption is below the table."""
     table = Table(title=title, title_justify="left", caption=caption, box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="right")

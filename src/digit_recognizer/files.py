@@ -17,14 +17,8 @@ from digit_recognizer.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file atomically: yield a temporary path and rename it to `path` if the block succeeds.
 
-    A killed or failed writer leaves the old file, or none. The temporary name keeps the suffix of `path`, because
-    Keras and numpy choose the format by it.
-
-    Args:
-        path: File to write; missing parent folders are created.
-
-    Yields:
-        Temporary path in the same folder.
+    A killed or failed writer leaves the old file, or none. Missing parent folders are created. The temporary name keeps
+    the suffix, because Keras and numpy choose the format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -50,11 +44,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: The file is missing or is not JSON.
-    """
+    """Read a JSON file; raise a `UserError` if it is missing or invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

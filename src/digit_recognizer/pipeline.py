@@ -16,6 +16,7 @@ from digit_recognizer.config import COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
+from digit_recognizer.data.folds import Predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import read_cached_arrays, replacing
@@ -30,13 +31,7 @@ def train(
 ) -> tuple[Path, dict[str, Any]]:
     """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
-    Args:
-        config: The settings.
-        data_dir: Folder of train.csv. If test.csv is there too, the run's record notes its hash.
-        models_dir: Folder of all runs.
-        console: Output for the progress.
-        run: Name of the run; None for one made of settings, data and code.
-        log: Whether to write models/<run>/tensorboard/.
+    The run's name is made of settings, data and code unless it is given. With `log`, TensorBoard logs are written too.
 
     Returns:
         The run's folder and its record.
@@ -50,10 +45,11 @@ def train(
             "or pip install '.[tensorboard]'"
         )
     data = load_train(data_dir)
-    test_sha256 = load_test(data_dir).sha256 if (data_dir / "test.csv").exists() else None
+    hashes = {"train.csv": data.sha256, "test.csv": None}
+    if (data_dir / "test.csv").exists():
+        hashes["test.csv"] = load_test(data_dir).sha256
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     run_dir = models_dir / (run or records.run_name(config, data=data.sha256, code=runs.code_sha256()))
-    hashes = {"train.csv": data.sha256, "test.csv": test_sha256}
     record = records.new_record(
         config, run=run_dir.name, competition=competition, data=hashes, git_commit=runs.git_commit()
     )
@@ -64,12 +60,8 @@ def train(
 def finish_run(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Score a run on the rows that its members held out, write its record, and make it the latest run."""
     if record["scores"] is None:
-        rows, labels, probabilities = runs.read_predictions(run_dir)
-        record["scores"] = {
-            "validation_accuracy": metrics.accuracy(labels, probabilities).value if len(rows) else None,
-            "validation_loss": metrics.log_loss(labels, probabilities) if len(rows) else None,
-            "validation_rows": len(rows),
-        }
+        _, labels, probabilities = runs.read_predictions(run_dir)
+        record["scores"] = metrics.validation_scores(labels, probabilities)
         record["finished_at"] = records.now()
     runs.write_finished(run_dir, record)
     return record
@@ -79,18 +71,14 @@ def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     """Score a run on the rows that its members held out, and draw the figures into its folder.
 
     Returns:
-        JSON-compatible: run, accuracy (`metrics.Accuracy`), classes (`metrics.class_scores`), confusions
-        (`metrics.confusions`), figures (paths of PNG files).
+        A JSON value: run, accuracy (`metrics.Accuracy`), classes, confusions, and figures, the paths of PNG files.
 
     Raises:
         UserError: The run is not finished, has no validation rows, or was trained on another train.csv.
     """
     from digit_recognizer.evaluation import figures
 
-    record = runs.read_finished_record(run_dir)
-    data = load_train(data_dir)
-    runs.require_data(record, {"train.csv": data.sha256}, data_dir)
-    rows, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    data, (rows, labels, probabilities) = _load_validation(run_dir, data_dir)
     histories = [runs.read_history(folder) for folder in runs.member_dirs(run_dir)]
     worst = metrics.mistakes(labels, probabilities)[:GALLERY_SIZE]
     drawn = {
@@ -123,11 +111,10 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
     from digit_recognizer.handwriting.transcription import read_samples
     from digit_recognizer.model.summary import describe
 
-    record = runs.read_finished_record(run_dir)
-    runs.require_held_out(runs.read_predictions(run_dir), run_dir)
     step("reading the data", 0)
-    data, test = load_train(data_dir), load_test(data_dir)
-    runs.require_data(record, {"train.csv": data.sha256, "test.csv": test.sha256}, data_dir)
+    (data, _), test = _load_validation(run_dir, data_dir), load_test(data_dir)
+    record = runs.read_finished_record(run_dir)
+    runs.require_data(record, {"test.csv": test.sha256}, data_dir)
     probabilities = predict(run_dir, test, lambda text, done: step(text, 0.1 + 0.3 * done))
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network
@@ -147,14 +134,9 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
 
 
 def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
-    """Predict the images of a test.csv with the saved networks of a run.
+    """Predict the images of any test.csv with the saved networks of a finished run.
 
     The result is stored in the run's folder: a second call for the same file loads it.
-
-    Args:
-        run_dir: Folder of a finished run.
-        test: Any test.csv in the competition's format.
-        step: Progress callback.
 
     Returns:
         Probabilities of each member, float32 [members, n, 10].
@@ -168,28 +150,20 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
-    precision, folders = choose_precision(find_gpus()), runs.member_dirs(run_dir)
-    members = []
+    precision, folders, members = choose_precision(find_gpus()), runs.member_dirs(run_dir), []
     for index, folder in enumerate(folders):
         step(f"predicting with {folder.name}", index / len(folders))
         network = load_network(folder / "model.keras", precision)
         members.append(make_predictor([network], views=record["config"].get("views", 1))(test.images))
-    probabilities = np.stack(members)
     with replacing(path) as temporary:
-        np.savez(temporary, trained_at=record["finished_at"], probabilities=probabilities)
-    return probabilities
+        np.savez(temporary, trained_at=record["finished_at"], probabilities=members)
+    return np.stack(members)
 
 
 def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step: Step) -> Path:
-    """Predict a test.csv and write submissions/<run>/submission.csv and record.json; return the folder.
+    """Predict a test.csv, given as a file or its folder, and write submissions/<run>/submission.csv and record.json.
 
-    Predictions for another test.csv than that of the run go to a folder of their own, submissions/<run>-<hash>.
-
-    Args:
-        run_dir: Folder of a finished run.
-        test_path: Any test.csv in the competition's format, or its folder.
-        submissions_dir: Folder of all submissions.
-        step: Progress callback.
+    Predictions for another test.csv than that of the run go to submissions/<run>-<hash>/. Return the folder.
     """
     record = runs.read_finished_record(run_dir)
     test = load_test(test_path)
@@ -199,3 +173,10 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
         write_submission_folder(folder, record, labels, test.sha256)
     return folder
+
+
+def _load_validation(run_dir: Path, data_dir: Path) -> tuple[Dataset, Predictions]:
+    """Return the train.csv of a finished run and its out-of-fold predictions."""
+    record, data = runs.read_finished_record(run_dir), load_train(data_dir)
+    runs.require_data(record, {"train.csv": data.sha256}, data_dir)
+    return data, runs.require_held_out(runs.read_predictions(run_dir), run_dir)

@@ -15,12 +15,7 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
     Affine: rotation within 12 degrees, scale within 12%, shift within 2.2 pixels, shear within 8 degrees. Half of the
     images also get a mild elastic distortion (Simard, Steinkraus and Platt 2003, doi:10.1109/ICDAR.2003.1227801).
 
-    Args:
-        images: uint8 [n, 28, 28].
-        seed: The same seed gives the same images.
-
-    Returns:
-        uint8 [n, 28, 28].
+    Images are uint8 [n, 28, 28]; the same seed gives the same copies.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # on import it would look for its latest version on the internet
     import albumentations as A  # noqa: N812
@@ -41,16 +36,7 @@ def augmented_epochs(images: np.ndarray, *, epochs: int, seed: int, executor: Ex
     """Return an iterator of augmented copies of all images, one for each epoch.
 
     The executor prepares the next epoch while the caller trains on the current one. It starts with this call, not
-    with the first `next`. The result does not depend on the number of workers.
-
-    Args:
-        images: uint8 [n, 28, 28].
-        epochs: Number of copies.
-        seed: The same seed gives the same copies.
-        executor: Runs `augment` on chunks of images.
-
-    Returns:
-        Iterator of uint8 [n, 28, 28].
+    with the first `next`. Images are uint8 [n, 28, 28]. The result depends on the seed, not on the number of workers.
     """
 
     def submit(epoch: int) -> list[Future[np.ndarray]]:

@@ -27,10 +27,9 @@ class Dataset(NamedTuple):
 
 
 def load_train(data_dir: Path) -> Dataset:
-    """Load train.csv: a header and one row per image, label,pixel0..pixel783.
+    """Load train.csv from a folder: a header and one row per image, label,pixel0..pixel783.
 
-    Args:
-        data_dir: Folder of the file. The parsed array is cached in `data_dir`/cache if the folder is writable.
+    The parsed array is cached in the folder cache/ beside the file if that is writable.
 
     Raises:
         UserError: The file is missing or not in the competition's format; the message names file, line and column.
@@ -40,14 +39,7 @@ def load_train(data_dir: Path) -> Dataset:
 
 
 def load_test(path: Path) -> Dataset:
-    """Load test.csv, any number of rows pixel0..pixel783.
-
-    Args:
-        path: The file, or the folder of test.csv. It is cached and checked like train.csv.
-
-    Raises:
-        UserError: As `load_train`.
-    """
+    """Load a test.csv, given as a file or its folder, as `load_train` does: any number of rows pixel0..pixel783."""
     table, digest = _load_table(path if path.suffix == ".csv" else path / "test.csv", TEST_COLUMNS)
     return Dataset(table.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), np.zeros(0, np.uint8), digest)
 

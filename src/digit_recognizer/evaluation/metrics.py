@@ -73,6 +73,15 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(metrics.log_loss(labels, exact / exact.sum(axis=1, keepdims=True), labels=range(CLASSES)))
 
 
+def validation_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Return accuracy, loss and number of validation rows for the record of a run; None without rows."""
+    return {
+        "validation_accuracy": accuracy(labels, probabilities).value if len(labels) else None,
+        "validation_loss": log_loss(labels, probabilities) if len(labels) else None,
+        "validation_rows": len(labels),
+    }
+
+
 def class_scores(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """Return digit, precision, recall, f1 (0..1; 0 if undefined) and support (images) of each class."""
     from sklearn.metrics import precision_recall_fscore_support

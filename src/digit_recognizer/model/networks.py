@@ -73,8 +73,7 @@ def build_upright() -> keras.Model:
     from second moments; standard width: Ciresan, Meier and Schmidhuber 2012, arXiv:1202.2745. The model has no weights
     and uses Keras operations only, so that saved networks load without this package.
 
-    Returns:
-        Model from float32 [n, 28, 28, 1] in [0, 1] to the same, the centre of mass in the middle column.
+    Images are float32 [n, 28, 28, 1] in [0, 1]; of the result the centre of mass is in the middle column.
     """
     images = layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1), dtype="float32")
     positions = np.arange(IMAGE_SIZE, dtype=np.float32)
@@ -103,12 +102,6 @@ def fold_normalisation(trained: keras.Model) -> list[np.ndarray]:
 
     Batch normalisation multiplies each channel by 1 / deviation, which the kernel before it can do: the factor is
     positive, so that max-pooling in between makes no difference. Its offset becomes the convolution's bias.
-
-    Args:
-        trained: Network of `build_model`, not folded.
-
-    Returns:
-        Arrays in the order of `keras.Model.get_weights`.
     """
     weights: list[np.ndarray] = []
     for layer in trained.layers:

@@ -37,17 +37,10 @@ def gpu_names(gpus: Sequence[str]) -> list[str]:
 
 
 def split_devices(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """Divide the machine among members that are trained at the same time.
+    """Divide the machine among the members of a run; return environment variables that restrict TensorFlow to a device.
 
     On a processor one core per member is fastest, since cores that share a network wait for each other after every
-    operation.
-
-    Args:
-        members: Members of the run. Only this number matters, so that a resumed run continues in the same way.
-        gpus: Names from `find_gpus`.
-
-    Returns:
-        For each device the environment variables that restrict TensorFlow to it.
+    operation. A resumed run is divided in the same way, because missing members do not count.
     """
     if gpus:
         return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:members]]

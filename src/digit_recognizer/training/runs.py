@@ -21,11 +21,7 @@ SOURCES = (  # the code that a member's weights depend on
 
 
 def find_run(models_dir: Path, name: str | None) -> Path:
-    """Return the folder of a run by its name, or of the run trained last if the name is None.
-
-    Raises:
-        UserError: There is no such run, or none at all.
-    """
+    """Return the folder of a run, of the one trained last if the name is None; raise a `UserError` if there is none."""
     if name is None:
         latest = models_dir / "latest.json"
         if not latest.exists():
@@ -39,11 +35,7 @@ def find_run(models_dir: Path, name: str | None) -> Path:
 
 
 def read_finished_record(run_dir: Path) -> dict[str, Any]:
-    """Return the record of a run whose members are all trained.
-
-    Raises:
-        UserError: The run is not finished.
-    """
+    """Return the record of a run whose members are all trained; raise a `UserError` if some are not."""
     record = read_json(run_dir / "run.json")
     if record["scores"] is None:
         raise UserError(f"expected a finished run in {run_dir}, found an interrupted one; run `make train` again")
@@ -51,11 +43,7 @@ def read_finished_record(run_dir: Path) -> dict[str, Any]:
 
 
 def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path) -> None:
-    """Check that files, given as SHA-256 by name, are those of a run.
-
-    Raises:
-        UserError: A file differs.
-    """
+    """Check that files, given as SHA-256 by name, are those of a run; raise a `UserError` if one differs."""
     for name, digest in hashes.items():
         if record["data"].get(name) not in (None, digest):
             raise UserError(
@@ -87,11 +75,7 @@ def read_predictions(run_dir: Path) -> Predictions:
 
 
 def require_held_out(predictions: Predictions, run_dir: Path) -> Predictions:
-    """Return the out-of-fold predictions of a run.
-
-    Raises:
-        UserError: There are none, because the run was trained on all rows.
-    """
+    """Return the out-of-fold predictions of a run; raise a `UserError` if it was trained on all rows."""
     if not len(predictions.rows):
         raise UserError(
             f"expected a run with validation rows, found that {run_dir.name} was trained on all rows; for scores train "
