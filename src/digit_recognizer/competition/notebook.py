@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,14 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # value in the committed notebook, and
 
 
 def build(settings: Mapping[str, Any] | None = None) -> str:
-    """Return the text of the notebook file; the same source and settings give the same text.
+    """Return the text of the notebook file; `settings` replace values of `SETTINGS`.
 
-    Args:
-        settings: Values for some of `SETTINGS`, in place of those of the committed notebook.
-
-    Raises:
-        UserError: A setting is invalid.
+    The same source and settings give the same text. A `UserError` is raised if a setting is invalid.
     """
     import nbformat
     from nbformat import v4
 
-    story = STORY.read_text(encoding="utf-8").replace("@PRESETS@", _presets_table())
+    story = STORY.read_text(encoding="utf-8")
     cells, end = [], 0
     for found in CELL.finditer(story):
         cells.append(v4.new_markdown_cell(story[end : found.start()].strip()))
@@ -67,17 +62,14 @@ def _module_source(path: str) -> str:
     source = (PACKAGE / path).read_text(encoding="utf-8")
     tree = ast.parse(source)
     lines = source.splitlines()
-    own = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and _is_own(node.module)]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    own = [node for node in imports if (node.module or "").startswith(PACKAGE.name)]
     for node in [*own, tree.body[0]]:  # the imports and the docstring
         for number in range(node.lineno - 1, node.end_lineno or node.lineno):
             lines[number] = ""
     body = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
     title = f"# {path}: {(ast.get_docstring(tree) or '').splitlines()[0]}"
     return f"{title}\n\n{body}"
-
-
-def _is_own(module: str | None) -> bool:
-    return (module or "").split(".")[0] == PACKAGE.name
 
 
 def _settings_cell(settings: Mapping[str, Any]) -> str:
@@ -89,22 +81,3 @@ def _settings_cell(settings: Mapping[str, Any]) -> str:
     lines = [f"{name.upper()} = {values[name]!r}  # {about}" for name, (_, about) in SETTINGS.items()]
     lines += ["", f'CODE_SHA256 = "{code_sha256()}"  # of the training code; part of the name of the run']
     return "\n".join(lines).replace("'", '"')
-
-
-def _presets_table() -> str:
-    columns = {
-        "epochs": "epochs",
-        "channels": "channels",
-        "batch_size": "batch size",
-        "learning_rate": "learning rate",
-        "dropout": "dropout",
-        "folds": "folds",
-        "members": "networks per fold",
-        "augment": "augmentation",
-    }
-    rows = [f"| preset | {' | '.join(columns.values())} |", f"|---{'|---' * len(columns)}|"]
-    for name, config in PRESETS.items():
-        values = asdict(config) | {"channels": ", ".join(map(str, config.channels))}
-        values["augment"] = "yes" if config.augment else "no"
-        rows.append(f"| `{name}` | {' | '.join(str(values[column]) for column in columns)} |")
-    return "\n".join(rows)

@@ -21,9 +21,6 @@ def write_demo_data(data_dir: Path) -> None:
     The data are the 1,797 digits that scikit-learn ships (E. Alpaydin and C. Kaynak 1998, Optical Recognition of
     Handwritten Digits, doi:10.24432/C50P49; handwriting of 43 people, 8x8 pixels, 17 gray levels), enlarged and centred
     in 28x28 pixels. They are not the competition's data and cannot be submitted.
-
-    Args:
-        data_dir: Folder to write to.
     """
     from sklearn.datasets import load_digits
 

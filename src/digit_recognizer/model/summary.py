@@ -16,11 +16,7 @@ class Layer(NamedTuple):
 
 
 def describe(model: Any) -> list[Layer]:
-    """Return the layers of a network in order.
-
-    Args:
-        model: Functional `keras.Model` whose layers have one output each.
-    """
+    """Return the layers of a functional `keras.Model`, whose layers have one output each, in order."""
     maker = {id(layer.output): layer.name for layer in model.layers}
     described: list[Layer] = []
     for layer in model.layers:

@@ -52,19 +52,10 @@ def train_members(
     gpus: Sequence[str] = (),
     log: bool = False,
 ) -> dict[str, Any]:
-    """Train the members of a run that do not exist yet in models/<run>, several in parallel on cores or GPUs.
+    """Train the members of a run that do not exist yet in its folder, several in parallel on cores or GPUs.
 
-    Args:
-        config: The settings.
-        data: train.csv.
-        run_dir: Folder of the run.
-        record: Record of a new run (`records.new_record`), used if there is no run.json yet.
-        console: Output for the progress.
-        gpus: Names from `find_gpus`.
-        log: Whether to write tensorboard/ into the folder.
-
-    Returns:
-        The record, with times, memory and precision; its scores are None if a member was trained.
+    `record` is used if the folder has none; with `log`, TensorBoard logs are written, too. The returned record has
+    times, memory and precision; its scores are None if a member was trained.
 
     Raises:
         UserError: The folder holds a run with other settings or data, or another process is training this run.
@@ -81,16 +72,16 @@ def train_members(
         if not missing:
             return record
         record |= {"scores": None, "left_out": []}
-        cpu_seconds, first_step = _cpu_seconds(), None
+        cpu_seconds, first_step = _measure_usage()[0], None
         try:
             first_step = _train_missing(job, missing, gpus, console)
         finally:  # of an interrupted run too
             record["training_seconds"] += round(time.monotonic() - started, 1)
-            record["processor_seconds"] += round(_cpu_seconds() - cpu_seconds, 1)
+            used_seconds, record["peak_memory_bytes"] = _measure_usage()
+            record["processor_seconds"] += round(used_seconds - cpu_seconds, 1)
             if first_step:
                 record["first_step_seconds"] = round(first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
-        record["peak_memory_bytes"] = _peak_memory()
         record["machine"]["gpus"] = gpu_names(gpus)
         return record
 
@@ -101,7 +92,7 @@ def _lock(run_dir: Path) -> contextlib.AbstractContextManager[Any]:
         return FileLock(run_dir / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"expected nobody else to train {run_dir.name}, found another process that does; wait for its end"
+            f"expected one training of {run_dir.name}, found that another process trains it; wait"
         ) from None
 
 
@@ -180,13 +171,8 @@ def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -
     records.write_member(records.member_dir(job.run_dir, index), member)
 
 
-def _cpu_seconds() -> float:
-    """Return the CPU time of this process and of its children that have ended."""
+def _measure_usage() -> tuple[float, int]:
+    """Return the CPU time of this process and its ended children, and the peak memory in bytes of the largest one."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
-
-
-def _peak_memory() -> int:
-    """Return the peak memory in bytes of the largest process: this one or one of its workers."""
-    used = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return used if sys.platform == "darwin" else used * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return sum(usage.ru_utime + usage.ru_stime for usage in used), max(usage.ru_maxrss for usage in used) * unit

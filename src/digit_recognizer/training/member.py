@@ -94,9 +94,6 @@ def train_member(
         augmented: Augmented copies of all rows, uint8 [len(data.images), 28, 28], one for each augmented epoch.
         report: Called after every step.
         log_dir: Folder for TensorBoard logs; None for no logs.
-
-    Returns:
-        The network, its history and its predictions.
     """
     fold = folds[index // config.members]
     seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
