@@ -20,7 +20,7 @@ from digit_recognizer.training.runs import find_run
 
 DOCS = Path(__file__).parents[1] / "docs"
 KIT = (sys.executable, "-c", "from digit_recognizer.cli import main; main()")
-FIGURES = ("accuracy", "loss", "confusion_matrix", "mistakes")
+FIGURES = ("accuracy", "confusion_matrix", "mistakes")
 NOTE = ("2026", "1127")  # rows of digits in the picture of `make predict`
 INK = (20, 30, 90)  # RGB
 SCREENS = {"desktop": (1280, 1060), "phone": (390, 844)}  # width, height in pixels
