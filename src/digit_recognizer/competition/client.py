@@ -10,10 +10,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 import tenacity
+from requests import exceptions
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
@@ -21,79 +22,54 @@ from urllib3.exceptions import InvalidHeader
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
 
-if TYPE_CHECKING:
-    from kaggle.api.kaggle_api_extended import KaggleApi
-
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 SETTINGS_PAGE = "https://www.kaggle.com/settings/api"
 TIMEOUT = (10, 60)  # seconds to connect, and between two reads
 ATTEMPTS = 8
 RETRY_SECONDS = 120  # no attempt starts later than this after the first
 BACKOFF = tenacity.wait_exponential_jitter(max=30)  # seconds, if the response has no Retry-After
-# What to do about an HTTP status, in calls about the competition.
-ADVICE = {
+ADVICE = {  # what to do about an HTTP status, in calls about the competition
     403: f"accept the competition's rules at {COMPETITION_PAGE}/rules and run the command again",
     404: f"check that {COMPETITION_PAGE} still exists and is open",
 }
 
+Api = Any  # kaggle's KaggleApi, which has no type hints
 Say = Callable[[str], None]  # prints one line of progress
 Result = TypeVar("Result")
 
 
-class UploadError(Exception):
-    """The client could not upload a file to Kaggle's storage, so that nothing was submitted."""
-
-
-class DownloadError(Exception):
-    """The downloaded content is not the expected file."""
-
-
-class Failure(NamedTuple):
-    """A failed request."""
-
-    status: int  # of HTTP; 0 without a response
-    text: str  # what happened, without secrets
-    transient: bool  # it may succeed if it is repeated
-    retry_after: float | None = None  # seconds, if the response has a valid Retry-After
+class TransferError(Exception):
+    """A file was not transferred correctly, for the reason in its text; nothing else was changed at Kaggle."""
 
 
 class CallError(UserError):
     """A call of the Kaggle client failed; `__cause__` is the client's exception."""
 
-    def __init__(self, message: str, failure: Failure) -> None:
-        """Keep the failure for callers that handle it."""
-        super().__init__(message)
-        self.failure = failure
+
+class Failure(NamedTuple):
+    """A failed request."""
+
+    text: str  # what happened, without secrets
+    transient: bool  # it may succeed if it is repeated
+    status: int = 0  # of HTTP; 0 without a response
+    retry_after: float | None = None  # seconds, if the response has a valid Retry-After
 
 
-# Failures without a response. The exceptions' own texts can contain signed URLs and are not shown.
-FAILURES: dict[type[Exception], Failure] = {
-    UploadError: Failure(0, "the file did not reach Kaggle's storage", transient=True),
-    DownloadError: Failure(0, "the downloaded content is not the expected file", transient=True),
-    json.JSONDecodeError: Failure(0, "the response was not JSON", transient=True),  # a gateway's HTML page
-    requests.exceptions.SSLError: Failure(
-        0, "no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE", transient=False
-    ),
-    requests.exceptions.ProxyError: Failure(0, "no connection to the proxy", transient=True),
-    requests.Timeout: Failure(0, "no response from Kaggle in time", transient=True),
-    requests.ConnectionError: Failure(0, "the connection failed", transient=True),
-    requests.exceptions.ChunkedEncodingError: Failure(0, "the connection failed", transient=True),
-    requests.RequestException: Failure(0, "the request failed", transient=False),
+# Failures without a response, and whether they are transient. The exceptions' own texts can contain signed URLs.
+FAILURES: dict[type[Exception], tuple[str, bool]] = {
+    json.JSONDecodeError: ("the response was not JSON", True),  # a gateway's HTML page
+    exceptions.SSLError: ("no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE", False),
+    exceptions.ProxyError: ("no connection to the proxy", True),
+    exceptions.Timeout: ("no response from Kaggle in time", True),
+    exceptions.ConnectionError: ("the connection failed", True),
+    exceptions.ChunkedEncodingError: ("the connection failed", True),
+    exceptions.RequestException: ("the request failed", False),
+    Exception: ("an error in the client", False),
 }
 
 
-def connect(*, say: Say = print) -> "KaggleApi":
-    """Sign in with the credentials found by the Kaggle client.
-
-    Args:
-        say: prints one line of progress.
-
-    Returns:
-        The client; call its methods through `call`.
-
-    Raises:
-        UserError: there are no credentials, they are rejected, or Kaggle cannot be reached.
-    """
+def connect(*, say: Say = print) -> Api:
+    """Sign in with the credentials found by the Kaggle client; raise a UserError if that fails."""
     try:
         with _bounded_requests():
             from kaggle.api.kaggle_api_extended import KaggleApi
@@ -102,7 +78,7 @@ def connect(*, say: Say = print) -> "KaggleApi":
         api = KaggleApi()
         call("the sign-in", api.authenticate, say=say)
     except SystemExit:
-        if _token_source():
+        if _find_token():
             raise UserError(_describe_rejected_credentials()) from None
         incomplete = f" ({api.config} contains no username and key)" if Path(api.config).exists() else ""
         raise UserError(
@@ -119,25 +95,26 @@ def connect(*, say: Say = print) -> "KaggleApi":
             "KAGGLE_API_TOKEN"
         ) from None
     # With an invalid token the client reports the legacy key as its method, but still sends the token.
-    if _token_source() and api.config_values.get("auth_method") == "LEGACY_API_KEY":
+    if _find_token() and api.config_values.get("auth_method") == "LEGACY_API_KEY":
         raise UserError(_describe_rejected_credentials())
     return api
 
 
 def read_failure(error: BaseException | None) -> Failure:
-    """Return what a client's exception means.
+    """Return what an exception of the client, or the `CallError` made of it, means.
 
     The body of a response is {"error": {"code", "message"}}, or in an older format {"code", "message"}, sometimes with
     status 200.
     """
+    error = error.__cause__ if isinstance(error, CallError) else error
+    if isinstance(error, TransferError):
+        return Failure(str(error), transient=True)
     response = getattr(error, "response", None)
     if response is None:
-        unknown = Failure(0, "an error in the client", transient=False)
-        return next((failure for kind, failure in FAILURES.items() if isinstance(error, kind)), unknown)
-    try:
+        return Failure(*next(failure for kind, failure in FAILURES.items() if isinstance(error, kind)))
+    body = None
+    with contextlib.suppress(ValueError, exceptions.RequestException, RuntimeError):  # RuntimeError: a consumed stream
         body = response.json()
-    except (ValueError, requests.RequestException, RuntimeError):  # RuntimeError: the stream was consumed
-        body = None
     body = body if isinstance(body, dict) else {}
     code, inner = body.get("code"), body.get("error")
     status = code if response.ok and isinstance(code, int) else response.status_code
@@ -147,12 +124,7 @@ def read_failure(error: BaseException | None) -> Failure:
     with contextlib.suppress(InvalidHeader):
         retry_after = Retry().parse_retry_after(response.headers.get("Retry-After", ""))
     transient = status == requests.codes.too_many_requests or status >= 500
-    return Failure(status, f"Kaggle returned {status}{shown}", transient, retry_after)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return whether a failed call may succeed if it is repeated."""
-    return read_failure(error).transient
+    return Failure(f"Kaggle returned {status}{shown}", transient, status, retry_after)
 
 
 def call(
@@ -160,23 +132,14 @@ def call(
     function: Callable[..., Result],
     *args: Any,
     say: Say = print,
-    retry_if: Callable[[BaseException], bool] = is_transient,
+    may_repeat: Callable[[BaseException], bool] = lambda _: True,
     advice: Mapping[int, str] = ADVICE,
     **kwargs: Any,
 ) -> Result:
-    """Call a method of the client, and repeat it after transient failures, within time limits.
+    """Call a method of the client, and repeat it after transient failures, within time limits; raise a CallError.
 
-    Args:
-        what: a noun for the call in messages.
-        function: the method.
-        *args: arguments of the method.
-        say: prints one line of progress.
-        retry_if: whether to retry after an exception.
-        advice: what to do about a failure, by HTTP status.
-        **kwargs: arguments of the method.
-
-    Raises:
-        CallError: the call failed.
+    `what` names the call in messages. A call is repeated only if `may_repeat` returns True for the client's exception.
+    `advice` is what to do about a failure, by HTTP status.
     """
 
     def failure_of(state: tenacity.RetryCallState) -> Failure:
@@ -190,7 +153,7 @@ def call(
         say(f"{what} failed: {failure_of(state).text}; retrying in {state.upcoming_sleep:.0f} s")
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(retry_if),
+        retry=tenacity.retry_if_exception(lambda error: read_failure(error).transient and may_repeat(error)),
         wait=wait,
         stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(RETRY_SECONDS),
         before_sleep=announce,
@@ -198,8 +161,9 @@ def call(
     )
     try:
         return retrying(_bounded_requests(say)(function), *args, **kwargs)
-    except tuple(FAILURES) as error:
-        failure, text = read_failure(error), f"{what} failed: {read_failure(error).text}"
+    except (exceptions.RequestException, json.JSONDecodeError, TransferError) as error:
+        failure = read_failure(error)
+        text = f"{what} failed: {failure.text}"
         if failure.status == requests.codes.unauthorized:
             text = _describe_rejected_credentials()
         elif failure.status in advice:
@@ -209,29 +173,19 @@ def call(
             pause = f"wait {f'{failure.retry_after:.0f} s' if failure.retry_after else 'a few minutes'}"
             text += f"; gave up after {f'{attempts} attempts in {seconds:.0f} s' if attempts > 1 else '1 attempt'}"
             text += f"; {pause if failure.status else 'check your connection'} and run the command again"
-        raise CallError(text, failure) from error
+        raise CallError(text) from error
 
 
 def poll(look: Callable[[], Result | None], wait: Any, stop: Any) -> Result | None:
-    """Call a function until it returns something else than None; return that, or None after giving up.
-
-    Args:
-        look: the function.
-        wait: the pause between two calls, one of tenacity's wait strategies.
-        stop: when to give up, one of tenacity's stop strategies.
-    """
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda result: result is None),
-        wait=wait,
-        stop=stop,
-        retry_error_callback=lambda _: None,
-    )(look)
+    """Call `look` until it returns something, and return that; return None when tenacity's `stop` is reached."""
+    retry = tenacity.retry_if_result(lambda result: result is None)
+    return tenacity.Retrying(retry=retry, wait=wait, stop=stop, retry_error_callback=lambda _: None)(look)
 
 
 def _describe_rejected_credentials() -> str:
     from kaggle.api.kaggle_api_extended import KaggleApi
 
-    if source := _token_source():
+    if source := _find_token():
         return (
             f"Kaggle rejected the token in {source}; replace it with a new one from {SETTINGS_PAGE}, or remove it if "
             "you have a legacy key, over which a token takes precedence"
@@ -242,7 +196,7 @@ def _describe_rejected_credentials() -> str:
     return "Kaggle rejected the stored login; run `kaggle auth login` again"
 
 
-def _token_source() -> str | None:
+def _find_token() -> str | None:
     """Return where the client finds an access token, None if there is none."""
     from kagglesdk import get_access_token_from_env
 
@@ -263,10 +217,10 @@ def _bounded_requests(say: Say | None = None) -> Iterator[None]:
         adapter.max_retries = Retry(0, read=False)  # the client's upload retries ten times itself
         try:
             return send(adapter, request, **(options | {"timeout": TIMEOUT}))
-        except requests.RequestException:
+        except exceptions.RequestException:
             raise
         except OSError as error:  # a wrong REQUESTS_CA_BUNDLE
-            raise requests.exceptions.SSLError(error, request=request) from error
+            raise exceptions.SSLError(error, request=request) from error
 
     printed = io.StringIO()
     HTTPAdapter.send = send_in_time  # type: ignore[method-assign, assignment]

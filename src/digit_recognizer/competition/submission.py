@@ -15,25 +15,16 @@ MANIFEST_NAME = "manifest.json"  # of a kernel's output: the run, and the SHA-25
 
 
 def write_submission(path: Path, labels: np.ndarray) -> None:
-    """Write predictions in the format of sample_submission.csv, with CRLF line ends.
-
-    Args:
-        path: the file to write.
-        labels: integers [n] in 0..9, in the order of test.csv.
-    """
+    """Write predictions, integers [n] in 0..9 in the order of test.csv, like sample_submission.csv, with CRLF."""
     lines = [",".join(SUBMISSION_COLUMNS), *(f"{index},{int(label)}" for index, label in enumerate(labels, start=1))]
     write_text(path, "\r\n".join(lines) + "\r\n")
 
 
 def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
-    """Check a submission as Kaggle does and return its predictions.
+    """Check a submission as Kaggle does and return its predictions, uint8 [28000] in 0..9.
 
-    Args:
-        path: a CSV file with the header ImageId,Label and ImageId 1..28000 in order, with LF or CRLF line ends.
-        remedy: what to do about a fault, for the message; None for writing the file again.
-
-    Returns:
-        uint8 [28000] in 0..9.
+    The file has the header ImageId,Label and ImageId 1..28000 in order, with LF or CRLF line ends. `remedy` is what to
+    do about a fault, in place of writing the file again.
 
     Raises:
         UserError: the file is missing or invalid; the message names the first invalid line.

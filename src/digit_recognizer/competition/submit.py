@@ -2,57 +2,39 @@
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tenacity
 
 from digit_recognizer.competition import client
-from digit_recognizer.competition.client import CallError, Say, call, connect, poll
-from digit_recognizer.competition.record import (
-    LEDGER_NAME,
-    NOT_UPLOADED,
-    default_message,
-    read_record,
-    refuse_repetition,
-    update_record,
-)
+from digit_recognizer.competition.client import Api, CallError, Say, call, connect, poll, read_failure
+from digit_recognizer.competition.record import LEDGER_NAME, NOT_UPLOADED, read_ledger, read_record, update_record
 from digit_recognizer.competition.submission import FILE_NAME, check_submission, hash_predictions
-from digit_recognizer.config import COMPETITION
+from digit_recognizer.config import COMPETITION, count_members
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
-
-if TYPE_CHECKING:
-    from kaggle.api.kaggle_api_extended import KaggleApi
-    from kagglesdk.competitions.types.competition_api_service import ApiSubmission
 
 LOOKS = 5  # for an upload in Kaggle's list of submissions, after 0, 1, 3, 7 and 15 seconds
 SCORE_POLL = tenacity.wait_exponential(multiplier=2, exp_base=1.5, max=30)  # seconds
 SCORE_SECONDS = 900  # how long to wait for a score
 MESSAGE_LENGTH = 200  # characters; a truncated description could not be recognised
-RUN_AGAIN = "run the command again: it checks Kaggle's list of submissions before it uploads"
 
 
 def submit(folder: Path, *, message: str | None = None, force: bool = False, say: Say = print) -> dict[str, Any]:
-    """Upload a submission exactly once and wait for its score.
+    """Upload a submission exactly once, wait for its score and return its record.
 
     The record is written before the upload. If the process is killed, the next call looks for the earlier upload in
     Kaggle's list and waits for its score instead of uploading again.
 
-    Args:
-        folder: submissions/<run> with submission.csv and record.json; the ledger is in its parent.
-        message: description of the submission on Kaggle; None for run, model and validation accuracy.
-        force: submit predictions that were submitted before.
-        say: prints one line of progress.
-
-    Returns:
-        The record, with submission_id, submitted_at and public_score.
+    `message` describes the submission on Kaggle: None stands for run, model and validation accuracy. Predictions that
+    were submitted before are submitted again only with `force`. The ledger is in the parent of `folder`.
 
     Raises:
         UserError: the submission is refused, the upload failed, or there is no score in time.
     """
     record = read_record(folder)
     _check(folder, record)
-    message = " ".join((message or default_message(record)).split())
+    message = " ".join((message or _describe(record)).split())
     if len(message) > MESSAGE_LENGTH:
         raise UserError(f"expected a message of at most {MESSAGE_LENGTH} characters, received {len(message)}")
 
@@ -65,7 +47,7 @@ def submit(folder: Path, *, message: str | None = None, force: bool = False, say
             say("Kaggle did not receive it")
     if record["status"] != "pending":
         if not force:
-            refuse_repetition(folder.parent / LEDGER_NAME, record)
+            _refuse_repetition(folder.parent / LEDGER_NAME, record)
         api = api or connect(say=say)
         _upload(api, folder, record, message, say)
     _wait_for_score(api or connect(say=say), folder, record, say)
@@ -75,53 +57,72 @@ def submit(folder: Path, *, message: str | None = None, force: bool = False, say
 def _check(folder: Path, record: dict[str, Any]) -> None:
     """Raise a UserError if a submission may not be uploaded."""
     if record["competition"] != COMPETITION:
-        raise UserError(
-            f"expected a run on the data of {COMPETITION}, found one on the {record['competition']} data: "
-            f"{folder} can never be submitted; run `make download train` first"
-        )
+        found = f"one on the {record['competition']} data: {folder} can never be submitted"
+        raise UserError(f"expected a run on the data of {COMPETITION}, found {found}; run `make download train` first")
     expected, predicted = record.get("run_test_sha256"), record["data"].get("test.csv")
     if expected and predicted != expected:
-        raise UserError(
-            f"expected predictions for the competition's test.csv, found {folder} for another file, which can never be "
-            "submitted; run `make submission` with the DATA_DIR= of the competition's files"
-        )
-    if hash_predictions(check_submission(folder / FILE_NAME)) != record["predictions_sha256"]:
-        raise UserError(
-            f"expected the predictions recorded in {folder}, found others in {FILE_NAME}; delete {folder} and run "
-            "`make submission`"
-        )
+        found = f"{folder} for another file; run `make submission` with the DATA_DIR= of the competition's files"
+        raise UserError(f"expected predictions for the competition's test.csv, found {found}")
+    path = folder / FILE_NAME
+    if hash_predictions(check_submission(path)) != record["predictions_sha256"]:
+        raise UserError(f"expected {path} as it was written, found it changed; delete it and run `make submission`")
 
 
-def _upload(api: "KaggleApi", folder: Path, record: dict[str, Any], message: str, say: Say) -> None:
+def _describe(record: dict[str, Any]) -> str:
+    """Return the default message: run, model and validation accuracy."""
+    members, accuracy = count_members(record["config"]), record["validation_accuracy"]
+    networks = f"{members} CNNs" if members > 1 else "CNN"
+    scored = "trained on all rows" if accuracy is None else f"validation accuracy {accuracy:.4f}"
+    return f"{record['run']}: {record['config']['preset']} {networks}, {scored}"
+
+
+def _refuse_repetition(ledger: Path, record: dict[str, Any]) -> None:
+    """Raise a UserError if the same predictions are in the ledger, unless Kaggle could not score them."""
+    for row in read_ledger(ledger):
+        if row["predictions_sha256"] == record["predictions_sha256"] and row["status"] != "error":
+            score = f"public score {float(row['public_score']):.5f}" if row["public_score"] else row["status"]
+            earlier = f"submission {row['submission_id']} of run {row['run']}, {row['submitted_at']}, {score}"
+            raise UserError(
+                f"these predictions were submitted before ({earlier}); FORCE=1 (--force) submits them again"
+            )
+
+
+def _upload(api: Api, folder: Path, record: dict[str, Any], message: str, say: Say) -> None:
     """Upload the file, then look for it in Kaggle's list, whatever the response was."""
-    _check_limit(api, say)
+    limits = call("the check of the daily limit", api.competition_get_submission_limits, COMPETITION, say=say)
+    left, made = limits.num_allowed_now, limits.num_today
+    if left > 0:
+        say(f"{left} submission{'s' * (left != 1)} left today")
+    elif made:  # otherwise this is the first submission of an account, which has no limits yet
+        raise UserError(f"no submissions are left today ({made} made); run the command again after 00:00 UTC")
     before = [submission.ref for submission in _list_submissions(api, say)]
     record |= NOT_UPLOADED | {"status": "uploading", "message": message, "ids_before": before}
     update_record(folder, record)
 
-    say(f"uploading {folder / FILE_NAME} as {message!r}")
-    ref, failure = 0, None
+    path, ref, refusal = folder / FILE_NAME, 0, None
+    say(f"uploading {path} as {message!r}")
     try:
-        response = call("the submission", _submit_file, api, folder / FILE_NAME, message, retry_if=_is_safe, say=say)
+        response = call("the submission", _submit_file, api, path, message, may_repeat=_was_refused, say=say)
         ref, outcome = response.ref, f"Kaggle responded {response.message!r}"
     except CallError as error:
-        failure, outcome = error, f"the submission failed: {error.failure.text}"
-    refused = failure is not None and _was_refused(failure.__cause__)
+        outcome = f"the submission failed: {read_failure(error).text}"
+        refusal = str(error) if _was_refused(error.__cause__) else None
+    found, unclear = False, "but the submission is not in Kaggle's list"
     try:
-        found = _find_upload(api, folder, record, say, ref=ref, looks=1 if refused else LOOKS)
+        found = _find_upload(api, folder, record, say, ref, looks=1 if refusal else LOOKS)
     except UserError as error:
-        raise UserError(f"{outcome}, and whether Kaggle received it is unknown: {error}; {RUN_AGAIN}") from None
-    if refused and not found:
+        refusal, unclear = None, f"and whether Kaggle received it is unknown: {error}"
+    if refusal and not found:
         update_record(folder, record | NOT_UPLOADED)
-        raise UserError(f"{failure}; nothing was submitted")
+        raise UserError(f"{refusal}; nothing was submitted")
     if not found:
-        raise UserError(f"{outcome}, but the submission is not in Kaggle's list; {RUN_AGAIN}")
+        raise UserError(f"{outcome}, {unclear}; run the command again: it checks Kaggle's list before it uploads")
 
 
-def _submit_file(api: "KaggleApi", path: Path, message: str) -> Any:
+def _submit_file(api: Api, path: Path, message: str) -> Any:
     response = api.competition_submit(str(path), message, COMPETITION, quiet=True)
     if response.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:  # the client swallows the exception
-        raise client.UploadError
+        raise client.TransferError("the file did not reach Kaggle's storage")
     return response
 
 
@@ -129,20 +130,14 @@ def _was_refused(error: BaseException | None) -> bool:
     """Return whether a failed call certainly made no submission: it failed before the last request, or with 4xx."""
     request = getattr(error, "request", None)
     if request is None:
-        return isinstance(error, client.UploadError)
-    return 400 <= client.read_failure(error).status < 500 or not request.url.endswith("/CreateSubmission")
+        return isinstance(error, client.TransferError)
+    return 400 <= read_failure(error).status < 500 or not request.url.endswith("/CreateSubmission")
 
 
-def _is_safe(error: BaseException) -> bool:
-    return client.is_transient(error) and _was_refused(error)
-
-
-def _find_upload(
-    api: "KaggleApi", folder: Path, record: dict[str, Any], say: Say, *, ref: int = 0, looks: int = LOOKS
-) -> bool:
+def _find_upload(api: Api, folder: Path, record: dict[str, Any], say: Say, ref: int = 0, looks: int = LOOKS) -> bool:
     """Look for the upload of a record among the submissions that were not listed before it, and record its id."""
 
-    def look() -> "ApiSubmission | None":
+    def look() -> Any:
         for submission in _list_submissions(api, say):
             same = submission.file_name == FILE_NAME and submission.description == record["message"]
             if submission.ref not in record["ids_before"] and (submission.ref == ref or same):
@@ -152,50 +147,34 @@ def _find_upload(
     found = poll(look, wait=tenacity.wait_exponential(), stop=tenacity.stop_after_attempt(looks))
     if found is not None:
         submitted_at = found.date.replace(tzinfo=datetime.UTC).isoformat(timespec="seconds")  # Kaggle's is naive UTC
-        uploaded = {"status": "pending", "submission_id": found.ref, "submitted_at": submitted_at, "ids_before": None}
-        record |= uploaded
+        record.update(status="pending", submission_id=found.ref, submitted_at=submitted_at, ids_before=None)
         update_record(folder, record)
     return found is not None
 
 
-def _wait_for_score(api: "KaggleApi", folder: Path, record: dict[str, Any], say: Say) -> None:
+def _wait_for_score(api: Api, folder: Path, record: dict[str, Any], say: Say) -> None:
     """Wait for the score, and write it into the record and the ledger."""
     number = record["submission_id"]
 
-    def look() -> "ApiSubmission | None":
-        listed = (item for item in _list_submissions(api, say) if item.ref == number)
-        return next((item for item in listed if item.status.name != "PENDING"), None)
+    def look() -> Any:
+        found = [item for item in _list_submissions(api, say) if item.ref == number and item.status.name != "PENDING"]
+        return found[0] if found else None
 
     say(f"submission {number} is uploaded; waiting for its score")
     with show_spinner(f"waiting for the score of submission {number}"):
         submission = poll(look, wait=SCORE_POLL, stop=tenacity.stop_before_delay(SCORE_SECONDS))
     if submission is None:
-        raise UserError(
-            f"expected a score of submission {number} within {SCORE_SECONDS / 60:.0f} minutes, found none; run the "
-            "command again to continue waiting: nothing is uploaded twice"
-        )
-    record["status"] = submission.status.name.lower()
-    record["public_score"] = float(submission.public_score) if submission.public_score else None
+        found = f"found no score of submission {number} within {SCORE_SECONDS / 60:.0f} minutes"
+        raise UserError(f"{found}; run the command again to continue waiting: nothing is uploaded twice")
+    score = float(submission.public_score) if submission.public_score else None
+    record.update(status=submission.status.name.lower(), public_score=score)
     update_record(folder, record)
     if record["status"] == "error":
         reason = " ".join((submission.error_description or "no reason given").split())
-        raise UserError(
-            f"Kaggle could not score submission {number}: {reason}; see {client.COMPETITION_PAGE}/submissions"
-        )
+        page = f"{client.COMPETITION_PAGE}/submissions"
+        raise UserError(f"Kaggle could not score submission {number}: {reason}; see {page}")
 
 
-def _list_submissions(api: "KaggleApi", say: Say) -> list["ApiSubmission"]:
+def _list_submissions(api: Api, say: Say) -> list[Any]:
     """Return the latest submissions of the account, newest first."""
     return call("the list of submissions", api.competition_submissions, COMPETITION, page_size=100, say=say) or []
-
-
-def _check_limit(api: "KaggleApi", say: Say) -> None:
-    """Print how many submissions are left today; raise a UserError if there are none."""
-    limits = call("the check of the daily limit", api.competition_get_submission_limits, COMPETITION, say=say)
-    left = limits.num_allowed_now
-    if left > 0:
-        say(f"{left} submission{'s' * (left != 1)} left today")
-    elif limits.num_today:  # otherwise this is the first submission of an account, which has no limits yet
-        raise UserError(
-            f"no submissions are left today ({limits.num_today} made); run the command again after 00:00 UTC"
-        )
