@@ -65,7 +65,6 @@ def push_and_fail(settings=FAST):
 def assert_pushed_once(kaggle):
     assert [len(versions) for versions in kaggle.kernels.versions.values()] == [1]
     assert (kernel_output.OUTPUT / "submission.csv").read_bytes() == kaggle.kernels.output["submission.csv"]
-    assert not kernel.STATE.exists()
 
 
 # Pushing
@@ -73,7 +72,7 @@ def assert_pushed_once(kaggle):
 
 def test_push_ends_with_the_fetched_output(ready):
     ready.kernels.polls_until_running, ready.kernels.polls_until_ended = 2, 3
-    after = r"\d:\d\d:\d\d after the push"
+    after = r"watched for \d:\d\d:\d\d"
     patterns = [
         f"pushing {SLUG}",
         f"version 1 is pushed: {PAGE}",
@@ -103,13 +102,12 @@ def test_push_sends_the_notebook_with_its_settings_and_metadata(ready):
     assert kernel.METADATA.read_bytes() == before
 
 
-def test_finished_kernel_can_be_pushed_again(ready):
+def test_finished_kernel_is_fetched_and_not_run_again(ready):
     push()
-    push()
-    state = {"kernel": SLUG, "digest": kernel._digest(build_notebook(FAST)), "before": 0, "ended": True}
-    files.write_json(kernel.STATE, state)  # as an earlier version of the kit left it
-    push()
-    assert len(ready.kernels.versions[NAME]) == 3
+    assert push()[0] == f"version 1 of {SLUG} is the same notebook; it is not run again"
+    assert_pushed_once(ready)
+    push({"preset": "fast", "seed": 2})
+    assert len(ready.kernels.versions[NAME]) == 2
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"reset": True}, {"content": b"<html>"}], ids=str)
@@ -122,7 +120,7 @@ def test_push_received_in_spite_of_a_failure_is_found(ready, fault):
 
 def test_push_that_was_not_received_is_repeated_by_the_next_call(ready):
     ready.fail("SaveKernel", status=503)
-    message = "the new version is not there yet: run the command again, it checks Kaggle before it pushes"
+    message = "the new version is not there yet; run the command again, which looks for it first"
     assert message in push_and_fail()
     assert ready.kernels.versions == {}
     push()
@@ -132,8 +130,8 @@ def test_push_that_was_not_received_is_repeated_by_the_next_call(ready):
 def test_earlier_version_is_not_taken_for_a_push_that_was_not_received(ready):
     push()
     ready.fail("SaveKernel", status=503)
-    assert "the new version is not there yet" in push_and_fail()
-    push()
+    assert "the new version is not there yet" in push_and_fail({"preset": "fast", "seed": 2})
+    push({"preset": "fast", "seed": 2})
     assert len(ready.kernels.versions[NAME]) == 2
 
 
@@ -146,7 +144,7 @@ def test_too_many_requests_are_retried(ready):
 REFUSALS = {
     "error": (
         {"status": 200, "body": {"error": "Maximum batch GPU session count of 2 reached."}},
-        "Kaggle refused the kernel: Maximum batch GPU session count of 2 reached.; running sessions are listed at",
+        "Kaggle refused the kernel: Maximum batch GPU session count of 2 reached.; you can stop running sessions at",
     ),
     "competition": (
         {"status": 200, "body": {"versionNumber": 1, "invalidCompetitionSources": ["digit-recognizer"]}},
@@ -174,7 +172,7 @@ def test_refused_push_shows_kaggles_reason(ready, fault, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"title": "Another title"}, "expected the id .../another-title, which Kaggle derives from the title"),
+        ({"title": "Another title"}, "expected the id .../another-title for its title, found"),
         ({"language": "perl"}, "kernel-metadata.json: A valid language must be specified in the metadata"),
     ],
     ids=str,
@@ -194,35 +192,20 @@ def running(ready):
     ready.kernels.polls_until_ended = 10**6
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "WATCH_SECONDS", 0)
-        assert "expected the end of version 1 within 0.0 hours, found it running; see" in push_and_fail()
+        assert "version 1 is running after 0.0 hours; see" in push_and_fail()
     return ready
 
 
 def test_running_kernel_is_watched_by_the_next_call(running):
     running.kernels.polls_until_ended = 5
-    assert push()[0] == f"version 1 of {SLUG} is the same notebook; watching it"
-    assert_pushed_once(running)
-
-
-def test_running_kernel_is_found_without_the_state_file(running):
-    kernel.STATE.unlink()
-    running.kernels.versions[NAME][0]["status"] = "QUEUED"
-    running.kernels.polls_until_running, running.kernels.polls_until_ended = 10, 0
-    assert push()[0] == f"version 1 of {SLUG} is the same notebook; watching it"
+    assert push()[0] == f"version 1 of {SLUG} is the same notebook; it is not run again"
     assert_pushed_once(running)
 
 
 def test_running_kernel_with_other_settings_is_not_replaced(running):
     message = push_and_fail({"preset": "fast", "seed": 2})
-    assert "found version 1 with other settings or code (running); wait until it ends" in message
+    assert "found version 1 with other settings or code (running); wait, or stop it" in message
     assert len(running.kernels.versions[NAME]) == 1
-
-
-def test_elapsed_time_counts_from_the_push(running):
-    earlier = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=2, minutes=3)
-    files.write_json(kernel.STATE, files.read_json(kernel.STATE) | {"pushed_at": earlier.isoformat()})
-    running.kernels.polls_until_ended = 0
-    assert any(re.fullmatch(r"complete, 2:0[34]:\d\d after the push", line) for line in push())
 
 
 @pytest.mark.parametrize("name", ["SaveKernel", "submission.csv"])
@@ -250,14 +233,8 @@ def test_failed_kernel_shows_the_end_of_its_log(ready, run_command, end, words):
     lines = result.stdout.splitlines()
     assert lines[-25:] == [f"  line {number}" for number in range(75, 99)] + ["  ValueError: no"]
     assert "line 74" not in result.stdout
-    assert not kernel.STATE.exists()  # the next push makes a new version
-
-
-def test_push_after_an_invalid_output_makes_a_new_version(ready):
-    valid, ready.kernels.output = ready.kernels.output, {"__results__.html": b"<html>"}
-    assert "expected manifest.json in the output" in push_and_fail()
-    ready.kernels.output = valid
-    push()
+    ready.kernels.failure = None
+    push({"preset": "single"})
     assert len(ready.kernels.versions[NAME]) == 2
 
 
@@ -276,11 +253,12 @@ def test_failure_while_watching_is_retried(ready):
     assert_pushed_once(ready)
 
 
-def test_unchanged_status_is_printed_at_intervals(ready, monkeypatch):
+def test_unchanged_status_is_printed_at_intervals(ready, clock, monkeypatch):
+    monkeypatch.setattr(kernel, "time", clock)
     ready.kernels.polls_until_ended = 5
     assert sum(line.startswith("running, ") for line in push()) == 1
-    monkeypatch.setattr(kernel, "REPORT_INTERVAL", datetime.timedelta(microseconds=1))
-    assert sum(line.startswith("running, ") for line in push()) == 4
+    monkeypatch.setattr(kernel, "REPORT_INTERVAL", datetime.timedelta(seconds=1))
+    assert sum(line.startswith("running, ") for line in push({"preset": "fast", "seed": 2})) == 4
 
 
 def test_kernel_status_prints_the_latest_version(ready, run_command):

@@ -64,7 +64,7 @@ def test_state_of_the_upload_is_kept_for_the_same_predictions(write, folder):
 def test_unfinished_upload_of_other_predictions_is_not_overwritten(write, folder, labels, status, remedy):
     records.update_record(folder, write() | {"status": status})
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(UserError, match=rf"found one of other predictions \({status}\); .*{remedy}"):
+    with pytest.raises(UserError, match=rf"found an unfinished upload of other .* \({status}\); .*{remedy}"):
         write(9 - labels)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert records.is_pending(folder) == (status == "pending")
@@ -120,36 +120,10 @@ def test_ledger_has_one_row_per_submission_and_updates_it(write, folder):
     assert table["message"][1] == second["message"]
 
 
-def test_repeated_predictions_are_refused_whatever_the_run(write, folder, labels):
-    ledger = folder.parent / "ledger.csv"
-    record = write()
-    records.refuse_repetition(ledger, record)
-    records.update_record(folder, record | {"status": "complete", "submission_id": 7, "public_score": 0.5})
-    again = folder.parent / "another-run"
-    with pytest.raises(UserError, match=r"submission 7 of run single-seed0-abc123.*public score 0\.50000\).*FORCE=1"):
-        records.refuse_repetition(ledger, write(folder=again, run="another-run"))
-    labels[-1] = 9 - labels[-1]
-    records.refuse_repetition(ledger, write(folder=again, run="another-run"))
-
-
-def test_predictions_that_kaggle_could_not_score_can_be_submitted_again(write, folder):
-    record = write()
-    records.update_record(folder, record | {"status": "error", "submission_id": 7})
-    records.refuse_repetition(folder.parent / "ledger.csv", record)
-
-
 @pytest.mark.parametrize("content", ["", "run;status\n", ",".join(records.LEDGER_COLUMNS) + "\na,b\n"])
-def test_invalid_ledger_is_refused_and_not_overwritten(tmp_path, content):
-    ledger = tmp_path / "ledger.csv"
+def test_invalid_ledger_is_refused_and_not_overwritten(write, folder, content):
+    record, ledger = write(), folder.parent / "ledger.csv"
     ledger.write_text(content)
     with pytest.raises(UserError, match=r"ledger\.csv: expected rows of the columns run,"):
-        records.update_ledger(ledger, dict.fromkeys(records.LEDGER_COLUMNS))
+        records.update_record(folder, record | {"submission_id": 7})
     assert ledger.read_text() == content
-
-
-def test_default_message_has_run_model_and_validation_accuracy(write):
-    record = write()
-    assert records.default_message(record) == "single-seed0-abc123: single CNN, validation accuracy 0.9942"
-    record["config"]["folds"] = 5
-    record["validation_accuracy"] = None
-    assert records.default_message(record) == "single-seed0-abc123: single 5 CNNs, trained on all rows"

@@ -13,7 +13,7 @@ from digit_recognizer.competition import client, record, submission, submit
 from digit_recognizer.errors import UserError
 
 MESSAGE = "single-seed0-abc123: single CNN, validation accuracy 0.9942"
-AGAIN = "run the command again: it checks Kaggle's list of submissions before it uploads"
+AGAIN = "run the command again: it checks Kaggle's list before it uploads"
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_score_is_polled_with_growing_pauses(kaggle, folder, clock):
 def test_missing_score_is_awaited_by_the_next_call(kaggle, folder, clock):
     kaggle.polls_until_scored = 1000
     message = submit_and_fail(folder)
-    assert "submission 30000001 within 15 minutes, found none; run the command again to continue waiting" in message
+    assert "submission 30000001 within 15 minutes; run the command again to continue waiting" in message
     assert 800 < clock.seconds <= 900
     assert read_ledger(folder)["status"].tolist() == ["pending"]
     score_pending(kaggle)
@@ -259,7 +259,7 @@ def test_call_killed_at_any_step_is_continued_and_submits_once(kaggle, make_fold
         try:
             submit.submit(folder)
         except UserError as error:
-            assert f"already submitted (submission {kaggle.submissions[0]['ref']}" in str(error)
+            assert f"were submitted before (submission {kaggle.submissions[0]['ref']}" in str(error)
         assert len(kaggle.submissions) == before + 1, step
         assert kaggle.submissions[0]["content"] == (folder / "submission.csv").read_bytes()
         assert record.read_record(folder)["status"] == "complete"
@@ -280,8 +280,8 @@ def test_repeated_predictions_are_submitted_only_with_force(kaggle, make_folder,
     (again / "submission.csv").write_bytes((again / "submission.csv").read_bytes().replace(b"\r\n", b"\n"))
     for repeated in (folder, again):
         message = submit_and_fail(repeated)
-        assert message.startswith(f"these predictions were already submitted (submission 30000001 of run {folder.name}")
-        assert message.endswith("public score 0.00000); nothing was uploaded; FORCE=1 (--force) uploads them again")
+        assert message.startswith(f"these predictions were submitted before (submission 30000001 of run {folder.name}")
+        assert message.endswith("public score 0.00000); FORCE=1 (--force) submits them again")
     assert len(kaggle.requests) == seen
 
     submit.submit(folder, force=True)  # the same run and message once more
@@ -318,7 +318,7 @@ def test_predictions_for_another_test_csv_are_refused(kaggle, make_folder):
 
 def test_changed_file_is_refused(kaggle, folder, labels):
     submission.write_submission(folder / "submission.csv", 9 - labels)
-    assert f"expected the predictions recorded in {folder}, found others" in submit_and_fail(folder, force=True)
+    assert "as it was written, found it changed; delete it and run" in submit_and_fail(folder, force=True)
     assert kaggle.requests == []
 
 
@@ -348,3 +348,17 @@ def test_submission_is_recognised_by_its_id_when_kaggle_changes_its_message(kagg
 def test_message_that_kaggle_could_truncate_is_refused(kaggle, folder):
     assert "at most 200 characters, received 201" in submit_and_fail(folder, message="m" * 201)
     assert kaggle.requests == []
+
+
+def test_predictions_that_kaggle_could_not_score_can_be_submitted_again(folder):
+    written = record.read_record(folder)
+    record.update_record(folder, written | {"status": "error", "submission_id": 7})
+    submit._refuse_repetition(folder.parent / "ledger.csv", written)
+
+
+def test_default_message_has_run_model_and_validation_accuracy(folder):
+    written = record.read_record(folder)
+    assert submit._describe(written) == MESSAGE
+    written["config"]["folds"] = 5
+    written["validation_accuracy"] = None
+    assert submit._describe(written) == "single-seed0-abc123: single 5 CNNs, trained on all rows"

@@ -56,7 +56,7 @@ class Failure(NamedTuple):
 
 
 # Failures without a response, and whether they are transient. The exceptions' own texts can contain signed URLs.
-FAILURES: dict[type[Exception], tuple[str, bool]] = {
+FAILURES: dict[type[BaseException], tuple[str, bool]] = {
     json.JSONDecodeError: ("the response was not JSON", True),  # a gateway's HTML page
     exceptions.SSLError: ("no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE", False),
     exceptions.ProxyError: ("no connection to the proxy", True),
@@ -64,7 +64,7 @@ FAILURES: dict[type[Exception], tuple[str, bool]] = {
     exceptions.ConnectionError: ("the connection failed", True),
     exceptions.ChunkedEncodingError: ("the connection failed", True),
     exceptions.RequestException: ("the request failed", False),
-    Exception: ("an error in the client", False),
+    BaseException: ("an error in the client", False),
 }
 
 

@@ -1,6 +1,7 @@
 """Download the competition data: fetch the archive, check it, and unpack it."""
 
 import contextlib
+import itertools
 import shutil
 import sys
 import zipfile
@@ -95,8 +96,9 @@ def _find_content_fault(open_file: Callable[[str], IO[bytes]]) -> str | None:
             first = file.readline(len(header) + 2).rstrip(b"\r\n").decode(errors="replace")
             if first != header:
                 return f"{name}: expected the header {header[:30]!r}, found {first[:30]!r}"
-            complete = [line.endswith(b"\n") for line in file]
+            complete = [line.endswith(b"\n") for line in itertools.islice(file, rows + 1)]
         if complete != [True] * rows:
             incomplete = "" if all(complete) else " and an incomplete one"
-            return f"{name}: expected {rows:,} rows, found {sum(complete):,}{incomplete}"
+            found = f"{sum(complete):,}{incomplete}" if len(complete) <= rows else "more"
+            return f"{name}: expected {rows:,} rows, found {found}"
     return None
