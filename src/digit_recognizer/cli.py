@@ -1,8 +1,4 @@
-"""The command line: one command per stage.
-
-Heavy packages (TensorFlow, pandas, the Kaggle client) are imported inside the commands that use them, so that
-`--help` responds at once.
-"""
+"""The command line: one command per stage. Heavy packages are imported inside commands, so that `--help` is fast."""
 
 import json
 import signal
@@ -29,7 +25,6 @@ app = typer.Typer(
 )
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses after SIGINT and SIGTERM
-CONFUSIONS = 10  # printed by evaluate
 LOSS, ACCURACY = "{:.4f}", "{:.2%}"
 HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
@@ -120,7 +115,7 @@ def evaluate(
     formats = "{digit}", "{precision:.2%}", "{recall:.2%}", "{f1:.2%}", "{support:,}"
     scores = [[text.format_map(row) for text in formats] for row in result["classes"]]
     _console.print(make_table("By digit", ("digit", "precision", "recall", "F1", "images"), scores))
-    confusions = [list(map(str, pair.values())) for pair in result["confusions"][:CONFUSIONS]]
+    confusions = [list(map(str, pair.values())) for pair in result["confusions"][:10]]
     _console.print(make_table("Most frequent confusions", ("digit", "predicted", "images"), confusions))
     figures = [Path(path) for path in result["figures"]]
     _print(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
@@ -189,9 +184,7 @@ def submission(
 @app.command()
 def submit(
     run: RunName = None,
-    message: Annotated[
-        str | None, typer.Option(help="Description on Kaggle.", show_default="run, model, validation accuracy")
-    ] = None,
+    message: Annotated[str | None, typer.Option(help="Description on Kaggle.", show_default="run and accuracy")] = None,
     force: Annotated[bool, typer.Option("--force", help="Submit predictions that were submitted before.")] = False,
     kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
     data_dir: DataDir = DATA,
@@ -276,13 +269,9 @@ def predict(
     files: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of image files.")] = None,
     run: RunName = None,
     expect: Annotated[str | None, typer.Option(help="Label of all files, to score the predictions.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV file path,label for scores.", show_default="a folder's labels.csv")
-    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV file path,label; by default a folder's labels.csv.")] = None,
     models_dir: ModelsDir = MODELS,
-    output_dir: Annotated[
-        Path | None, typer.Option(help="Folder for annotated images.", show_default="predictions; none with --json")
-    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder for annotated images; not with --json.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""

@@ -2,8 +2,4 @@
 
 
 class UserError(Exception):
-    """An error that the user can fix.
-
-    The message is one line: what was expected, what was found, and what to do next. The command line prints it on
-    stderr without a traceback and exits with status 1.
-    """
+    """An error that the user can fix; its one-line message says what was expected, what was found, and what to do."""

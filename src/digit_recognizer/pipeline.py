@@ -1,7 +1,6 @@
 """The stages from train.csv to submission.csv, in order: train, evaluate, report, predict, write the submission.
 
-`competition.download` comes before them and `competition.submit` after them. Each stage reads what the one before it
-wrote to disk, so that each runs alone.
+Each stage reads what the one before it wrote to disk. `competition` has the first and the last: download and submit.
 """
 
 import importlib.util

@@ -281,7 +281,7 @@ def test_repeated_predictions_are_submitted_only_with_force(kaggle, make_folder,
     for repeated in (folder, again):
         message = submit_and_fail(repeated)
         assert message.startswith(f"these predictions were submitted before (submission 30000001 of run {folder.name}")
-        assert message.endswith("public score 0.00000); FORCE=1 (--force) submits them again")
+        assert message.endswith("public score 0.00000); FORCE=1 (--force) repeats it")
     assert len(kaggle.requests) == seen
 
     submit.submit(folder, force=True)  # the same run and message once more

@@ -49,7 +49,7 @@ def test_test_csv_has_no_labels(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([""], "train.csv: expected 785 columns and rows of numbers, found an empty file"),
+        ([""], "line 1, column 1: expected the header 'label', found ''"),
         ([HEADER], "train.csv, line 2: expected rows of numbers, found only the header"),
         ([HEADER[6:], line()], "line 1, column 1: expected the header 'label', found 'pixel0'"),
         (
@@ -60,7 +60,7 @@ def test_test_csv_has_no_labels(tmp_path):
             [HEADER.replace("pixel7,", "pixel8,"), line()],
             "line 1, column 9: expected the header 'pixel7', found 'pixel8'",
         ),
-        ([HEADER, line(), HEADER], "line 3: expected numbers, found the header a second time"),
+        ([HEADER, line(), HEADER], "line 3, column 1 (label): expected an integer 0..9, found 'label'"),
         ([HEADER, line(), line() + ",0"], "line 3: expected 785 values, found 786"),
         ([HEADER, line() + ",0", line() + ",0"], "line 2: expected 785 values, found 786"),
         ([HEADER, line(), line()[:-2], line()], "line 3: expected 785 values, found 784"),

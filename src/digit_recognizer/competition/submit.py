@@ -82,9 +82,7 @@ def _refuse_repetition(ledger: Path, record: dict[str, Any]) -> None:
         if row["predictions_sha256"] == record["predictions_sha256"] and row["status"] != "error":
             score = f"public score {float(row['public_score']):.5f}" if row["public_score"] else row["status"]
             earlier = f"submission {row['submission_id']} of run {row['run']}, {row['submitted_at']}, {score}"
-            raise UserError(
-                f"these predictions were submitted before ({earlier}); FORCE=1 (--force) submits them again"
-            )
+            raise UserError(f"these predictions were submitted before ({earlier}); FORCE=1 (--force) repeats it")
 
 
 def _upload(api: Api, folder: Path, record: dict[str, Any], message: str, say: Say) -> None:

@@ -19,8 +19,7 @@ def write_demo_data(data_dir: Path) -> None:
     """Write train.csv, test.csv and sample_submission.csv in the competition's exact format, and a marker file.
 
     The data are the 1,797 digits that scikit-learn ships (E. Alpaydin and C. Kaynak 1998, Optical Recognition of
-    Handwritten Digits, doi:10.24432/C50P49; handwriting of 43 people, 8x8 pixels, 17 gray levels), enlarged and centred
-    in 28x28 pixels. They are not the competition's data and cannot be submitted.
+    Handwritten Digits, doi:10.24432/C50P49; 8x8 pixels in 17 gray levels), enlarged and centred in 28x28 pixels.
     """
     from sklearn.datasets import load_digits
 

@@ -30,12 +30,8 @@ def build_model(
     Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) and ReLU follow the pooling, where they cost a
     quarter. It has no scale: after a ReLU, the next linear layer's kernel covers that.
 
-    Args:
-        architecture: "residual", "plain" or "upright".
-        channels: Filters of each stage; multiples of 16 are fast.
-        dropout: Rate before the dense layer.
-        precision: Keras dtype policy of the convolutional part.
-        folded: For prediction: build without batch normalisation, for weights of `fold_normalisation`.
+    Multiples of 16 `channels` are fast. `precision` is the Keras dtype policy of the convolutional part. With `folded`,
+    the network has no batch normalisation, for weights of `fold_normalisation`.
 
     Returns:
         Model from float32 [n, 28, 28, 1] in [0, 1] to probabilities, float32 [n, 10].

@@ -28,12 +28,7 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     if "CUDA_VISIBLE_DEVICES" in environment:
         names = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",")]
         return [name for name in names if name and name != "-1"]
-    return _query_gpus("index")
-
-
-def gpu_names(gpus: Sequence[str]) -> list[str]:
-    """Return the product names of GPUs."""
-    return _query_gpus("name", gpus) if gpus else []
+    return query_gpus("index")
 
 
 def split_devices(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
@@ -58,7 +53,7 @@ def choose_precision(gpus: Sequence[str]) -> str:
     would need loss scaling.
     """
     if gpus:
-        capabilities = [float(value) for value in _query_gpus("compute_cap", gpus) if re.fullmatch(r"\d+\.\d+", value)]
+        capabilities = [float(value) for value in query_gpus("compute_cap", gpus) if re.fullmatch(r"\d+\.\d+", value)]
         fast = min(capabilities, default=0.0) >= 8
     else:
         flags = re.search(r"^flags\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
@@ -66,7 +61,7 @@ def choose_precision(gpus: Sequence[str]) -> str:
     return "mixed_bfloat16" if fast else "float32"
 
 
-def _query_gpus(field: str, gpus: Sequence[str] = ()) -> list[str]:
+def query_gpus(field: str, gpus: Sequence[str] = ()) -> list[str]:
     """Return a field of the GPUs from nvidia-smi, of all of them by default; nothing without a driver."""
     if shutil.which("nvidia-smi") is None:
         return []

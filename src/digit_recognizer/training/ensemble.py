@@ -23,11 +23,11 @@ from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import records
-from digit_recognizer.training.devices import choose_precision, count_cores, gpu_names, split_devices
+from digit_recognizer.training.devices import choose_precision, count_cores, query_gpus, split_devices
 from digit_recognizer.training.progress import TrainingDisplay
 from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
-REPORT_SECONDS = 0.2  # between two reported steps of a worker; each costs both processes time
+REPORTED_STEPS = 10  # a worker reports each tenth step, and the last of an epoch
 
 
 class Job(NamedTuple):
@@ -82,7 +82,7 @@ def train_members(
             if first_step:
                 record["first_step_seconds"] = round(first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
-        record["machine"]["gpus"] = gpu_names(gpus)
+        record["machine"]["gpus"] = query_gpus("name", gpus) if gpus else []
         return record
 
 
@@ -91,9 +91,7 @@ def _lock(run_dir: Path) -> contextlib.AbstractContextManager[Any]:
     try:
         return FileLock(run_dir / ".lock").acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"expected one training of {run_dir.name}, found that another process trains it; wait"
-        ) from None
+        raise UserError(f"expected no other training of {run_dir.name}, found one; wait until it ends") from None
 
 
 def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -140,17 +138,14 @@ def _train_missing(job: Job, missing: list[int], gpus: Sequence[str], console: C
 
 
 def _train_in_worker(job: Job, folder: Path, index: int, report: Report) -> None:
-    """Train one member in a worker process; report its steps at intervals."""
-    reported = 0.0
+    """Train one member in a worker process; report some of its steps, because each report costs time."""
 
-    def report_at_intervals(step: tuple[Any, ...]) -> None:
-        nonlocal reported
-        if step[-1] or time.monotonic() > reported + REPORT_SECONDS:
-            reported = time.monotonic()
+    def report_some(step: tuple[Any, ...]) -> None:
+        if step[-1] or step[2] % REPORTED_STEPS == 0:
             report(step)
 
     paths = (folder / f"{epoch}.npy" for epoch in range(job.config.augmented_epochs))
-    _train(job, (np.load(path, mmap_mode="r") for path in paths), index, report_at_intervals)
+    _train(job, (np.load(path, mmap_mode="r") for path in paths), index, report_some)
 
 
 def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -> None:

@@ -9,13 +9,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from digit_recognizer.config import Config
 
-METRICS = {  # Keras' names of the logged values, and the printed ones
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "val_loss": "validation loss",
-    "val_accuracy": "validation accuracy",
-}
-
 
 class TrainingDisplay:
     """Progress of all members of a run, as a context manager."""
@@ -68,9 +61,8 @@ class TrainingDisplay:
     def _status(self, logs: Mapping[str, float]) -> str:
         seconds, done = time.monotonic() - self._started, sum(self._done.values())
         values = [
-            f"{METRICS[name]} {value:{'.2%' if name.endswith('accuracy') else '.4f'}}"
+            f"{name.replace('val_', 'validation ')} {value:{'.2%' if name.endswith('accuracy') else '.4f'}}"
             for name, value in logs.items()
-            if name in METRICS
         ]
         minutes, left = divmod(int(seconds / done * (self._total - done)), 60)
         return "  ".join([*values, f"{done * self._batch_size / seconds:,.0f} images/s", f"{minutes}:{left:02d} left"])

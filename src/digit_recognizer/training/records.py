@@ -33,6 +33,7 @@ def new_record(
     config: Config, *, run: str, competition: str, data: dict[str, str | None], git_commit: str | None = None
 ) -> dict[str, Any]:
     """Return the record of a run that starts now; `data` has the SHA-256 of train.csv, and of test.csv or None."""
+    machine = {"system": platform.platform(), "processor": _processor()}
     return {
         "run": run,
         "competition": competition,
@@ -40,12 +41,7 @@ def new_record(
         "data": data,
         "git_commit": git_commit,
         "versions": _versions(),
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "processors": os.cpu_count(),
-            "threads": count_cores(),
-        },
+        "machine": machine | {"processors": os.cpu_count(), "threads": count_cores()},
         "started_at": now(),
         "finished_at": None,
         "training_seconds": 0.0,  # wall time of all sessions

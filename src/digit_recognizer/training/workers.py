@@ -11,8 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-POLL_SECONDS = 0.2  # between checks for messages
-
 Result = TypeVar("Result")
 Report = Callable[[Any], None]
 _state: dict[str, Any] = {}  # of a worker process: the function to call and the queue for its messages
@@ -64,7 +62,7 @@ def run_tasks(
         while running or (waiting and error is None):
             while waiting and error is None and len(running) < len(devices):
                 running.add(pool.submit(_run_task, waiting.popleft()))
-            done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+            done, running = wait(running, 0.2, FIRST_COMPLETED)  # seconds until the next look for messages
             while not messages.empty():
                 report(messages.get())
             for future in done:

@@ -1,7 +1,6 @@
 """Web page to draw digits on, served on the loopback interface only.
 
-Built on Starlette and uvicorn: BSD-licensed, maintained, half a dozen small packages. Gradio's Sketchpad reports a
-drawing only at the end of a stroke, needs about a hundred packages, and loads fonts from other hosts.
+Gradio's Sketchpad would report a drawing only at the end of a stroke, and loads fonts from other hosts.
 """
 
 import base64
