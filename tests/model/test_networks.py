@@ -55,6 +55,7 @@ def test_a_residual_block_with_zero_weights_is_the_identity():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_folded_network_is_stock_keras_and_computes_the_same(architecture):
+    keras.utils.set_random_seed(0)
     network = {"architecture": architecture, "channels": (16, 32), "dropout": 0.2}
     trained, folded = (build_model(**network, folded=folded) for folded in (False, True))
     random = np.random.default_rng(0)
