@@ -1,12 +1,12 @@
-"""Runs a notebook as a Kaggle session does: in a folder laid out like /kaggle, from start to end, without a network.
+"""Run a notebook as a Kaggle session does: in a folder with the layout of /kaggle, from start to end, offline.
 
     python tests/execute_notebook.py NOTEBOOK ROOT
 
-ROOT takes the place of /kaggle: ROOT/input is there before, ROOT/working is made. ROOT/executed.ipynb is the notebook
-with what its cells printed and drew, ROOT/log.json the same text as Kaggle's log. The exit status is 1 when a cell
-failed. ROOT/connections.txt names every host outside of this machine that a process wanted to reach; it found none.
+ROOT takes the place of /kaggle: ROOT/input exists, ROOT/working is created. ROOT/executed.ipynb is the notebook with its
+outputs, ROOT/log.json its text as Kaggle's log. The exit status is 1 if a cell fails. ROOT/connections.txt lists the
+hosts outside this machine that a process tried to reach.
 
-It needs nothing but nbclient and ipykernel, and no package of this repository.
+It needs nbclient and ipykernel, and no package of this repository.
 """
 
 import json
@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-# Every Python process begins with it, those that the notebook starts too.
+# sitecustomize.py of every Python process, also of those that the notebook starts.
 NO_NETWORK = r"""
 import os
 import socket
@@ -49,7 +49,7 @@ for name in ("connect", "connect_ex"):
 
 
 def execute(notebook: Path, root: Path) -> int:
-    """Runs a notebook and writes what came of it; returns the exit status."""
+    """Run a notebook and write its outputs; return the exit status."""
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError

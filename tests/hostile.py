@@ -1,4 +1,4 @@
-"""Files that call themselves pictures."""
+"""Malicious, broken and wrong image files."""
 
 import struct
 import zlib
@@ -15,7 +15,7 @@ def _chunk(name, content):
 
 
 def png_bomb():
-    """Returns a good PNG file of 50 kB that is 20,000 x 20,000 pixels large."""
+    """Return a valid PNG file of 50 kB with 20,000 x 20,000 pixels."""
     lines = zlib.compress(bytes((1 + SIDE // 8) * SIDE))
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", lines) + _chunk(b"IEND", b"")

@@ -1,10 +1,10 @@
-"""HTML taken apart."""
+"""A parser for tests of HTML pages."""
 
 from html.parser import HTMLParser
 
 
 class _Page(HTMLParser):
-    """The elements of a page, and its text."""
+    """The elements and the text of a page."""
 
     def __init__(self):
         super().__init__()
@@ -17,12 +17,12 @@ class _Page(HTMLParser):
         self.text += data
 
     def named(self, tag):
-        """Returns the attributes of each element of a name."""
+        """Return the attributes of all elements with a tag."""
         return [attributes for name, attributes in self.elements if name == tag]
 
 
 def read(html):
-    """Returns a page whose `elements` are pairs of name and attributes."""
+    """Parse a page; its `elements` are pairs of tag and attributes."""
     page = _Page()
     page.feed(html)
     return page

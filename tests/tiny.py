@@ -1,4 +1,4 @@
-"""Runs that train in a second, for tests of what stands around a training."""
+"""Runs that train within a second, for tests of the code around the training."""
 
 from rich.console import Console
 

@@ -1,18 +1,18 @@
-"""The demo's data are in the competition's format, and are marked."""
+"""The demo data: the competition's format, and the marker."""
 
 import numpy as np
 
 from digit_recognizer.data import csv_files, demo
 
 
-def test_the_files_load_as_the_competitions_do(demo_dir):
+def test_the_files_load_as_competition_files(demo_dir):
     train, test = csv_files.load_train(demo_dir), csv_files.load_test(demo_dir)
     assert len(train.images) + len(test.images) == 1797
     assert len(test.images) == demo.TEST_ROWS
     assert np.bincount(train.labels).min() > 130
 
 
-def test_lines_end_as_in_the_competitions_files(demo_dir):
+def test_line_ends_are_those_of_the_competition_files(demo_dir):
     for name in ("train.csv", "test.csv", "sample_submission.csv"):
         content = (demo_dir / name).read_bytes()
         assert content.endswith(b"\r\n")
@@ -26,7 +26,7 @@ def test_digits_are_enlarged_into_the_middle(demo_dir):
     assert images.max() == 255
 
 
-def test_the_folder_says_what_it_is(demo_dir):
+def test_the_folder_is_marked_as_demo_data(demo_dir):
     assert "not the competition's data" in (demo_dir / demo.MARKER).read_text()
 
 
