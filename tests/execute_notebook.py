@@ -2,7 +2,7 @@
 
     python tests/execute_notebook.py NOTEBOOK ROOT
 
-ROOT takes the place of /kaggle: ROOT/input exists, ROOT/working is created. ROOT/executed.ipynb is the notebook with its
+ROOT replaces /kaggle: ROOT/input exists, ROOT/working is created. ROOT/executed.ipynb is the notebook with its
 outputs, ROOT/log.json its text as Kaggle's log. The exit status is 1 if a cell fails. ROOT/connections.txt lists the
 hosts outside this machine that a process tried to reach.
 
