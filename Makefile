@@ -103,7 +103,7 @@ kernel-output: setup ## Download the output of the notebook's latest version and
 ##@ Develop
 
 test: setup ## Run the tests (under five minutes).
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4
 
 test-slow: setup ## Run the tests that take longer.
 	@.venv/bin/python -m pytest -m slow

@@ -244,7 +244,7 @@ def test_without_tensorboard_its_option_is_an_error(monkeypatch):
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_prints_one_line_and_leaves_no_process(small_run, tmp_path, sent, status):
     inherited = signal.SIG_DFL if sent == signal.SIGINT else signal.SIG_IGN  # as below nohup
-    settings = "--preset=single", "--folds=2", "--epochs=20"  # still training when it is interrupted
+    settings = "--preset=single", "--folds=2", "--epochs=8"  # still training when it is interrupted
     training = subprocess.Popen(
         [SCRIPT, "train", *settings, f"--data-dir={small_run[0] / 'data'}", f"--models-dir={tmp_path}"],
         stdout=subprocess.PIPE,

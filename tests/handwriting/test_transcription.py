@@ -1,6 +1,5 @@
 """Files read, described, scored and drawn."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -10,10 +9,9 @@ import pytest
 
 from digit_recognizer.handwriting import image_files, transcription
 from digit_recognizer.handwriting.image_files import Listed
-from digit_recognizer.handwriting.reader import Digit, Reading, load_reader
+from digit_recognizer.handwriting.reader import Digit, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.transcription import Transcript
-from digit_recognizer.training import runs
 
 READING = Reading([[Digit(np.eye(10)[3] * 0.95, (20, 10, 60, 80), np.full((28, 28), 77, np.uint8))]])
 
@@ -154,15 +152,3 @@ def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(transcripts, t
     doubtful = [Transcript(Listed(transcripts[2].file.path), uncertain), transcripts[1]]
     assert transcription.draw_transcripts([transcripts[0], transcripts[0], *doubtful], tmp_path / "out") == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.png.png", "c.png.png", "mistakes.png"}
-
-
-@pytest.mark.slow
-def test_labelled_handwriting_is_read():
-    """Read the folder HANDWRITING_DIR, which has a labels.csv, with a run (RUN or the latest) in MODELS_DIR."""
-    if not {"HANDWRITING_DIR", "MODELS_DIR"} <= os.environ.keys():
-        pytest.skip("needs HANDWRITING_DIR, a folder with a labels.csv, and MODELS_DIR, a folder of runs")
-    read = load_reader(runs.find_run(Path(os.environ["MODELS_DIR"]), os.environ.get("RUN")))
-    files = image_files.list_pictures([Path(os.environ["HANDWRITING_DIR"])])
-    found = list(transcription.transcribe(files, read, refuse=pytest.fail))
-    wrong = [(one.file.path.name, one.file.label, one.reading.text) for one in found if one.is_mistake]
-    assert len(wrong) <= len(found) / 80, wrong

