@@ -1,1 +1,1 @@
-"""Model: layers, networks, and export to stock Keras."""
+"""Model: layers, networks and their export, prediction, and a summary of the layers."""
