@@ -50,9 +50,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"expected the file {path}, found none") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise UserError(
-            f"expected JSON in {path}, found invalid content ({error}); delete the file and make it again"
-        ) from None
+        raise UserError(f"expected JSON in {path}, found other text ({error}); delete it and make it again") from None
 
 
 def read_cached_arrays(path: Path) -> dict[str, Any]:

@@ -238,6 +238,16 @@ def test_failed_kernel_shows_the_end_of_its_log(ready, run_command, end, words):
     assert len(ready.kernels.versions[NAME]) == 2
 
 
+def test_invalid_output_says_how_to_run_the_kernel_again(ready):
+    ready.kernels.output = {"__results__.html": b"<html>"}
+    message = f"expected manifest.json in the output of {SLUG}, found __results__.html; see {PAGE}, or run `make push`"
+    for _ in range(2):
+        assert message in push_and_fail()
+    assert len(ready.kernels.versions[NAME]) == 1
+    push_and_fail(FAST | {"seed": 2})
+    assert len(ready.kernels.versions[NAME]) == 2
+
+
 def test_push_after_a_failed_download_fetches_the_output_again(ready):
     ready.fail("submission.csv", status=404)
     assert "the download of submission.csv failed" in push_and_fail()

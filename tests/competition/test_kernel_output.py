@@ -109,7 +109,9 @@ def test_error_of_an_invalid_submission(ready, kernel_files, labels):
     set_files(ready, kernel_files(labels=labels[:-1]))
     message = fetch_and_fail()
     assert "line 28001: expected ImageId 28000" in message
-    assert message.endswith(f"found the end of the file; see https://www.kaggle.com/code/{SLUG}")
+    assert message.endswith(
+        f"found the end of the file; see https://www.kaggle.com/code/{SLUG}, or run `make push` with another SEED"
+    )
 
 
 @pytest.mark.parametrize("name", ["../../outside.txt", "/tmp/outside.txt"])  # noqa: S108
@@ -122,15 +124,17 @@ def test_no_file_is_written_outside_the_folder(ready, kernel_files, name):
     assert not list(Path.cwd().parent.rglob("outside.txt"))
 
 
-def test_earlier_output_is_kept_until_the_new_one_is_complete(ready, kernel_files, monkeypatch):
+@pytest.mark.parametrize("step", [0, 1, 2])  # before, after and again before one of the two renames
+def test_earlier_output_is_kept_until_the_new_one_is_complete(ready, kernel_files, step):
     fetch()
     before = read_output()
     set_files(ready, kernel_files(left_out=[1]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "rename", kill_at(0)(Path.rename))
+        patch.setattr(Path, "rename", kill_at(step)(Path.rename))
         with pytest.raises(KilledError):
             fetch()
     assert read_output() == before
+    assert not list(Path("kernel").glob(".output.*"))
     fetch()
     assert read_output() != before
 

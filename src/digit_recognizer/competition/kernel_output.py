@@ -63,6 +63,7 @@ def fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     Raises:
         UserError: the output is missing or incomplete; an earlier output is kept.
     """
+    remedy = f"see {CODE_PAGE}/{slug}, or run `make push` with another SEED"  # the same notebook is not run again
     urls, log = list_output(api, slug, say)
     OUTPUT.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".output.", dir=OUTPUT.parent) as temporary:
@@ -70,19 +71,22 @@ def fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
 
         def fetch_file(name: str, digest: str | None = None) -> None:
             if name not in urls:
-                found = ", ".join(sorted(urls)) or "no files"
-                raise UserError(f"expected {name} in the output of {slug}, found {found}; see {CODE_PAGE}/{slug}")
+                raise UserError(f"expected {name} in the output of {slug}, found {', '.join(urls) or 'none'}; {remedy}")
             call(f"the download of {name}", _download, urls[name], new / name, digest, advice=FILE_ADVICE, say=say)
 
         fetch_file(MANIFEST_NAME)
         manifest = read_json(new / MANIFEST_NAME)
         for name, digest in manifest["files"].items():
             fetch_file(name, digest)
-        check_submission(new / FILE_NAME, remedy=f"see {CODE_PAGE}/{slug}")
+        check_submission(new / FILE_NAME, remedy=remedy)
         write_text(new / "kernel.log", "".join(f"{line}\n" for line in log))
-        if OUTPUT.exists():  # it is not deleted before the new one is there
-            OUTPUT.rename(old)
-        new.rename(OUTPUT)
+        try:
+            if OUTPUT.exists():
+                OUTPUT.rename(old)
+            new.rename(OUTPUT)
+        finally:
+            if old.exists() and not OUTPUT.exists():  # interrupted in between
+                old.rename(OUTPUT)
     say(f"fetched {len(manifest['files'])} files into {OUTPUT}; their checksums match")
     _compare(manifest["run"], submissions_dir, say)
 
