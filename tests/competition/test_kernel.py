@@ -135,6 +135,23 @@ def test_earlier_version_is_not_taken_for_a_push_that_was_not_received(ready):
     assert len(ready.kernels.versions[NAME]) == 2
 
 
+def test_failed_version_is_not_taken_for_its_repetition_that_was_not_received(ready):
+    ready.kernels.failure = "A cell failed."
+    assert "ended with error" in push_and_fail()
+    ready.kernels.failure = None
+    ready.fail("SaveKernel", status=503)
+    assert "the new version is not there yet" in push_and_fail()
+    push()
+    assert len(ready.kernels.versions[NAME]) == 2
+
+
+def test_other_notebook_that_is_saved_meanwhile_is_not_taken_for_the_push(ready, monkeypatch):
+    other = build_notebook({"preset": "fast", "seed": 2})
+    monkeypatch.setattr(kernel, "write_text", lambda path, _: files.write_text(path, other))
+    assert "the new version is not there yet" in push_and_fail()
+    assert not kernel_output.OUTPUT.exists()
+
+
 def test_too_many_requests_are_retried(ready):
     ready.fail("SaveKernel", status=429, headers={"Retry-After": "0"})
     push()
@@ -223,7 +240,7 @@ def test_killed_push_is_continued_by_the_next_call(ready, start_python, name):
 
 
 @pytest.mark.parametrize(("end", "words"), [("ERROR", "error"), ("CANCEL_ACKNOWLEDGED", "cancel acknowledged")])
-def test_failed_kernel_shows_the_end_of_its_log(ready, run_command, end, words):
+def test_failed_kernel_shows_the_end_of_its_log_and_is_pushed_again(ready, run_command, end, words):
     ready.kernels.failure, ready.kernels.end = "A cell failed.", end
     ready.kernels.log = [f"line {number}" for number in range(99)] + ["\x1b[31mValueError\x1b[0m: no"]
     result = run_command("push")
@@ -234,8 +251,9 @@ def test_failed_kernel_shows_the_end_of_its_log(ready, run_command, end, words):
     assert lines[-25:] == [f"  line {number}" for number in range(75, 99)] + ["  ValueError: no"]
     assert "line 74" not in result.stdout
     ready.kernels.failure = None
-    push({"preset": "single"})
-    assert len(ready.kernels.versions[NAME]) == 2
+    assert run_command("push").returncode == 0
+    first, second = ready.kernels.versions[NAME]
+    assert first["request"]["text"] == second["request"]["text"]
 
 
 def test_invalid_output_says_how_to_run_the_kernel_again(ready):
