@@ -1,5 +1,9 @@
 """Atomic writes, JSON and hashes."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from digit_recognizer import files
@@ -46,3 +50,47 @@ def test_missing_or_invalid_json_is_an_error(tmp_path):
 def test_sha256_of_abc(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert files.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from digit_recognizer import files
+with files.locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writer(folder):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline() == "locked\n"
+    return writer
+
+
+def test_second_writer_is_told_who_the_first_one_is_and_may_wait_for_it(tmp_path):
+    said = []
+    with start_writer(tmp_path) as writer:
+        found = rf"expected no other writer of \S+, found process {writer.pid}, which has been writing it since 20\d\d-"
+        with pytest.raises(UserError, match=found), files.locked(tmp_path, wait=False):
+            pass
+
+        def say(line):
+            said.append(line)
+            writer.stdin.close()
+
+        with files.locked(tmp_path, say=say):
+            assert writer.wait(timeout=20) == 0
+    assert len(said) == 1
+    assert f"waiting for process {writer.pid}, which" in said[0]
+
+
+def test_lock_of_a_killed_process_is_free(tmp_path):
+    with start_writer(tmp_path) as writer:
+        writer.kill()
+    with files.locked(tmp_path, wait=False), files.locked(tmp_path, wait=False):  # nested blocks of one process
+        assert files.read_json(tmp_path / ".lock.json")["process"] == os.getpid()
+    with files.locked(tmp_path, wait=False):
+        pass

@@ -1,14 +1,17 @@
-"""Atomic file writes, JSON, and file hashes."""
+"""Atomic file writes, locks, JSON, and file hashes."""
 
 import contextlib
 import hashlib
 import json
 import os
 import secrets
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from digit_recognizer.errors import UserError
 
@@ -30,6 +33,32 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = print) -> Iterator[None]:
+    """Be the only writer of a folder during the block; the operating system frees the lock of a dead process.
+
+    The folder is created if it is missing. Blocks of one thread may be nested. If another process has the lock, this
+    prints one line and waits for it, or with `wait=False` raises a `UserError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock", is_singleton=True), folder / ".lock.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        found = {"process": "unknown", "since": "now"} | (read_json(holder) if holder.exists() else {})
+        other = f"process {found['process']}, which has been writing it since {found['since']}"
+        if not wait:
+            raise UserError(f"expected no other writer of {folder}, found {other}; wait until it ends") from None
+        say(f"{folder}: waiting for {other}")
+        lock.acquire()
+    try:
+        if lock.lock_counter == 1:
+            write_json(holder, {"process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:
