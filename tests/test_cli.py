@@ -1,12 +1,16 @@
 """The command line as a user runs it."""
 
 import csv
+import fcntl
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
 import sys
+import termios
+import time
 from functools import partial
 from pathlib import Path
 
@@ -241,31 +245,64 @@ def test_without_tensorboard_its_option_is_an_error(monkeypatch):
         cli.train(preset="fast", tensorboard=True)
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_prints_one_line_and_leaves_no_process(small_run, tmp_path, sent, status):
-    inherited = signal.SIG_DFL if sent == signal.SIGINT else signal.SIG_IGN  # as below nohup
-    settings = "--preset=single", "--folds=2", "--epochs=8"  # still training when it is interrupted
+@pytest.mark.parametrize(
+    ("sent", "status", "settings", "begun"),
+    [
+        (signal.SIGINT, 130, ["--folds=2"], "member "),
+        (signal.SIGTERM, 143, ["--folds=2"], "member "),
+        (signal.SIGHUP, 129, ["--folds=1"], "epoch "),
+        (signal.SIGINT, 130, ["--folds=1"], ""),  # while it imports TensorFlow and the workers augment
+    ],
+)
+def test_an_interrupted_training_prints_one_line_and_leaves_no_process(
+    small_run, tmp_path, sent, status, settings, begun
+):
+    inherited = signal.SIG_IGN if sent == signal.SIGTERM else signal.SIG_DFL  # as below nohup
     training = subprocess.Popen(
-        [SCRIPT, "train", *settings, f"--data-dir={small_run[0] / 'data'}", f"--models-dir={tmp_path}"],
+        [SCRIPT, "train", *settings, "--epochs=40", f"--data-dir={small_run[0] / 'data'}", f"--models-dir={tmp_path}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, inherited),
     )
+    process = psutil.Process(training.pid)
     try:
-        first = training.stderr.readline()  # of an epoch
-        children = psutil.Process(training.pid).children(recursive=True)
-        os.killpg(training.pid, sent) if sent == signal.SIGINT else training.terminate()
+        if begun:
+            assert training.stderr.readline().startswith(begun)
+        while len(process.children()) < 2:
+            time.sleep(0.01)
+        children = process.children(recursive=True)
+        os.killpg(training.pid, sent) if sent == signal.SIGINT else training.send_signal(sent)
         out, error = training.communicate(timeout=60)
     finally:
         os.killpg(training.pid, signal.SIGKILL) if training.poll() is None else None
-    assert first.startswith("member ")
     assert out == ""
-    assert [line for line in error.splitlines() if not line.startswith("member ")] == [
-        "digit-recognizer: interrupted; finished members and files are kept"
+    assert [line for line in error.splitlines() if not line.startswith(begun or "epoch ")] == [
+        f"digit-recognizer: ended by {sent.name}; run the same command again to go on from there"
     ]
     assert training.returncode == status
-    assert len(children) >= 3  # two members and the augmentation
     assert not psutil.wait_procs(children, timeout=20)[1]
-    assert not list(tmp_path.glob("*/.epochs.*"))
+
+
+def test_a_closed_terminal_ends_a_training_with_its_workers(small_run, tmp_path):
+    terminal, end = pty.openpty()
+    training = subprocess.Popen(
+        [SCRIPT, "train", "--epochs=40", f"--data-dir={small_run[0] / 'data'}", f"--models-dir={tmp_path}"],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY),
+    )
+    os.close(end)
+    process = psutil.Process(training.pid)
+    try:
+        while len(process.children()) < 2:
+            time.sleep(0.01)
+        started = [process, *process.children(recursive=True)]
+        os.close(terminal)
+        training.wait(timeout=60)
+    finally:
+        training.kill()
+    assert not psutil.wait_procs(started, timeout=20)[1]

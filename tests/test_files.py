@@ -29,6 +29,16 @@ def test_a_write_replaces_the_file_under_the_same_suffix(tmp_path):
     assert path.stat().st_mode & 0o044 == 0o044  # others may read it, as with any file that open() makes
 
 
+def test_temporary_file_of_a_killed_writer_is_deleted_by_the_next_one(tmp_path):
+    writer = subprocess.Popen([sys.executable, "-c", ""])
+    writer.wait()
+    path, kept = tmp_path / "table.csv", tmp_path / f".table.{os.getpid()}-01234567.csv"  # of a writer at work
+    for other in (kept, tmp_path / f".table.{writer.pid}-01234567.csv", tmp_path / ".table.csv"):
+        other.touch()
+    files.write_text(path, "new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, kept, tmp_path / ".table.csv"])
+
+
 def test_line_ends_are_kept(tmp_path):
     files.write_text(tmp_path / "a", "1\r\n2\n")
     assert (tmp_path / "a").read_bytes() == b"1\r\n2\n"

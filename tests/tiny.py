@@ -10,7 +10,8 @@ TINY = Config(preset="tiny", epochs=2, channels=(4, 8), batch_size=32, augment=F
 QUIET = Console(quiet=True)
 
 
-def train(config, rows, run_dir, **options):
+def train(config, rows, run_dir, *, console=QUIET, code=None):
     data = {"train.csv": rows.sha256, "test.csv": None}
-    record = records.new_record(config, run=run_dir.name, competition="demo", data=data)
-    return pipeline.finish_run(run_dir, ensemble.train_members(config, rows, run_dir, record, QUIET, **options))
+    record = records.new_record(config, run=run_dir.name, competition="demo", data=data, code=code)
+    record = ensemble.train_members(config, rows, run_dir, record, console)
+    return pipeline.finish_run(run_dir, record, rows.labels)

@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED, TERMINATED = 130, 143  # exit statuses after SIGINT and SIGTERM
+ENDING = {128 + number: number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}  # by exit status
 LOSS, ACCURACY = "{:.4f}", "{:.2%}"
 HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
@@ -83,6 +83,8 @@ def train(
     settings = {"folds": folds, "members": members, "validation": validation, "epochs": epochs, "seed": seed}
     config = make_config(preset, **settings, augment=augment)
     run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, log=tensorboard)
+    for warning in record.get("warnings", []):
+        _say(f"warning: {warning}", error=True)
     if as_json:
         _print_json(record)
         return
@@ -372,13 +374,16 @@ def _print_json(value: Any) -> None:
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and exit status 1."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that workers and temporary files go, too
+    for number in (signal.SIGHUP, signal.SIGTERM):  # so that workers and temporary files go, too
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except UserError as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"digit-recognizer: {error}")
         sys.exit(1)
     except SystemExit as end:
-        if end.code in (INTERRUPTED, TERMINATED):  # typer turns KeyboardInterrupt into 130
-            print("digit-recognizer: interrupted; finished members and files are kept", file=sys.stderr)
+        if end.code in ENDING:  # typer turns KeyboardInterrupt into 130
+            name = ENDING[end.code].name
+            print(f"digit-recognizer: ended by {name}; run the same command again to go on from there", file=sys.stderr)
         raise

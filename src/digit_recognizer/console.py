@@ -3,8 +3,8 @@
 import contextlib
 import logging
 import os
+import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 Item = TypeVar("Item")
+DISCARD, SHOW = b"\0", b"\1"  # at the end of hidden messages
+HOLD_MESSAGES = f"""
+import os
+text = b""
+while not text.endswith(({DISCARD!r}, {SHOW!r})) and (more := os.read(0, 4096)):
+    text += more
+if not text.endswith({DISCARD!r}):
+    os.write(2, text.removesuffix({SHOW!r}))
+"""
 Step = Callable[[str, float], None]  # progress callback: description, fraction done in [0, 1]
 
 
@@ -59,25 +68,29 @@ def make_table(
 
 @contextlib.contextmanager
 def hide_native_messages() -> Iterator[None]:
-    """Hide what native libraries write to stderr during the block; show it if the block raises.
+    """Hide what native libraries write to stderr during the block; show it if the block raises or the process aborts.
 
     TensorFlow prints notices about oneDNN on import, from C++ and before it reads any log level. Keep the block to the
-    import: text written before a native abort is lost.
+    import: another process holds the messages until it has ended.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-            logging.getLogger("tensorflow").setLevel(logging.ERROR)  # retracing warnings: one network per member
-        except BaseException:
-            os.dup2(original, 2)
-            hidden.seek(0)
-            os.write(2, hidden.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(original, 2)
-            os.close(original)
+    # In a session of its own, Ctrl+C does not reach it.
+    hidden = subprocess.Popen(
+        [sys.executable, "-ISc", HOLD_MESSAGES], stdin=subprocess.PIPE, stderr=original, start_new_session=True
+    )
+    assert hidden.stdin is not None  # noqa: S101 - for the type checker
+    os.dup2(hidden.stdin.fileno(), 2)
+    hidden.stdin.close()
+    end = SHOW
+    try:
+        yield
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # retracing warnings: one network per member
+        end = DISCARD
+    finally:
+        sys.stderr.flush()
+        os.write(2, end)
+        os.dup2(original, 2)
+        os.close(original)
+        hidden.wait()

@@ -4,14 +4,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from digit_recognizer.errors import UserError
 
@@ -20,11 +19,16 @@ from digit_recognizer.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file atomically: yield a temporary path and rename it to `path` if the block succeeds.
 
-    A killed or failed writer leaves the old file, or none. Missing parent folders are created. The temporary name keeps
-    the suffix, because Keras and numpy choose the format by it.
+    A killed or failed writer leaves the old file, or none; the next one deletes the temporary file of one that was
+    killed. Missing parent folders are created. The temporary name keeps the suffix, because Keras and numpy choose the
+    format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    for other in path.parent.iterdir():
+        if (found := pattern.fullmatch(other.name)) and not _is_running(int(found[1])):
+            other.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -35,6 +39,16 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _is_running(process: int) -> bool:
+    """Return whether there is a process with this number."""
+    with contextlib.suppress(PermissionError):  # of another user
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = print) -> Iterator[None]:
     """Be the only writer of a folder during the block; the operating system frees the lock of a dead process.
@@ -42,6 +56,8 @@ def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = prin
     The folder is created if it is missing. Blocks of one thread may be nested. If another process has the lock, this
     prints one line and waits for it, or with `wait=False` raises a `UserError`.
     """
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / ".lock", is_singleton=True), folder / ".lock.json"
     try:

@@ -48,18 +48,21 @@ def train(
     if (data_dir / "test.csv").exists():
         hashes["test.csv"] = load_test(data_dir).sha256
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
-    run_dir = models_dir / (run or records.run_name(config, data=data.sha256, code=runs.code_sha256()))
+    code = runs.code_sha256()
+    run_dir = models_dir / (run or records.run_name(config, data=data.sha256, code=code))
     record = records.new_record(
-        config, run=run_dir.name, competition=competition, data=hashes, git_commit=runs.git_commit()
+        config, run=run_dir.name, competition=competition, data=hashes, code=code, git_commit=runs.git_commit()
     )
     record = ensemble.train_members(config, data, run_dir, record, console, gpus=find_gpus(), log=log)
-    return run_dir, finish_run(run_dir, record)
+    return run_dir, finish_run(run_dir, record, data.labels)
 
 
-def finish_run(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
+def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) -> dict[str, Any]:
     """Score a run on the rows that its members held out, write its record, and make it the latest run."""
     if record["scores"] is None:
         _, labels, probabilities = runs.read_predictions(run_dir)
+        histories = [runs.read_history(folder) for folder in runs.member_dirs(run_dir)]
+        record["warnings"] = metrics.find_warnings(train_labels, labels, probabilities, histories)
         record["scores"] = metrics.validation_scores(labels, probabilities)
         record["finished_at"] = records.now()
     runs.write_finished(run_dir, record)

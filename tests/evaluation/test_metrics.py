@@ -130,3 +130,23 @@ def test_the_paired_test_uses_discordant_images_only():
 def test_a_run_does_not_differ_from_itself():
     result = metrics.paired_test(LABELS, PREDICTED, PREDICTED)
     assert (len(result.fixed), len(result.broken), result.p_value) == (0, 0, 1)
+
+
+HISTORY = {"accuracy": np.array([0.2, 0.7]), "loss": np.array([2.0, 1.0])}
+
+
+def test_plausible_result_has_no_warnings():
+    assert metrics.find_warnings(LABELS, LABELS, PREDICTED, [HISTORY]) == []
+    assert metrics.find_warnings(LABELS, LABELS[:0], PREDICTED[:0], [HISTORY]) == []  # trained on all rows
+
+
+def test_implausible_results_are_named():
+    ones, nan = np.ones(20, np.uint8), {"accuracy": np.array([0.1, 0.81]), "loss": np.array([2.0, np.nan])}
+    assert metrics.find_warnings(ones, LABELS, PREDICTED, [HISTORY, nan]) == [
+        "100% of the 20 labels in train.csv are the digit 1",
+        "the loss of member 1 was not finite in epoch 2",
+    ]
+    assert metrics.find_warnings(LABELS, LABELS, predict(*[1] * 10), [HISTORY]) == [
+        "100% of the 10 predictions are the digit 1",
+        "the validation accuracy, 20.0%, is far below the training accuracy, 70.0%",
+    ]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from digit_recognizer.model.layers import FusedBatchNormalization
+from digit_recognizer.model.layers import FusedBatchNormalization, choose_momentum
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -32,3 +32,8 @@ def test_outputs_gradients_and_statistics_equal_those_of_keras(precision, tolera
     for found, expected in zip(ours, apply(keras.layers.BatchNormalization(momentum=0.9, scale=scaled)), strict=True):
         expected = np.asarray(expected)
         assert np.asarray(found) == pytest.approx(expected, abs=tolerance * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("steps", "momentum"), [(1, 0), (10, 0), (20, 0.5), (100, 0.9), (9999, 0.9)])
+def test_moving_statistics_of_a_short_training_average_over_fewer_steps(steps, momentum):
+    assert choose_momentum(steps) == pytest.approx(momentum)

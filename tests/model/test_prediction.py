@@ -23,6 +23,12 @@ def test_probabilities_of_networks_are_averaged_in_the_order_of_the_images():
     assert predict(images[:0]).shape == (0, 10)
 
 
+def test_a_network_whose_loss_was_not_finite_prefers_no_digit():
+    model = build_model(architecture="plain", channels=(4, 8), dropout=0)
+    model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])
+    assert make_predictor([model])(np.zeros((1, 28, 28), np.uint8)).tolist() == [[np.float32(0.1)] * 10]
+
+
 def test_views_are_averaged():
     model = build_model(architecture="plain", channels=(4, 8), dropout=0)
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)

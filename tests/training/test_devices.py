@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -56,6 +58,15 @@ def test_tensorflow_for_cpus_has_no_gpus(nvidia_smi, monkeypatch):
     nvidia_smi("0\\n")
     monkeypatch.setattr(importlib.metadata, "distribution", {"tensorflow-cpu": None}.__getitem__)
     assert devices.find_gpus({}) == []
+
+
+def test_cores_are_those_that_the_process_may_use():
+    """A container's quota is read by joblib."""
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from digit_recognizer.training import "
+    )
+    program += "devices; print(devices.count_cores())"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"1\n"
 
 
 def test_the_machine_is_divided_among_members(monkeypatch):

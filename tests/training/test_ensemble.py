@@ -1,11 +1,21 @@
 """Runs of several members: resumable, and independent of how many are trained at once."""
 
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
+from rich.console import Console
 from tiny import TINY, train
 
+from digit_recognizer import files
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import ensemble, runs
 
@@ -31,7 +41,6 @@ def test_an_interrupted_run_trains_only_missing_members_and_gives_the_same_predi
     complete = [path.name for path in runs.member_dirs(tmp_path / "parts")]
     assert complete[:2] == ["member-0", "member-1"]
     assert "member-3" not in complete
-    assert not list((tmp_path / "parts").glob(".epochs.*"))
     with pytest.raises(UserError, match="found an interrupted one; run `make train` again"):
         runs.read_finished_record(tmp_path / "parts")
     train(config, rows, tmp_path / "parts")
@@ -56,9 +65,117 @@ def test_two_trainings_of_one_run_at_once_are_refused(rows, tmp_path):
     (tmp_path / "run").mkdir()
     with (
         FileLock(tmp_path / "run" / ".lock"),
-        pytest.raises(UserError, match="expected no other training"),
+        pytest.raises(UserError, match=r"expected no other writer of .*run, found process"),
     ):
         train(TINY, rows, tmp_path / "run")
+
+
+def change_record(run_dir, **values):
+    files.write_json(run_dir / "run.json", files.read_json(run_dir / "run.json") | values)
+
+
+def test_a_folder_with_a_run_of_other_code_is_refused(trained, rows, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    change_record(tmp_path / "run", code="0" * 64)
+    with pytest.raises(UserError, match="found one that differs in code; choose another RUN="):
+        train(TINY, rows, tmp_path / "run", code="1" * 64)
+
+
+def test_members_of_other_versions_are_not_mixed(trained, rows, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    versions = runs.read_finished_record(trained)["versions"]
+    change_record(tmp_path / "run", versions=versions | {"keras": "3.0.0"})
+    train(TINY, rows, tmp_path / "run")  # nothing to train
+    shutil.rmtree(tmp_path / "run" / "member-0")
+    with pytest.raises(UserError, match=r"expected the versions of the members in .*run \(keras 3.0.0\), found others"):
+        train(TINY, rows, tmp_path / "run")
+
+
+def test_missing_disk_space_is_noticed_before_the_training(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(ensemble.shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
+    with pytest.raises(UserError, match=r"expected 20 MB of free disk space for .*run, found 10 MB"):
+        train(TINY, rows, tmp_path / "run")
+    with pytest.raises(UserError, match="expected 102 MB of free"):  # and 197 augmented epochs of 400 images
+        train(replace(TINY, augment=True, folds=2, epochs=200), rows, tmp_path / "many")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import tiny
+from test_ensemble import CONFIGS
+from digit_recognizer.data import csv_files
+from digit_recognizer.training import ensemble, member, records
+
+def kill(*_, **__):
+    os.killpg(0, signal.SIGKILL)
+
+def kill_at(module, name, call):
+    original, calls = getattr(module, name), []
+    def replacement(*arguments, **options):
+        calls.append(None)
+        return kill() if len(calls) == call else original(*arguments, **options)
+    setattr(module, name, replacement)
+
+if __name__ == "__main__":
+    os.setpgrp()
+    data_dir, run_dir, config, point = sys.argv[1:]
+    rows = csv_files.load_train(Path(data_dir))
+    rows = csv_files.Dataset(rows.images[:400], rows.labels[:400], rows.sha256)
+    member.SAVE_SECONDS = 0
+    exec(point)
+    tiny.train(CONFIGS[config], rows, Path(run_dir))
+"""
+CONFIGS = {
+    "single": replace(TINY, augment=True, epochs=4, plain_epochs=1, dropout=0.3),
+    "several": replace(TINY, augment=True, epochs=4, dropout=0.3, folds=2),
+}
+UPDATE = "kill_at(ensemble.TrainingDisplay, 'update', {})"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for name, config in CONFIGS.items():
+        train(config, rows, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "point", "resumed"),
+    [
+        ("single", UPDATE.format(4), "epoch 1, step 4"),
+        ("single", UPDATE.format(10), "epoch 1, step 10"),
+        ("single", UPDATE.format(27), "epoch 3, step 7"),
+        ("single", UPDATE.format(33), "epoch 4, step 3"),
+        ("single", "kill_at(member, 'write_checkpoint', 25)", "epoch 3, step 5"),
+        ("single", "kill_at(member, 'make_predictor', 1)", "the last step"),
+        ("single", "kill_at(records.np, 'savez', 41)", "the last step"),
+        ("several", "kill_at(ensemble.np, 'save', 2)", None),
+        ("several", UPDATE.format(5), "epoch "),
+        ("several", "kill_at(ensemble.files, 'write_json', 2)", None),
+    ],
+)
+def test_a_killed_training_is_resumed_with_the_same_result(
+    demo_dir, rows, undisturbed, tmp_path, config, point, resumed
+):
+    (tmp_path / "program.py").write_text(KILLED)
+    command = [sys.executable, tmp_path / "program.py", demo_dir, tmp_path / "run", config, point]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
+    killed = subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    output = io.StringIO()
+    train(CONFIGS[config], rows, tmp_path / "run", console=Console(file=output, width=200))
+    lines = output.getvalue()
+    assert resumed is None or f"resumed from its checkpoint at {resumed}" in lines
+    whole, again = (runs.read_predictions(folder) for folder in (undisturbed / config, tmp_path / "run"))
+    assert (whole.probabilities == again.probabilities).all()
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {".lock", ".lock.json", "run.json", *(f"member-{index}" for index in range(len(names) - 3))}
+    for name in ("accuracy", "loss", "val_accuracy"):
+        one, other = (runs.read_history(path / "member-0")[name] for path in (undisturbed / config, tmp_path / "run"))
+        assert one == pytest.approx(other, abs=1e-6)
 
 
 @pytest.mark.slow
@@ -76,7 +193,7 @@ def test_predictions_do_not_depend_on_how_many_members_train_at_once(rows, monke
 
 @pytest.mark.slow
 def test_a_failed_augmentation_ends_the_run(rows, monkeypatch, tmp_path):
-    def failing(images, *, epochs, seed, executor):
+    def failing(images, **_):
         yield images
         raise MemoryError("no room for an epoch")
 
@@ -84,4 +201,3 @@ def test_a_failed_augmentation_ends_the_run(rows, monkeypatch, tmp_path):
     for folds in (1, 2):
         with pytest.raises(Exception, match="no room for an epoch"):  # of a single member, TensorFlow wraps it
             train(replace(TINY, folds=folds, epochs=4, augment=True), rows, tmp_path / f"run-{folds}")
-        assert not list(tmp_path.glob("run-*/.epochs.*"))

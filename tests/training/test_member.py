@@ -48,7 +48,7 @@ def test_no_validation_row_is_trained_on(rows, batches, monkeypatch, tmp_path, a
     pixels = np.concatenate(batches)[:, 0, :2].astype(int)
     trained_on = set((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
     assert len(held_out) == 80
-    assert len(pixels) == 2 * 10 * TINY.batch_size
+    assert len(pixels) == 3 * 10 * TINY.batch_size  # two epochs, and the statistics of a short training
     assert len(trained_on) > 300
     assert not held_out & trained_on
 
@@ -77,7 +77,9 @@ def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows
         report=lambda *step: reported.append(step),
     )
     steps = TINY.steps_per_epoch(len(folds[0].train))
-    assert [int(batch.max()) for batch in batches] == [30] * steps + [10] * steps + [20] * steps + [30] * steps
+    brightness = [int(batch.max()) for batch in batches]
+    assert brightness[: 4 * steps] == [30] * steps + [10] * steps + [20] * steps + [30] * steps
+    assert brightness[4 * steps :] == [30] * steps  # the statistics of a short training
     assert [step[:2] for step in reported] == [divmod(number, steps) for number in range(4 * steps)]
     assert [epoch for epoch, _, _, last in reported if last] == [0, 1, 2, 3]
     assert all("val_accuracy" in logs for _, _, logs, last in reported if last)
@@ -89,3 +91,16 @@ def test_a_member_trained_on_all_rows_has_no_validation(rows, tmp_path):
     record = train(replace(TINY, epochs=1, folds=0), rows, tmp_path / "run")
     assert record["scores"] == {"validation_accuracy": None, "validation_loss": None, "validation_rows": 0}
     assert "val_loss" not in runs.read_history(tmp_path / "run" / "member-0")
+
+
+@pytest.mark.parametrize("count", [400, 24])
+def test_statistics_of_a_short_training_are_those_of_the_training_rows(rows, count):
+    """With a few steps, or one batch in all, a network predicts its training rows as well as in training."""
+    few = Dataset(rows.images[:count], rows.labels[:count], "0")
+    folds = make_folds(few.labels, folds=0, validation=0.2, seed=0)
+    config = replace(TINY, folds=0, epochs=30 if count < 32 else 4, learning_rate=0.02)
+    options = {"precision": "float32", "augmented": iter([]), "report": lambda *_: None}
+    trained = member.train_member(config, few, folds, 0, **options)
+    accuracy = (trained.model(member.normalise(few.images)).numpy().argmax(axis=1) == few.labels).mean()
+    assert trained.history["accuracy"][-1] > 0.6
+    assert accuracy > trained.history["accuracy"][-1] - 0.1

@@ -23,7 +23,7 @@ def clock(monkeypatch):
 def display(output, *, terminal):
     console = Console(file=output, force_terminal=terminal, width=160)
     config = Config(preset="", epochs=2, batch_size=64, channels=(1,), augment=False)
-    return TrainingDisplay(config, [0, 2], 5 * 64, console)
+    return TrainingDisplay(config, {0: (0, 0), 2: (0, 0)}, 5 * 64, console)
 
 
 def train(shown, clock):

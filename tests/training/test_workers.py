@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from digit_recognizer.errors import UserError
 from digit_recognizer.training.workers import run_tasks, worker_pool
 
 DEVICES = [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "7"}]
@@ -44,7 +45,7 @@ def fail_first(folder, index, report):
 
 
 def test_after_an_exception_running_tasks_finish_and_no_further_one_starts(tmp_path):
-    with pytest.raises(ValueError, match="task 0"):
+    with pytest.raises(RuntimeError, match="ValueError: task 0"):
         list(run_tasks(partial(fail_first, tmp_path), range(100), DEVICES, report=print))
     started = {path.name for path in tmp_path.iterdir()}
     assert started in ({"0"}, {"0", "1", "1 finished"})
@@ -60,6 +61,35 @@ def test_an_interrupted_pool_stops_its_workers_at_once():
     assert not psutil.pid_exists(pid)
 
 
+def die_first(index, report):
+    if index == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return index
+
+
+def test_killed_worker_fails_its_task_alone_and_the_reason_is_named():
+    results = []
+    with pytest.raises(UserError, match="found that member 0 was killed, probably because memory ran out; run the"):
+        for result in run_tasks(die_first, range(4), DEVICES, report=print):
+            results.append(result)
+    assert sorted(results) == [1, 2, 3]
+
+
+def test_killed_worker_of_a_pool_is_a_user_error():
+    found = "found one killed, probably because memory ran out"
+    with pytest.raises(UserError, match=found), worker_pool(1) as pool:
+        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
+
+
+def test_error_of_the_user_or_the_system_keeps_its_type():
+    with pytest.raises(FileNotFoundError):
+        list(run_tasks(open_missing_file, [0], DEVICES, report=print))
+
+
+def open_missing_file(index, report):
+    Path("/missing").read_text()
+
+
 def sleep_on(index, report):
     report(os.getpid())
     time.sleep(60)
@@ -72,6 +102,7 @@ def sleep_on(index, report):
 def test_workers_exit_with_their_parent_even_if_sigint_is_ignored(tmp_path, sent, inherited):
     program = f"""
 import signal
+from digit_recognizer.errors import UserError
 from digit_recognizer.training.workers import run_tasks
 from test_workers import sleep_on
 if __name__ == "__main__":

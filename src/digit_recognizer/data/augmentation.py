@@ -32,8 +32,10 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([distort(image=image)["image"] for image in images])
 
 
-def augmented_epochs(images: np.ndarray, *, epochs: int, seed: int, executor: Executor) -> Iterator[np.ndarray]:
-    """Return an iterator of augmented copies of all images, one for each epoch.
+def augmented_epochs(
+    images: np.ndarray, *, epochs: int, seed: int, executor: Executor, first: int = 0
+) -> Iterator[np.ndarray]:
+    """Return an iterator of augmented copies of all images, one for each epoch from `first` on.
 
     The executor prepares the next epoch while the caller trains on the current one. It starts with this call, not
     with the first `next`. Images are uint8 [n, 28, 28]. The result depends on the seed, not on the number of workers.
@@ -50,9 +52,9 @@ def augmented_epochs(images: np.ndarray, *, epochs: int, seed: int, executor: Ex
         ]
 
     def results(tasks: list[Future[np.ndarray]]) -> Iterator[np.ndarray]:
-        for epoch in range(epochs):
+        for epoch in range(first, epochs):
             following = submit(epoch + 1)
             yield np.concatenate([task.result() for task in tasks])
             tasks = following
 
-    return results(submit(0))
+    return results(submit(first))

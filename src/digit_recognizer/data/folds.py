@@ -1,5 +1,6 @@
 """Split the training rows for validation, and combine predictions for validation rows."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) 
         seed: The same seed gives the same split.
 
     Raises:
-        UserError: A class has fewer rows than there are folds.
+        UserError: A class has fewer rows than there are folds, or the held-out rows are fewer than the classes.
     """
     from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
@@ -47,6 +48,12 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) 
         raise UserError(
             f"expected {needed} rows of each class to split them, found {counts[rarest]} of the digit {rarest}; use "
             "fewer folds or more rows"
+        )
+    classes, held_out_rows = int((counts > 0).sum()), math.ceil(validation * len(labels))
+    if folds == 1 and not classes <= held_out_rows <= len(labels) - classes:
+        raise UserError(
+            f"expected at least one validation row and one training row for each of {classes} digits, found "
+            f"{held_out_rows} validation rows of {len(labels)}; change VALIDATION=, or use more rows"
         )
     splitter = (
         StratifiedShuffleSplit(n_splits=1, test_size=validation, random_state=seed)

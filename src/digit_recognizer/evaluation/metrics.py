@@ -4,11 +4,15 @@ Labels are uint8 [n] in 0..9, n at least 1; probabilities are float32 [n, 10], f
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from digit_recognizer.config import CLASSES
+
+OVERFITTED = 0.1  # a validation accuracy that is lower than the training accuracy by more than this is implausible
+MAJORITY = 0.9  # so is a larger share of one digit
 
 
 class Accuracy(NamedTuple):
@@ -71,6 +75,39 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     # scikit-learn requires rows that sum to 1 more exactly than float32 does.
     exact = probabilities.astype(np.float64)
     return float(metrics.log_loss(labels, exact / exact.sum(axis=1, keepdims=True), labels=range(CLASSES)))
+
+
+def find_warnings(
+    train_labels: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    histories: Sequence[Mapping[str, np.ndarray]],
+) -> list[str]:
+    """Return what is implausible about a trained run, one line each.
+
+    Args:
+        train_labels: Labels of all rows, uint8 [m] in 0..9.
+        labels: Labels of the validation rows, uint8 [n]; there may be none.
+        probabilities: Predictions for them.
+        histories: Each member's values per epoch, with `accuracy` and `loss`.
+    """
+    found = [name_majority("labels in train.csv", train_labels), name_majority("predictions", probabilities.argmax(1))]
+    for member, history in enumerate(histories):
+        if not np.isfinite(history["loss"]).all():
+            epoch = int(np.argmin(np.isfinite(history["loss"]))) + 1
+            found.append(f"the loss of member {member} was not finite in epoch {epoch}")
+    trained = float(np.mean([history["accuracy"][-1] for history in histories]))
+    if len(labels) and trained - accuracy(labels, probabilities).value > OVERFITTED:
+        validated = accuracy(labels, probabilities).value
+        found.append(f"the validation accuracy, {validated:.1%}, is far below the training accuracy, {trained:.1%}")
+    return [warning for warning in found if warning]
+
+
+def name_majority(what: str, digits: np.ndarray) -> str:
+    """Return a line about digits, integers [n] in 0..9, if nearly all are the same; otherwise ""."""
+    counts = np.bincount(digits, minlength=CLASSES)
+    share = counts.max() / max(len(digits), 1)
+    return f"{share:.0%} of the {len(digits):,} {what} are the digit {counts.argmax()}" if share > MAJORITY else ""
 
 
 def validation_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

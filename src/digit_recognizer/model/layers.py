@@ -9,6 +9,14 @@ from keras import layers
 MOMENTUM = 0.9  # of the moving statistics; Keras' default 0.99 averages over more steps than a short training has
 
 
+def choose_momentum(steps: int) -> float:
+    """Return the momentum of the moving statistics for a number of steps.
+
+    In a short training they average over its last tenth, so that nothing of their initial values is left.
+    """
+    return min(MOMENTUM, max(0.0, 1 - 10 / steps))
+
+
 class FusedBatchNormalization(layers.BatchNormalization):
     """Keras' batch normalisation over the channels, computed by TensorFlow's fused operator.
 

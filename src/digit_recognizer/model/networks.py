@@ -16,7 +16,13 @@ STRETCH = 1 / 2.2, 1 / 0.6  # limits of the horizontal scaling in `build_upright
 
 
 def build_model(
-    *, architecture: str, channels: Sequence[int], dropout: float, precision: str = "float32", folded: bool = False
+    *,
+    architecture: str,
+    channels: Sequence[int],
+    dropout: float,
+    precision: str = "float32",
+    momentum: float = MOMENTUM,
+    folded: bool = False,
 ) -> keras.Model:
     """Build a small convolutional network: features, global average pooling, one dense layer.
 
@@ -30,8 +36,9 @@ def build_model(
     Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) and ReLU follow the pooling, where they cost a
     quarter. It has no scale: after a ReLU, the next linear layer's kernel covers that.
 
-    Multiples of 16 `channels` are fast. `precision` is the Keras dtype policy of the convolutional part. With `folded`,
-    the network has no batch normalisation, for weights of `fold_normalisation`.
+    Multiples of 16 `channels` are fast. `precision` is the Keras dtype policy of the convolutional part. `momentum`
+    is that of the moving statistics of batch normalisation. With `folded`, the network has none, for weights of
+    `fold_normalisation`.
 
     Returns:
         Model from float32 [n, 28, 28, 1] in [0, 1] to probabilities, float32 [n, 10].
@@ -43,7 +50,7 @@ def build_model(
         if pooling:
             x = layers.MaxPooling2D(dtype=precision)(x)
         if not folded:
-            x = FusedBatchNormalization(momentum=MOMENTUM, scale=False, dtype=precision)(x)
+            x = FusedBatchNormalization(momentum=momentum, scale=False, dtype=precision)(x)
         return layers.ReLU(dtype=precision)(x)
 
     images = layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="images")

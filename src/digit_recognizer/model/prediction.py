@@ -50,7 +50,7 @@ def make_predictor(networks: Sequence[keras.Model], *, views: int = 1) -> Callab
             for start in range(0, len(images), PREDICTION_BATCH):
                 rows = slice(start, start + PREDICTION_BATCH)
                 total[rows] += predict_batch(normalise(view[rows])).numpy()
-        return total / views
+        return np.nan_to_num(total / views, nan=1 / CLASSES)  # of a network whose loss was not finite
 
     return predict
 

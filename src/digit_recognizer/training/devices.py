@@ -13,8 +13,10 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, given its affinity and a container's quota."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -1,10 +1,9 @@
 """Train the members of a run: one alone on the whole machine, several in parallel worker processes."""
 
-import contextlib
+import hashlib
 import resource
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from digit_recognizer import files
@@ -23,11 +21,14 @@ from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import records
+from digit_recognizer.training.checkpoint import count_begun_epochs, read_checkpoint
 from digit_recognizer.training.devices import choose_precision, count_cores, query_gpus, split_devices
 from digit_recognizer.training.progress import TrainingDisplay
 from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
 REPORTED_STEPS = 10  # a worker reports each tenth step, and the last of an epoch
+AUGMENTATION_WORKERS = 8  # at most; they augment an epoch in about a second
+MEMBER_BYTES = 20_000_000  # disk space for a member's files and its checkpoint, with room to spare
 
 
 class Job(NamedTuple):
@@ -38,6 +39,7 @@ class Job(NamedTuple):
     folds: list[Fold]
     members: int
     run_dir: Path  # models/<run>
+    work_dir: Path  # in the run's folder until all members are trained: checkpoints and augmented epochs
     precision: str
     log: bool  # for TensorBoard
 
@@ -54,23 +56,37 @@ def train_members(
 ) -> dict[str, Any]:
     """Train the members of a run that do not exist yet in its folder, several in parallel on cores or GPUs.
 
-    `record` is used if the folder has none; with `log`, TensorBoard logs are written, too. The returned record has
-    times, memory and precision; its scores are None if a member was trained.
+    A training that was killed is resumed with the same result. `record` is used if the folder has none; with `log`,
+    TensorBoard logs are written, too. The returned record has times, memory and precision; its scores are None if a
+    member was trained.
 
     Raises:
-        UserError: The folder holds a run with other settings or data, or another process is training this run.
+        UserError: The folder holds a run with other settings, data or code, another process is training this run, there
+            is not enough disk space, or a worker process was killed.
     """
     started = time.monotonic()
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(run_dir):
-        record = _open_record(run_dir, record)
+    with files.locked(run_dir, wait=False):
+        versions, record = record["versions"], _open_record(run_dir, record)
         folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
         record["precision"] = record["precision"] or choose_precision(gpus)
         members = count_members(record["config"])
-        job = Job(config, data, folds, members, run_dir, record["precision"], log)
         missing = [index for index in range(members) if not records.member_dir(run_dir, index).exists()]
+        different = [
+            f"{name} {version}" for name, version in record["versions"].items() if versions.get(name) != version
+        ]
+        if different and missing:
+            raise UserError(
+                f"expected the versions of the members in {run_dir} ({', '.join(different)}), found others; install "
+                "these, or choose another RUN="
+            )
         if not missing:
+            if different:
+                console.print(f"{run_dir.name} was trained with {', '.join(different)}", soft_wrap=True)
             return record
+        fingerprint = hashlib.sha256(f"{versions} {record.get('code')} {record['precision']}".encode()).hexdigest()[:8]
+        work_dir = run_dir / f".work-{fingerprint}"
+        job = Job(config, data, folds, members, run_dir, work_dir, record["precision"], log)
+        _prepare(job, len(missing))
         record |= {"scores": None, "left_out": []}
         cpu_seconds, first_step = _measure_usage()[0], None
         try:
@@ -82,20 +98,13 @@ def train_members(
             if first_step:
                 record["first_step_seconds"] = round(first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
+        shutil.rmtree(work_dir)
         record["machine"]["gpus"] = query_gpus("name", gpus) if gpus else []
         return record
 
 
-def _lock(run_dir: Path) -> contextlib.AbstractContextManager[Any]:
-    """Return the lock of a run's folder; a dead process's lock is free."""
-    try:
-        return FileLock(run_dir / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"expected no other training of {run_dir.name}, found one; wait until it ends") from None
-
-
 def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record in the folder if it has the same settings and data; write the new one if there is none."""
+    """Return the record in the folder if it has the same settings, data and code; write the new one if it has none."""
     path = run_dir / "run.json"
     if not path.exists():
         files.write_json(path, record)
@@ -103,6 +112,7 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     found = files.read_json(path)
     different = [name for name, value in record["config"].items() if found["config"].get(name) != value]
     different += ["train.csv"] if found["data"]["train.csv"] != record["data"]["train.csv"] else []
+    different += ["code"] if found.get("code", record["code"]) != record["code"] else []
     if different:
         raise UserError(
             f"expected {run_dir} to hold a run with these settings, found one that differs in {', '.join(different)}; "
@@ -111,40 +121,72 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _prepare(job: Job, missing: int) -> None:
+    """Delete leftovers of killed processes, make the working folder, and check that the disk has space."""
+    for leftover in {*job.run_dir.glob(".work-*"), *job.run_dir.glob(".member-*")} - {job.work_dir}:
+        shutil.rmtree(leftover)
+    job.work_dir.mkdir(exist_ok=True)
+    epochs = job.config.augmented_epochs if job.members > 1 else 0
+    needed = missing * MEMBER_BYTES + (epochs - _count_epochs(job)) * job.data.images.nbytes
+    free = shutil.disk_usage(job.run_dir).free
+    if free < needed:
+        raise UserError(
+            f"expected {needed / 1e6:,.0f} MB of free disk space for {job.run_dir}, found {free / 1e6:,.0f} MB; free "
+            "some, or train fewer EPOCHS"
+        )
+
+
+def _epoch_path(job: Job, epoch: int) -> Path:
+    return job.work_dir / f"epoch-{epoch}.npy"
+
+
+def _count_epochs(job: Job) -> int:
+    """Return the number of augmented epochs on disk, which are written in their order."""
+    return len(list(job.work_dir.glob("epoch-*.npy")))
+
+
+def _checkpoint_path(job: Job, index: int) -> Path:
+    return job.work_dir / f"member-{index}.npz"
+
+
 def _train_missing(job: Job, missing: list[int], gpus: Sequence[str], console: Console) -> float | None:
     """Train members and write their folders; return the time of the first step on the monotonic clock."""
-    config, display = job.config, TrainingDisplay(job.config, missing, len(job.folds[0].train), console)
+    config, states = job.config, {index: read_checkpoint(_checkpoint_path(job, index)) for index in missing}
+    positions = {index: (state.epoch, state.step) for index, state in states.items()}
+    display = TrainingDisplay(config, positions, len(job.folds[0].train), console)
 
     def report(step: tuple[Any, ...]) -> None:
         display.update(*step)
 
-    for leftover in job.run_dir.glob(".epochs.*"):  # of a killed run
-        shutil.rmtree(leftover)
-    with worker_pool(count_cores()) as pool:
-        epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
+    with worker_pool(min(count_cores(), AUGMENTATION_WORKERS)) as pool:
+        augment = partial(
+            augmented_epochs, job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool
+        )
         if job.members == 1:  # the first epoch is augmented during the import of TensorFlow
+            epochs = augment(first=count_begun_epochs(config, _checkpoint_path(job, 0)))
             with display:
                 _train(job, epochs, 0, report)
             return display.first_step
         # Several members share the augmented images: all epochs are made first, which costs the same time.
-        with tempfile.TemporaryDirectory(dir=job.run_dir, prefix=".epochs.") as folder:
-            for epoch, images in enumerate(track(epochs, "augmenting", config.augmented_epochs, console)):
-                np.save(Path(folder) / f"{epoch}.npy", images)
-            function = partial(_train_in_worker, job, Path(folder))
-            with display:
-                for _ in run_tasks(function, missing, split_devices(job.members, gpus), report=report):
-                    pass
+        first, total = _count_epochs(job), config.augmented_epochs
+        for epoch, images in enumerate(track(augment(first=first), "augmenting", total - first, console), start=first):
+            with files.replacing(_epoch_path(job, epoch)) as temporary:
+                np.save(temporary, images)
+    with display:
+        for _ in run_tasks(partial(_train_in_worker, job), missing, split_devices(job.members, gpus), report=report):
+            pass
     return display.first_step
 
 
-def _train_in_worker(job: Job, folder: Path, index: int, report: Report) -> None:
+def _train_in_worker(job: Job, index: int, report: Report) -> None:
     """Train one member in a worker process; report some of its steps, because each report costs time."""
 
     def report_some(step: tuple[Any, ...]) -> None:
         if step[-1] or step[2] % REPORTED_STEPS == 0:
             report(step)
 
-    paths = (folder / f"{epoch}.npy" for epoch in range(job.config.augmented_epochs))
+    first = count_begun_epochs(job.config, _checkpoint_path(job, index))
+    paths = (_epoch_path(job, epoch) for epoch in range(first, job.config.augmented_epochs))
     _train(job, (np.load(path, mmap_mode="r") for path in paths), index, report_some)
 
 
@@ -161,9 +203,11 @@ def _train(job: Job, epochs: Iterator[np.ndarray], index: int, report: Report) -
         precision=job.precision,
         augmented=epochs,
         report=lambda *step: report((index, *step)),
+        checkpoint=_checkpoint_path(job, index),
         log_dir=job.run_dir / "tensorboard" / f"member-{index}" if job.log else None,
     )
     records.write_member(records.member_dir(job.run_dir, index), member)
+    _checkpoint_path(job, index).unlink()
 
 
 def _measure_usage() -> tuple[float, int]:

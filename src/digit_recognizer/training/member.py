@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,19 @@ import tensorflow as tf
 from digit_recognizer.config import IMAGE_SIZE, Config
 from digit_recognizer.data.csv_files import Dataset, normalise
 from digit_recognizer.data.folds import Fold, Predictions
+from digit_recognizer.model.layers import MOMENTUM, choose_momentum
 from digit_recognizer.model.networks import build_model, fold_normalisation
 from digit_recognizer.model.prediction import PREDICTION_BATCH, make_predictor
+from digit_recognizer.training.checkpoint import (
+    Checkpoint,
+    get_variables,
+    read_checkpoint,
+    set_variables,
+    write_checkpoint,
+)
 
 MONITORED = 5000  # validation rows, at most, scored after each epoch; all of them are predicted at the end
+SAVE_SECONDS = 60  # between two checkpoints in an epoch
 WARMUP = 0.2  # fraction of the steps in which the learning rate rises
 # Progress callback of a step: epoch and step from 0, Keras' running means of the epoch (with validation in the last
 # step), and whether it is the epoch's last step.
@@ -31,30 +41,55 @@ class Member(NamedTuple):
     predictions: Predictions
 
 
-class _StepCallback(keras.callbacks.Callback):
-    """Set the learning rate of each step, which is faster to trace than a Keras schedule; report steps; log epochs."""
+class _TrainingCallback(keras.callbacks.Callback):
+    """Set the learning rate of each step, which is faster to trace than a Keras schedule; report and save the state."""
 
-    def __init__(self, report: ReportStep, learning_rates: np.ndarray, steps: int) -> None:
+    def __init__(
+        self, report: ReportStep, learning_rates: np.ndarray, steps: int, path: Path | None, resumed: Checkpoint
+    ) -> None:
         super().__init__()
-        self._report, self._learning_rates, self._steps = report, learning_rates, steps
-        self._epoch = 0
+        self._report, self._learning_rates, self._steps, self._path = report, learning_rates, steps, path
+        self._resumed, self._saved_at = resumed, time.monotonic()
+        self.history: dict[str, list[float]] = {name: list(values) for name, values in resumed.history.items()}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._epoch = epoch
-        self._started = time.monotonic()
+        if epoch != self._resumed.epoch:
+            self._resumed = Checkpoint()
+        self._epoch, self._step = epoch, self._resumed.step
+        self._started = time.monotonic() - self._resumed.seconds
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self.model.optimizer.learning_rate.assign(self._learning_rates[self._epoch * self._steps + batch])
+        self.model.optimizer.learning_rate.assign(self._learning_rates[self._epoch * self._steps + self._step])
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if batch < self._steps - 1:
-            self._report(self._epoch, batch, logs or {}, False)
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._step += 1
+        if self._step < self._steps:
+            means = self._means(logs)
+            self._report(self._epoch, self._step - 1, means, False)
+            if time.monotonic() - self._saved_at > SAVE_SECONDS:
+                means = {name: float(value) for name, value in means.items()}
+                self._save(Checkpoint(self._epoch, self._step, time.monotonic() - self._started, means, self.history))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = {} if logs is None else logs
-        self._report(epoch, self._steps - 1, dict(logs), True)
-        logs["learning_rate"] = float(self._learning_rates[(epoch + 1) * self._steps])
-        logs["seconds"] = time.monotonic() - self._started
+        values = self._means(logs)
+        self._report(epoch, self._steps - 1, dict(values), True)
+        values["learning_rate"] = float(self._learning_rates[(epoch + 1) * self._steps])
+        values["seconds"] = time.monotonic() - self._started
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(float(value))
+        self._save(Checkpoint(epoch + 1, history=self.history))
+
+    def _means(self, logs: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the means over all steps of the epoch; those of Keras begin where the training was resumed."""
+        means, share = dict(logs or {}), self._resumed.step / self._step
+        for name, value in self._resumed.means.items():
+            means[name] = share * value + (1 - share) * float(means[name])
+        return means
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        if self._path:
+            write_checkpoint(self._path, replace(checkpoint, variables=get_variables(self.model)))
+            self._saved_at = time.monotonic()
 
 
 def one_cycle(peak: float, steps: int) -> np.ndarray:
@@ -78,12 +113,14 @@ def train_member(
     precision: str,
     augmented: Iterator[np.ndarray],
     report: ReportStep,
+    checkpoint: Path | None = None,
     log_dir: Path | None = None,
 ) -> Member:
     """Train one network.
 
     AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) with a one-cycle learning rate (`one_cycle`). The first epoch
-    and the last ones use images without augmentation. The same arguments give the same weights on the same machine.
+    and the last ones use images without augmentation. The same arguments give the same weights on the same machine,
+    also if the training was interrupted and is resumed from its checkpoint.
 
     Args:
         config: The settings.
@@ -91,8 +128,10 @@ def train_member(
         folds: Splits of the rows. Members are ordered by fold; validation rows are only predicted.
         index: Index of the member, which determines its fold, architecture and seed.
         precision: Keras dtype policy, from `choose_precision`.
-        augmented: Augmented copies of all rows, uint8 [len(data.images), 28, 28], one for each augmented epoch.
+        augmented: Augmented copies of all rows, uint8 [len(data.images), 28, 28], one for each augmented epoch, from
+            that of the checkpoint (`count_begun_epochs`) on.
         report: Called after every step.
+        checkpoint: File that the state is saved to after each epoch and once a minute; None for no file.
         log_dir: Folder for TensorBoard logs; None for no logs.
     """
     fold = folds[index // config.members]
@@ -102,47 +141,69 @@ def train_member(
         tf.config.experimental.enable_op_determinism()
     architecture = config.architectures[index % len(config.architectures)]
     build = partial(build_model, architecture=architecture, channels=config.channels, dropout=config.dropout)
-    model = build(precision=precision)
     steps = config.steps_per_epoch(len(fold.train))
+    model = build(precision=precision, momentum=choose_momentum(steps * config.epochs))
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
     optimizer.build(model.trainable_variables)  # otherwise the first step is traced twice
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     monitored = np.random.default_rng(seed).permutation(fold.validation)[:MONITORED]
     validation = tf.data.Dataset.from_tensor_slices((normalise(data.images[monitored]), data.labels[monitored]))
-    callbacks: list[keras.callbacks.Callback] = [_StepCallback(report, learning_rates, steps)]
-    if log_dir:
-        callbacks.append(keras.callbacks.TensorBoard(log_dir))
-    history = model.fit(
-        make_dataset(_batches(config, data, fold, augmented, seed=seed)),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,  # the batches are shuffled already
-        validation_data=_without_autotuning(validation.batch(PREDICTION_BATCH)) if len(fold.validation) else None,
-        callbacks=callbacks,
-        verbose=0,
-    ).history
+    resumed = read_checkpoint(checkpoint)
+    if resumed.variables:
+        set_variables(model, resumed.variables)
+    training = _TrainingCallback(report, learning_rates, steps, checkpoint, resumed)
+    callbacks = [training, *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])]
+    # `fit` begins at the first step of an epoch: the rest of an epoch is an epoch with fewer steps.
+    whole = resumed.epoch + (resumed.step > 0)
+    for first, last, skipped in ((resumed.epoch, whole, resumed.step), (whole, config.epochs, 0)):
+        if first < last:
+            model.fit(
+                make_dataset(_batches(config, data, fold, augmented, range(first, last), skipped, seed=seed)),
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=steps - skipped,
+                shuffle=False,  # the batches are shuffled already
+                validation_data=_without_autotuning(validation.batch(PREDICTION_BATCH)) if len(monitored) else None,
+                callbacks=callbacks,
+                verbose=0,
+            )
+    if choose_momentum(steps * config.epochs) < MOMENTUM:  # the weights changed much over the averaged steps
+        for rows in np.split(fold.train[: steps * config.batch_size], steps):
+            model(normalise(data.images[rows]), training=True)
     weights = fold_normalisation(model)
     exported, fast = (build(precision=chosen, folded=True) for chosen in ("float32", precision))
     for folded in (exported, fast):
         folded.set_weights(weights)
     rows = fold.validation
     probabilities = make_predictor([fast], views=config.views)(data.images[rows])
-    return Member(exported, history, Predictions(rows, data.labels[rows], probabilities))
+    return Member(exported, training.history, Predictions(rows, data.labels[rows], probabilities))
 
 
 def _batches(
-    config: Config, data: Dataset, fold: Fold, augmented: Iterator[np.ndarray], *, seed: int
+    config: Config,
+    data: Dataset,
+    fold: Fold,
+    augmented: Iterator[np.ndarray],
+    epochs: range,
+    skipped: int,
+    *,
+    seed: int,
 ) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """Return a generator function for the batches of all epochs: the training rows, shuffled anew in each epoch."""
+    """Return a generator function for the batches of epochs: the training rows, shuffled anew in each epoch.
+
+    The first `skipped` batches of the first epoch are left out.
+    """
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         random = np.random.default_rng(seed)
         steps = config.steps_per_epoch(len(fold.train))
-        for epoch in range(config.epochs):
-            images = next(augmented, data.images) if epoch else data.images
+        for epoch in range(epochs.stop):
             order = random.permutation(fold.train)
-            for step in range(steps):
+            if epoch not in epochs:
+                continue
+            images = next(augmented, data.images) if epoch else data.images
+            for step in range(skipped if epoch == epochs.start else 0, steps):
                 rows = order[step * config.batch_size : (step + 1) * config.batch_size]
                 yield normalise(images[rows]), data.labels[rows]
 

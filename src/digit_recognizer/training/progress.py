@@ -1,7 +1,7 @@
 """Training progress: a live bar on a terminal, one plain line per epoch otherwise."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
 from rich.console import Console
@@ -13,11 +13,12 @@ from digit_recognizer.config import Config
 class TrainingDisplay:
     """Progress of all members of a run, as a context manager."""
 
-    def __init__(self, config: Config, members: Sequence[int], rows: int, console: Console) -> None:
-        """Prepare the display for the members with these indices, each trained on this number of rows."""
+    def __init__(self, config: Config, members: Mapping[int, tuple[int, int]], rows: int, console: Console) -> None:
+        """Prepare the display for members, given as the index and the next epoch and step, of this number of rows."""
         self._epochs, self._steps, self._batch_size = config.epochs, config.steps_per_epoch(rows), config.batch_size
         self._console = console
-        self._done = dict.fromkeys(members, 0)  # steps of each member
+        self._done = {member: epoch * self._steps + step for member, (epoch, step) in members.items()}  # steps
+        self._before = sum(self._done.values())  # steps of an interrupted training
         self._total = len(members) * self._epochs * self._steps
         self._started = time.monotonic()
         self.first_step: float | None = None  # end of the first step, on the monotonic clock
@@ -34,7 +35,12 @@ class TrainingDisplay:
         self._task = self._bar.add_task("starting", total=self._total, status="")
 
     def __enter__(self) -> Self:
-        """Start the display."""
+        """Start the display; name the members that are resumed."""
+        for member, done in self._done.items():
+            if done:
+                epoch, step = divmod(done, self._steps)
+                place = f"epoch {epoch + 1}, step {step + 1}" if epoch < self._epochs else "the last step"
+                self._console.print(f"member {member} is resumed from its checkpoint at {place}", soft_wrap=True)
         self._bar.start()
         self._started = time.monotonic()
         return self
@@ -64,5 +70,8 @@ class TrainingDisplay:
             f"{name.replace('val_', 'validation ')} {value:{'.2%' if name.endswith('accuracy') else '.4f'}}"
             for name, value in logs.items()
         ]
-        minutes, left = divmod(int(seconds / done * (self._total - done)), 60)
-        return "  ".join([*values, f"{done * self._batch_size / seconds:,.0f} images/s", f"{minutes}:{left:02d} left"])
+        trained = max(done - self._before, 1)
+        minutes, left = divmod(int(seconds / trained * (self._total - done)), 60)
+        return "  ".join(
+            [*values, f"{trained * self._batch_size / seconds:,.0f} images/s", f"{minutes}:{left:02d} left"]
+        )

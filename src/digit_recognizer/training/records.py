@@ -30,15 +30,25 @@ def run_name(config: Config, *, data: str, code: str) -> str:
 
 
 def new_record(
-    config: Config, *, run: str, competition: str, data: dict[str, str | None], git_commit: str | None = None
+    config: Config,
+    *,
+    run: str,
+    competition: str,
+    data: dict[str, str | None],
+    code: str | None = None,
+    git_commit: str | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a run that starts now; `data` has the SHA-256 of train.csv, and of test.csv or None."""
+    """Return the record of a run that starts now.
+
+    `data` has the SHA-256 of train.csv, and of test.csv or None; `code` is that of the training code.
+    """
     machine = {"system": platform.platform(), "processor": _processor()}
     return {
         "run": run,
         "competition": competition,
         "config": config.to_dict(),
         "data": data,
+        "code": code,
         "git_commit": git_commit,
         "versions": _versions(),
         "machine": machine | {"processors": os.cpu_count(), "threads": count_cores()},
@@ -51,6 +61,7 @@ def new_record(
         "peak_memory_bytes": None,  # of the largest process of the last session
         "left_out": [],  # members that a Kaggle session had no time for
         "scores": None,
+        "warnings": [],  # what is implausible about the result
     }
 
 

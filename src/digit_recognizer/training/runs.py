@@ -16,7 +16,8 @@ from digit_recognizer.files import read_json, write_json
 PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the code that a member's weights depend on
     *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
-    *("model/networks.py", "model/prediction.py", "training/ensemble.py", "training/member.py"),
+    *("model/networks.py", "model/prediction.py", "training/checkpoint.py", "training/ensemble.py"),
+    "training/member.py",
 )
 
 

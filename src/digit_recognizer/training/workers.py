@@ -5,31 +5,41 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
+
+from digit_recognizer.errors import UserError
 
 Result = TypeVar("Result")
 Report = Callable[[Any], None]
-_state: dict[str, Any] = {}  # of a worker process: the function to call and the queue for its messages
+# A fork of a process with TensorFlow's threads can deadlock.
+CONTEXT = multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
-def worker_pool(
-    processes: int, initializer: Callable[..., None] | None = None, *arguments: Any
-) -> Iterator[ProcessPoolExecutor]:
+def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Open a process pool whose workers exit when this process does, even if it is killed.
 
     They also exit at once if the block is interrupted. Workers ignore SIGINT: only this process handles Ctrl+C.
+
+    Raises:
+        UserError: A worker was killed.
     """
-    context = multiprocessing.get_context("spawn")  # a fork of a process with TensorFlow's threads can deadlock
-    reader, writer = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, context, _start_worker, (reader, initializer, arguments))
+    reader, writer = CONTEXT.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, CONTEXT, _exit_with_parent, (reader,))
     with reader, writer:
         try:
             yield pool
+        except BrokenProcessPool:
+            raise UserError(
+                "expected worker processes to run until the end, found one killed, probably because memory ran out; "
+                "close other programs and run the command again"
+            ) from None
         except BaseException:
             writer.close()
             raise
@@ -50,48 +60,96 @@ def run_tasks(
 
     Yields:
         Results in the order in which they are completed. After an exception no further task starts; it is raised when
-        the running ones have finished.
+        the running ones have finished. If a worker is killed, only its task fails: a new worker takes the next one.
+
+    Raises:
+        UserError: Workers were killed; the message names their tasks.
     """
-    context = multiprocessing.get_context("spawn")
-    free, messages = context.SimpleQueue(), context.SimpleQueue()
-    for device in devices:
-        free.put(device)
-    waiting, running = deque(tasks), set[Future[Result]]()
+    waiting, killed, processes = deque(tasks), dict[int, str](), list[Any]()
     error: BaseException | None = None
-    with worker_pool(len(devices), _take_device, function, free, messages) as pool:
+    running: dict[Any, tuple[Any, Mapping[str, str], int]] = {}  # connection to process, device and task
+    parent, writer = CONTEXT.Pipe(duplex=False)
+
+    def start(device: Mapping[str, str]) -> tuple[Any, Any]:
+        here, there = CONTEXT.Pipe()
+        with there:
+            processes.append(CONTEXT.Process(target=_work, args=(function, device, there, parent), daemon=True))
+            processes[-1].start()
+        return here, processes[-1]
+
+    try:
+        idle = [(*start(device), device) for device in devices[: len(waiting)]]
         while running or (waiting and error is None):
-            while waiting and error is None and len(running) < len(devices):
-                running.add(pool.submit(_run_task, waiting.popleft()))
-            done, running = wait(running, 0.2, FIRST_COMPLETED)  # seconds until the next look for messages
-            while not messages.empty():
-                report(messages.get())
-            for future in done:
-                if future.exception():
-                    error = error or future.exception()
-                else:
-                    yield future.result()
+            while idle and waiting and error is None:
+                connection, process, device = idle.pop()
+                running[connection] = process, device, waiting.popleft()
+                with contextlib.suppress(BrokenPipeError):  # killed: see below
+                    connection.send(running[connection][2])
+            ready: list[Any] = wait(list(running))
+            for connection in ready:
+                process, device, task = running[connection]
+                try:
+                    kind, value = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    kind, value = "killed", None
+                if kind == "report":
+                    report(value)
+                    continue
+                del running[connection]
+                if kind == "killed":
+                    process.join()
+                    killed[task] = _describe_end(process.exitcode)
+                    if not waiting:
+                        continue
+                    connection, process = start(device)
+                idle.append((connection, process, device))
+                if kind == "result":
+                    yield value
+                elif kind == "error":
+                    error = error or value
+    finally:
+        writer.close()  # ends the workers
+        for process in processes:
+            process.join()
+        parent.close()
     if error is not None:
         raise error
+    if killed:
+        found = ", ".join(f"member {task} {end}" for task, end in sorted(killed.items()))
+        raise UserError(f"expected all members to be trained, found that {found}; run the command again to go on")
 
 
-def _start_worker(parent: Connection, initializer: Callable[..., None] | None, arguments: Sequence[Any]) -> None:
+def _describe_end(status: int) -> str:
+    """Return how a process ended that had more to do, from its exit status."""
+    if status == -signal.SIGKILL:
+        return "was killed, probably because memory ran out"
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+def _exit_with_parent(parent: Connection) -> None:
     """Prepare a worker: it ignores SIGINT and exits when the parent's end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def exit_with_parent() -> None:
+    def watch() -> None:
         parent.poll(None)
         os._exit(1)
 
-    threading.Thread(target=exit_with_parent, daemon=True).start()
-    if initializer:
-        initializer(*arguments)
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def _take_device(function: Callable[[int, Report], Any], free: Any, messages: Any) -> None:
-    """Restrict this worker to one device, before TensorFlow is imported."""
-    os.environ.update(free.get())
-    _state.update(function=function, messages=messages)
-
-
-def _run_task(task: int) -> Any:
-    return _state["function"](task, _state["messages"].put)
+def _work(
+    function: Callable[[int, Report], Any], device: Mapping[str, str], connection: Connection, parent: Connection
+) -> None:
+    """Work off tasks in a worker, which is restricted to one device before TensorFlow is imported."""
+    _exit_with_parent(parent)
+    os.environ.update(device)
+    with contextlib.suppress(EOFError):  # no task is left
+        while True:
+            task = connection.recv()
+            try:
+                answer = "result", function(task, lambda message: connection.send(("report", message)))
+            except (UserError, OSError) as error:
+                answer = "error", error
+            except Exception:  # noqa: BLE001 - raised in the parent; some exceptions cannot be pickled
+                answer = "error", RuntimeError(f"task {task} failed\n{traceback.format_exc()}")
+            connection.send(answer)
