@@ -191,13 +191,22 @@ def test_predictions_do_not_depend_on_how_many_members_train_at_once(rows, monke
         assert (one.rows == other.rows).all()
 
 
-@pytest.mark.slow
-def test_a_failed_augmentation_ends_the_run(rows, monkeypatch, tmp_path):
+@pytest.mark.parametrize("folds", [1, 2])
+def test_a_failed_augmentation_ends_the_run(rows, monkeypatch, tmp_path, folds):
     def failing(images, **_):
         yield images
         raise MemoryError("no room for an epoch")
 
     monkeypatch.setattr(ensemble, "augmented_epochs", failing)
-    for folds in (1, 2):
-        with pytest.raises(Exception, match="no room for an epoch"):  # of a single member, TensorFlow wraps it
-            train(replace(TINY, folds=folds, epochs=4, augment=True), rows, tmp_path / f"run-{folds}")
+    with pytest.raises(MemoryError, match="no room for an epoch"):
+        train(replace(TINY, folds=folds, epochs=4, augment=True), rows, tmp_path / "run")
+
+
+def test_a_killed_augmentation_process_is_an_error_of_the_user(rows, monkeypatch, tmp_path):
+    def killing(images, *, executor, **_):
+        yield images
+        executor.submit(os.kill, executor.submit(os.getpid).result(), signal.SIGKILL).result()
+
+    monkeypatch.setattr(ensemble, "augmented_epochs", killing)
+    with pytest.raises(UserError, match="found one killed, probably because memory ran out"):
+        train(replace(TINY, epochs=4, augment=True), rows, tmp_path / "run")

@@ -156,8 +156,12 @@ def train_member(
     callbacks = [training, *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])]
     # `fit` begins at the first step of an epoch: the rest of an epoch is an epoch with fewer steps.
     whole = resumed.epoch + (resumed.step > 0)
+    failed: list[Exception] = []
+    augmented = _record_failure(augmented, failed)
     for first, last, skipped in ((resumed.epoch, whole, resumed.step), (whole, config.epochs, 0)):
-        if first < last:
+        if first == last:
+            continue
+        try:
             model.fit(
                 make_dataset(_batches(config, data, fold, augmented, range(first, last), skipped, seed=seed)),
                 initial_epoch=first,
@@ -168,6 +172,10 @@ def train_member(
                 callbacks=callbacks,
                 verbose=0,
             )
+        except tf.errors.OpError:
+            if failed:
+                raise failed[0] from None
+            raise
     if choose_momentum(steps * config.epochs) < MOMENTUM:  # the weights changed much over the averaged steps
         for rows in np.split(fold.train[: steps * config.batch_size], steps):
             model(normalise(data.images[rows]), training=True)
@@ -178,6 +186,15 @@ def train_member(
     rows = fold.validation
     probabilities = make_predictor([fast], views=config.views)(data.images[rows])
     return Member(exported, training.history, Predictions(rows, data.labels[rows], probabilities))
+
+
+def _record_failure(augmented: Iterator[np.ndarray], failed: list[Exception]) -> Iterator[np.ndarray]:
+    """Yield the epochs; append an exception to a list before TensorFlow makes another of it."""
+    try:
+        yield from augmented
+    except Exception as error:
+        failed.append(error)
+        raise
 
 
 def _batches(
