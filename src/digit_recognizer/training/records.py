@@ -54,8 +54,8 @@ def new_record(
         "machine": machine | {"processors": os.cpu_count(), "threads": count_cores()},
         "started_at": now(),
         "finished_at": None,
-        "training_seconds": 0.0,  # wall time of all sessions
-        "processor_seconds": 0.0,  # CPU time of all processes, all sessions
+        "training_seconds": 0.0,  # wall time of all sessions but those that were killed
+        "processor_seconds": 0.0,  # CPU time of all processes in these sessions
         "first_step_seconds": None,  # wall time from the loaded data to the end of the first step, last session
         "precision": None,  # Keras dtype policy, chosen when training starts
         "peak_memory_bytes": None,  # of the largest process of the last session
