@@ -24,6 +24,14 @@ def test_without_a_terminal_a_row_of_a_table_is_one_line(monkeypatch, capsys):
     assert row.split() == ["a"] * 100 + ["b", r"1\n2"]
 
 
+def test_a_terminal_shows_progress():
+    output = io.StringIO()
+    terminal = Console(file=output, force_terminal=True, width=80)
+    assert list(console.track("abc", "reading", 3, terminal)) == ["a", "b", "c"]
+    assert "reading" in output.getvalue()
+    assert "3/3" in output.getvalue()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import hostile
 import numpy as np
 import pytest
@@ -71,6 +72,14 @@ def test_every_mode_is_decoded(gray, mode):
 def test_more_than_8_bits_are_scaled_by_what_the_file_holds(kind, dtype, values, expected):
     picture = image_files.decode(encode(np.array([values], dtype), kind))
     assert picture.tolist() == [[[value] * 3 for value in expected]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("factor", [1, 257])
+def test_colours_of_16_bits_are_scaled_by_what_the_file_holds(suffix, factor):
+    pixels = np.array([[(10, 200, 255), (0, 1, 2)]], np.uint16)
+    content = cv2.imencode(suffix, pixels[..., ::-1] * factor)[1].tobytes()
+    assert (image_files.decode(content) == pixels).all()
 
 
 def test_of_several_frames_the_first_is_decoded(gray):

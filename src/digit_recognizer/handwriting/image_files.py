@@ -58,8 +58,14 @@ def _decode(file: BinaryIO) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > PIXEL_LIMIT:  # from the header, before anything is decoded
                 raise Image.DecompressionBombError
+            is_deep = image.mode == "RGB" and ";16" in str(image.tile)
             ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+            picture = _to_rgb(image)
+            if is_deep and not picture.any():  # 8 bits in 16, of which Pillow has dropped the lower ones
+                file.seek(0)
+                flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR_RGB
+                picture = np.asarray(cv2.imdecode(np.frombuffer(file.read(), np.uint8), flags), np.uint8)
+            return picture
     except Image.DecompressionBombError:
         raise UserError(f"{expected} of at most {PIXEL_LIMIT // 10**6} megapixels, received a larger one") from None
     except MemoryError:
