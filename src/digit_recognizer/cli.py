@@ -300,9 +300,8 @@ def predict(
     transcripts = list(track(found, "reading", len(listed), _progress))
     if as_json:
         _print_json([transcription.describe(transcript) for transcript in transcripts])
-    else:
+    elif transcripts:
         _print_transcripts(transcripts)
-    sys.stdout.flush()  # the answers, before anything is drawn
     folder = output_dir or (None if as_json else Path("predictions"))
     drawn = transcription.draw_transcripts(transcripts, folder, refuse=refuse) if folder else 0
     if not as_json:
@@ -378,7 +377,7 @@ def _say(line: str, *, error: bool = False) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))  # in ASCII, which every terminal can print
+    print(json.dumps(value, indent=2), flush=True)  # in ASCII, which every terminal can print
 
 
 def main() -> None:
