@@ -174,7 +174,13 @@ def test_annotated_images_replace_those_of_the_call_before_but_no_other_files(dr
 def test_annotated_images_are_not_read_again(draw, transcripts, folder):
     draw(transcripts, folder / "out")
     assert [one.path.name for one in image_files.list_pictures([folder])] == ["a.png", "b.png", "c.png", "d.png"]
-    assert [one.path.name for one in image_files.list_pictures([folder / "out" / "a.png.png"])] == ["a.png.png"]
+
+
+def test_an_annotated_image_that_is_named_is_read_and_kept(draw, transcripts, folder):
+    draw(transcripts, folder / "out")
+    (named,) = image_files.list_pictures([folder / "out" / "a.png.png"])
+    draw([Transcript(named, READING)], folder / "out")
+    assert {path.name for path in (folder / "out").iterdir()} == {"a.png.png", "a.png.png.png"}
 
 
 ODD_NAMES = {

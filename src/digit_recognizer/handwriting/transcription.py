@@ -117,17 +117,18 @@ def read_samples(folder: Path, read: Read) -> Handwriting:
 def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, refuse: Callable[[UserError], None]) -> int:
     """Annotate at most 100 files as <folder>/<file>.png, mistakes first, and draw mistakes.png; return their number.
 
-    Annotated pictures of earlier calls are deleted first, other files never. `refuse` is called with the error of each
-    picture that cannot be written.
+    Annotated pictures of earlier calls are deleted first, unless they are among the files; other files never are.
+    `refuse` is called with the error of each picture that cannot be written.
 
     Raises:
         UserError: The folder cannot be created or written.
     """
     chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
+    named = {os.path.realpath(one.file.path) for one in transcripts}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob("*.png"):
-            if is_annotated(path):
+            if is_annotated(path) and os.path.realpath(path) not in named:
                 path.unlink()
     except OSError as error:
         fault = f"expected a folder to write annotated images to, found an error ({error.strerror})"
