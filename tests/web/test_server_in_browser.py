@@ -323,6 +323,16 @@ def test_a_drawing_of_several_digits_needs_the_label_of_all(open_page, data_dir)
     playwright.expect(page.locator("#status.bad")).to_have_text("expected a label of 1 to 20 digits, received ''")
 
 
+def test_a_key_pressed_before_the_answer_waits_for_the_number_of_digits(open_page):
+    page = open_page()
+    draw(page, 2, left=0.05, top=0.3, size=0.4)
+    expect_answer(page, "2")
+    page.route("**/read", lambda route: (page.wait_for_timeout(500), route.continue_()))
+    draw(page, 3, left=0.55, top=0.3, size=0.4)
+    page.keyboard.press("Shift+Digit2")
+    playwright.expect(page.locator("#status.bad")).to_have_text("found 2 digits; enter the label of all of them")
+
+
 def test_every_control_has_a_name_and_is_reached_by_tab(open_page):
     page = open_page()
     draw(page, 2)

@@ -118,7 +118,8 @@ async function save(label) {
 }
 
 // The buttons and keys label one digit; a drawing of several needs all of them.
-function saveDigit(digit) {
+async function saveDigit(digit) {
+  while (find("result").ariaBusy === "true") await new Promise((done) => setTimeout(done, 50)); // count is an older one
   if (count < 2) return save(String(digit));
   find("number").focus();
   return say(`found ${count} digits; enter the label of all of them`, true);
