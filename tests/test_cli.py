@@ -255,13 +255,24 @@ def test_a_submission_killed_while_predicting_is_written_by_the_next_command(
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.kill()
-    assert not (tmp_path / "submissions" / "small").exists()
+    assert list((tmp_path / "submissions" / "small").iterdir()) == []
     assert run("submission", *options).returncode == 0
     killed = {path.name: path.read_bytes() for path in (tmp_path / "submissions" / "small").iterdir()}
     shutil.rmtree(tmp_path / "models" / "small" / "predictions")
     shutil.rmtree(tmp_path / "submissions")
     assert run("submission", *options).returncode == 0
     assert killed == {path.name: path.read_bytes() for path in (tmp_path / "submissions" / "small").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["submissions", "submissions/small"])
+def test_a_file_in_place_of_a_folder_is_an_error_before_the_predictions(on_small_run, monkeypatch, tmp_path, name):
+    monkeypatch.setattr("digit_recognizer.pipeline.predict", lambda *_: pytest.fail("predicted"))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    answer = on_small_run("submission")
+    assert answer.returncode == 1
+    found = f"could not read or write {name}: File exists; move away what is in its place"
+    assert answer.stderr == f"digit-recognizer: {found}\n"
 
 
 def test_warnings_of_a_submission_are_lines_on_stderr(on_small_run, tmp_path):
