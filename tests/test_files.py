@@ -1,5 +1,6 @@
 """Atomic writes, JSON and hashes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -37,6 +38,12 @@ def test_temporary_file_of_a_killed_writer_is_deleted_by_the_next_one(tmp_path):
         other.touch()
     files.write_text(path, "new")
     assert sorted(tmp_path.iterdir()) == sorted([path, kept, tmp_path / ".table.csv"])
+
+
+def test_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "table.csv")
 
 
 def test_line_ends_are_kept(tmp_path):

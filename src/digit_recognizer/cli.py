@@ -6,14 +6,14 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from digit_recognizer.config import make_config
 from digit_recognizer.console import make_console, make_table, printable, show_steps, track
-from digit_recognizer.errors import UserError
+from digit_recognizer.errors import UserError, describe_os_error
 
 if TYPE_CHECKING:
     from digit_recognizer.handwriting.transcription import Transcript
@@ -177,11 +177,14 @@ def submission(
 ) -> None:
     """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
     from digit_recognizer import pipeline
+    from digit_recognizer.competition.record import read_record
     from digit_recognizer.training import runs
 
     run_dir = runs.find_run(models_dir, run)
     with show_steps(_progress) as step:
         folder = pipeline.write_submission(run_dir, test_file or data_dir, submissions_dir, step)
+    for warning in read_record(folder).get("warnings", []):
+        _say(f"warning: {warning}", error=True)
     _print(f"Wrote {folder / 'submission.csv'}")
 
 
@@ -189,7 +192,9 @@ def submission(
 def submit(
     run: RunName = None,
     message: Annotated[str | None, typer.Option(help="Description on Kaggle.", show_default="run and accuracy")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Submit predictions that were submitted before.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Submit also what was submitted before or is not plausible.")
+    ] = False,
     kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
@@ -379,11 +384,16 @@ def _say(line: str, *, error: bool = False) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2), flush=True)  # in ASCII, which every terminal can print
+    print(json.dumps(value, indent=2), flush=True)  # in ASCII; at exit, a closed pipe would be a message
+
+
+def _fail(message: object) -> NoReturn:
+    _say(f"digit-recognizer: {message}", error=True)
+    sys.exit(1)
 
 
 def main() -> None:
-    """Run the command line; a `UserError` becomes one line on stderr and exit status 1."""
+    """Run the command line; a `UserError`, or one of the operating system, becomes one line on stderr and status 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, such as lines of tables in ASCII
     for number in (signal.SIGHUP, signal.SIGTERM):  # so that workers and temporary files go, too
@@ -392,8 +402,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _say(f"digit-recognizer: {error}", error=True)
-        sys.exit(1)
+        _fail(error)
+    except OSError as error:
+        _fail(describe_os_error(error))
     except SystemExit as end:
         if end.code in ENDING:  # typer turns KeyboardInterrupt into 130
             name = ENDING[end.code].name

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from digit_recognizer.competition.record import is_pending, write_submission_fol
 from digit_recognizer.competition.submission import FILE_NAME, MANIFEST_NAME, SUBMISSION_ROWS, check_submission
 from digit_recognizer.config import count_members
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import read_json, sha256, write_text
+from digit_recognizer.files import locked, read_json, sha256, write_text
 from digit_recognizer.training import runs
 
 CODE_PAGE = "https://www.kaggle.com/code"
@@ -60,12 +61,15 @@ def list_output(api: Api, slug: str, say: Say) -> tuple[dict[str, str], list[str
 def fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     """Fetch the output of the latest version of a kernel, and compare it with the local run.
 
+    The caller is the only writer of the folder (`files.locked`).
+
     Raises:
         UserError: the output is missing or incomplete; an earlier output is kept.
     """
     remedy = f"see {CODE_PAGE}/{slug}, or run `make push` with another SEED"  # the same notebook is not run again
     urls, log = list_output(api, slug, say)
     OUTPUT.parent.mkdir(exist_ok=True)
+    restore()
     with tempfile.TemporaryDirectory(prefix=".output.", dir=OUTPUT.parent) as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
 
@@ -91,9 +95,21 @@ def fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     _compare(manifest["run"], submissions_dir, say)
 
 
+def restore() -> None:
+    """Finish what a killed `fetch` left: put back an earlier output that it had moved, and delete its new files."""
+    for old in OUTPUT.parent.glob(".output.*/old"):
+        if not OUTPUT.exists():
+            old.rename(OUTPUT)
+    for leftover in OUTPUT.parent.glob(".output.*"):
+        shutil.rmtree(leftover)
+
+
 def make_submission(submissions_dir: Path) -> Path:
     """Write a submission of the unchanged fetched output, next to that of the local run; return its folder."""
-    if not (OUTPUT / MANIFEST_NAME).exists():
+    if OUTPUT.parent.exists() and not OUTPUT.exists():
+        with locked(OUTPUT.parent, wait=False):
+            restore()
+    if not ((OUTPUT / MANIFEST_NAME).exists() and _is_manifest(OUTPUT / MANIFEST_NAME)):
         raise UserError(f"expected a kernel's output in {OUTPUT}, found none; run `make push` or `make kernel-output`")
     manifest = read_json(OUTPUT / MANIFEST_NAME)
     path = OUTPUT / FILE_NAME
@@ -101,7 +117,7 @@ def make_submission(submissions_dir: Path) -> Path:
     if sha256(path) != manifest["files"][FILE_NAME]:
         raise UserError(f"expected {path} as it was fetched, found it changed; run `make kernel-output`")
     record = runs.read_finished_record(OUTPUT / "models" / manifest["run"])
-    record["run"] += "-kernel"
+    record["run"] = f"{manifest['run']}-kernel"
     folder = submissions_dir / record["run"]
     if not is_pending(folder):  # otherwise `submit` waits for that score
         write_submission_folder(folder, record, labels, record["data"].get("test.csv"))
@@ -122,8 +138,11 @@ def _download(url: str, path: Path, digest: str | None) -> None:
 def _is_manifest(path: Path) -> bool:
     """Return whether a file is a manifest with a submission, and all its paths stay inside the folder."""
     try:
-        names = json.loads(path.read_bytes())["files"]
+        manifest = json.loads(path.read_bytes())
+        run, names = manifest["run"], manifest["files"]
     except (ValueError, KeyError, TypeError):
+        return False
+    if not isinstance(names, dict) or not isinstance(run, str) or Path(run).name != run or run in ("", ".."):
         return False
     folder = path.parent.resolve()
     return FILE_NAME in names and all((folder / name).resolve().is_relative_to(folder) for name in names)

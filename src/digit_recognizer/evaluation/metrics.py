@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from digit_recognizer.config import CLASSES
+from digit_recognizer.data.folds import describe_majority
 
 OVERFITTED = 0.1  # a validation accuracy that is lower than the training accuracy by more than this is implausible
-MAJORITY = 0.9  # so is a larger share of one digit
 
 
 class Accuracy(NamedTuple):
@@ -91,7 +91,10 @@ def find_warnings(
         probabilities: Predictions for them.
         histories: Each member's values per epoch, with `accuracy` and `loss`.
     """
-    found = [name_majority("labels in train.csv", train_labels), name_majority("predictions", probabilities.argmax(1))]
+    found = [
+        describe_majority("labels in train.csv", train_labels),
+        describe_majority("predictions", probabilities.argmax(1)),
+    ]
     for member, history in enumerate(histories):
         if not np.isfinite(history["loss"]).all():
             epoch = int(np.argmin(np.isfinite(history["loss"]))) + 1
@@ -101,13 +104,6 @@ def find_warnings(
         validated = accuracy(labels, probabilities).value
         found.append(f"the validation accuracy, {validated:.1%}, is far below the training accuracy, {trained:.1%}")
     return [warning for warning in found if warning]
-
-
-def name_majority(what: str, digits: np.ndarray) -> str:
-    """Return a line about digits, integers [n] in 0..9, if nearly all are the same; otherwise ""."""
-    counts = np.bincount(digits, minlength=CLASSES)
-    share = counts.max() / max(len(digits), 1)
-    return f"{share:.0%} of the {len(digits):,} {what} are the digit {counts.argmax()}" if share > MAJORITY else ""
 
 
 def validation_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
