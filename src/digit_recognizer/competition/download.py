@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from digit_recognizer.competition.client import Say, call, connect
+from digit_recognizer.competition.client import CallError, Say, call, connect
 from digit_recognizer.competition.submission import SUBMISSION_COLUMNS, SUBMISSION_ROWS
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.data.csv_files import TEST_COLUMNS, TRAIN_COLUMNS
@@ -50,8 +50,11 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
             shutil.rmtree(workspace, ignore_errors=True)
         for _ in range(2):
             say(f"downloading {path.name}")
-            with contextlib.suppress(ValueError):  # the client found another size than the announced one
+            try:
                 call("the download", api.competition_download_files, COMPETITION, str(workspace), quiet=quiet, say=say)
+            except CallError as error:
+                if type(error.__cause__) is not ValueError:  # the client found another size than the announced one
+                    raise
             fault = find_fault(path)
             if not fault:
                 break

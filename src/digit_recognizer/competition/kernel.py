@@ -136,11 +136,11 @@ def _save(api: Api, metadata: dict[str, Any], text: str, before: int, say: Say) 
         try:
             response = call("the push", api.kernels_push, folder, may_repeat=_was_not_made, advice=PUSH_ADVICE, say=say)
         except CallError as error:
+            if type(error.__cause__) is ValueError:  # the client's own checks
+                raise UserError(f"{METADATA}: {error.__cause__}") from None
             if not read_failure(error).transient:
                 raise
             outcome = str(error)
-        except ValueError as error:  # the client's own checks
-            raise UserError(f"{METADATA}: {error}") from None
     if response and response.error:
         reason = " ".join(response.error.split())
         raise UserError(f"Kaggle refused the kernel: {reason}; you can stop running sessions at {CODE_PAGE}")
