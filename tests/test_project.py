@@ -25,9 +25,11 @@ ALLOWED = {
     "evaluation": TRAINING,
     "competition": TRAINING,
     "handwriting": {"evaluation"} | TRAINING,
+    "lanes": set(),
+    "doctor": {"competition", "lanes"} | TRAINING,
     "web": {"handwriting", "evaluation"} | TRAINING,
     "pipeline": {"handwriting", "evaluation", "competition"} | TRAINING,
-    "cli": {"pipeline", "web", "handwriting", "evaluation", "competition"} | TRAINING,
+    "cli": {"pipeline", "doctor", "web", "handwriting", "evaluation", "competition"} | TRAINING,
 }
 
 

@@ -36,7 +36,7 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
     """
     fault: str | None = "not read"
     with contextlib.suppress(OSError):
-        fault = _find_content_fault(lambda name: (data_dir / name).open("rb"))
+        fault = find_data_fault(data_dir)
     if not (fault or force):
         say(f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again")
         return
@@ -71,6 +71,11 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
         reason = f"could not write into {data_dir} ({error.strerror})"
         raise UserError(f"{reason}; free some space, or pass another DATA_DIR= (--data-dir)") from None
     say(f"unpacked {', '.join(EXPECTED)} into {data_dir}")
+
+
+def find_data_fault(data_dir: Path) -> str | None:
+    """Return the first fault of the files in a data folder, or None; raise an OSError if one cannot be read."""
+    return _find_content_fault(lambda name: (data_dir / name).open("rb"))
 
 
 def find_fault(path: Path) -> str | None:

@@ -1,7 +1,9 @@
 """Estimate how long a run takes on this machine, from a measurement of a few seconds."""
 
 import functools
+import importlib
 import math
+import os
 import time
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,10 +14,28 @@ from digit_recognizer.config import CLASSES, IMAGE_SIZE, Config, count_members
 from digit_recognizer.data.augmentation import augment
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold
+from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus
 
-STEPS = 30  # measured, after the first one, which also traces the network
+STEPS = 20  # measured, after the first one, which also traces the network
 HELD_OUT, AUGMENTED = 200, 200  # images
+START = 2  # the other imports, the reading of the data and the end, relative to the import of TensorFlow
 FORWARD = 1 / 3  # prediction of an image relative to a training step on it, which has a backward pass of twice that
+
+
+@functools.cache
+def start_tensorflow() -> float:
+    """Import TensorFlow and the training; return the seconds that this took."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    started = time.perf_counter()
+    importlib.import_module("digit_recognizer.training.member")
+    return time.perf_counter() - started
+
+
+def estimate_on_this_machine(config: Config, rows: int) -> float:
+    """Return the expected wall time of `make train` on this many rows, after a measurement of a few seconds."""
+    gpus, start = find_gpus(), START * start_tensorflow()
+    cost = measure_steps(config, choose_precision(gpus))
+    return start + estimate_seconds(config, rows, cost, cores=count_cores(), gpus=len(gpus))
 
 
 class Cost(NamedTuple):
@@ -74,8 +94,8 @@ def _measure_augmentation() -> float:
     return (time.process_time() - started) / AUGMENTED
 
 
-def estimate_seconds(config: Config, rows: int, cost: Cost, *, cores: int, gpus: int = 0, start: float = 0.0) -> float:
-    """Return the expected wall time of a run.
+def estimate_seconds(config: Config, rows: int, cost: Cost, *, cores: int, gpus: int = 0) -> float:
+    """Return the expected wall time of a run, without the start of TensorFlow.
 
     Args:
         config: The settings.
@@ -83,7 +103,6 @@ def estimate_seconds(config: Config, rows: int, cost: Cost, *, cores: int, gpus:
         cost: From `measure_steps`, on the same machine.
         cores: From `count_cores`.
         gpus: Number of GPUs, of which each trains one member at a time.
-        start: Seconds until TensorFlow is imported.
     """
     members = count_members(config.to_dict())
     parallel = min(gpus or cores, members)
@@ -92,7 +111,7 @@ def estimate_seconds(config: Config, rows: int, cost: Cost, *, cores: int, gpus:
     predicted = held_out * (config.epochs + config.views) / config.batch_size
     steps = config.steps_per_epoch(round(rows - held_out)) * config.epochs + FORWARD * predicted
     augmentation = config.augmented_epochs * rows * cost.augmentation / cores
-    return start + augmentation + math.ceil(members / parallel) * (cost.member + steps * step)
+    return augmentation + math.ceil(members / parallel) * (cost.member + steps * step)
 
 
 def describe_seconds(seconds: float) -> str:
