@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -32,6 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # a full disk has no file name
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -84,6 +88,13 @@ def find_write_fault(folder: Path) -> str | None:
             return None
     except OSError as error:
         return error.strerror
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed writers left in a folder, of which this is the only writer."""
+    for path in folder.glob(".*.????????.*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.\w+", path.name):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

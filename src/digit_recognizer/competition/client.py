@@ -80,16 +80,17 @@ def connect(*, say: Say = print) -> Api:
         with _bounded_requests():
             from kaggle.api.kaggle_api_extended import KaggleApi
 
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # lower levels show signed URLs if VERBOSE=1
-        api = KaggleApi()
-        call("the sign-in", api.authenticate, say=say)
-    except SystemExit:
-        raise UserError(_describe_rejected_credentials()) from None
     except OSError as error:
         raise UserError(
             f"the Kaggle client could not use its folder, {error.filename} ({error.strerror}); set HOME or "
             "KAGGLE_CONFIG_DIR to a folder that you can write to"
         ) from None
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # lower levels show signed URLs if VERBOSE=1
+    api = KaggleApi()
+    try:
+        call("the sign-in", api.authenticate, say=say)
+    except SystemExit:
+        raise UserError(_describe_rejected_credentials()) from None
     # With an invalid token the client reports the legacy key as its method, but still sends the token.
     if found.kind == "token" and api.config_values.get("auth_method") == "LEGACY_API_KEY":
         raise UserError(_describe_rejected_credentials())
