@@ -101,7 +101,7 @@ def check_writing(names: Iterable[str], folders: Folders) -> str:
         if fault := find_write_fault(path):
             remedy = f"make it a folder that you can write to: ls -ld {shlex.quote(str(find_existing(path)))}"
             raise UserError(f"cannot write into {path} ({fault}); {remedy}")
-    return ", ".join(map(str, paths))
+    return f"{', '.join(map(str, paths))} can be written"
 
 
 def _lacks(data_dir: Path) -> list[str]:
@@ -182,8 +182,8 @@ LOCAL: dict[str, Check] = {
     "processor": lambda _: devices.describe_processor(),
     "disk space": partial(check_space, 0),
     "space for best": partial(check_space, EPOCH_BYTES),
-    "write access": partial(check_writing, ("data", "models", "submissions")),
-    "write access too": partial(check_writing, ("reports", "predictions")),
+    "folders": partial(check_writing, ("data", "models", "submissions")),
+    "other folders": partial(check_writing, ("reports", "predictions")),
     "data": check_data,
     "credentials": lambda _: account.check_credentials(),
     "credential files": lambda _: account.check_permissions(),
@@ -205,7 +205,7 @@ TRAINING: dict[str, Check] = {
 }
 CHECKS = LOCAL | SERVICE | TRAINING
 # Faults, without which `make download train submit` cannot work. What the others raise are warnings.
-NEEDED = {"versions", "disk space", "write access", "credentials", *SERVICE, "TensorFlow"} - {"GPU hours"}
+NEEDED = {"versions", "disk space", "folders", "credentials", *SERVICE, "TensorFlow"} - {"GPU hours"}
 SILENT = {"credentials", "credential files", *SERVICE}  # an unexpected exception can contain a secret
 
 

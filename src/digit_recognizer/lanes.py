@@ -30,7 +30,7 @@ def run_lanes(command: Sequence[str], lanes: list[list[str]], *, limit: float) -
     """
     running: dict[Any, tuple[list[str], subprocess.Popen[bytes], float]] = {}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    starting = lanes
+    starting = [lane for lane in lanes if lane]
     try:
         while starting or running:
             for lane in starting:

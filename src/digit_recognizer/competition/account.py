@@ -5,13 +5,14 @@ Each returns what it found, or raises a `UserError`.
 
 import functools
 import os
+import shlex
 from functools import partial
 from typing import Any
 
 import requests
 
 from digit_recognizer.competition import client
-from digit_recognizer.competition.credentials import find_client_folder, find_credentials
+from digit_recognizer.competition.credentials import SETTINGS_PAGE, find_client_folder, find_credentials
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import find_existing, find_write_fault
@@ -34,17 +35,22 @@ def check_permissions() -> str:
     """Check that no other user can read the credentials."""
     found = find_credentials()
     if found.warnings:
-        raise UserError(found.warnings[0])
+        path = found.source if found.source.startswith("~") else shlex.quote(found.source)
+        raise UserError(f"{found.source} can be read by other users of this computer; chmod 600 {path}")
     return "not readable by others" if found.source else "none"
 
 
 def check_service() -> str:
-    """Send a request to Kaggle without credentials."""
+    """Send Kaggle a token that is none; anything but JSON is the answer of a gateway in between."""
     from kagglesdk.kaggle_env import get_endpoint, get_env
 
-    answer = _call("a request to Kaggle", requests.get, get_endpoint(get_env()), allow_redirects=False)
+    address = f"{get_endpoint(get_env())}/api/v1/security.OAuthService/IntrospectToken"
+    answer = _call("a request to Kaggle", requests.post, address, json={"token": "none"})
     if answer.status_code >= 500:
-        raise UserError(f"Kaggle returned {answer.status_code}; run `make doctor` again in a few minutes")
+        raise UserError(f"Kaggle returned {answer.status_code}; make doctor, in a few minutes")
+    if "json" not in answer.headers.get("Content-Type", ""):
+        found = f"expected JSON from Kaggle, found another response with status {answer.status_code}"
+        raise UserError(f"{found}; log in to your network or change its proxy, until a browser opens {SETTINGS_PAGE}")
     return f"answers in {answer.elapsed.total_seconds():.1f} s"
 
 
@@ -93,7 +99,7 @@ def check_rules() -> str:
 def check_gpu_hours() -> str:
     """Request the hours of GPU that are left for `make push`; some versions of the client cannot."""
     request = getattr(_connect(), "quota_view", lambda: None)
-    answer = _call("the request for the quota", request, advice={404: "make push, if you need a GPU"})
+    answer = _call("the request for the quota", request, advice={404: "see https://www.kaggle.com/settings"})
     quota = answer and answer.gpu_quota
     if not (quota and quota.total_time_allowed and quota.time_used is not None):
         return "unknown"
