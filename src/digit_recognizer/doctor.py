@@ -112,7 +112,11 @@ def check_data(folders: Folders) -> str:
     """Look for the competition's files, and count their rows; a download can mend every fault."""
     if missing := _lacks(folders.data):
         raise UserError(f"no {', '.join(missing)} in {folders.data}; {folders.make('download')}")
-    if fault := download.find_data_fault(folders.data):
+    try:
+        fault = download.find_data_fault(folders.data)
+    except OSError as error:
+        fault = f"{error.filename} cannot be read ({error.strerror})"
+    if fault:
         raise UserError(f"damaged: {fault}; {folders.make('download', FORCE=1)}")
     return f"{', '.join(download.EXPECTED)} in {folders.data} are complete"
 

@@ -1,5 +1,7 @@
 """Run named tasks in other processes, side by side in lanes, with a time limit for each task."""
 
+import contextlib
+import os
 import select
 import signal
 import subprocess
@@ -34,7 +36,7 @@ def run_lanes(command: Sequence[str], lanes: list[list[str]], *, limit: float) -
     try:
         while starting or running:
             for lane in starting:
-                child = subprocess.Popen([*command, *lane], bufsize=0, **pipes)
+                child = subprocess.Popen([*command, *lane], bufsize=0, process_group=0, **pipes)
                 running[child.stdout] = lane, child, time.monotonic() + limit
             wait = min(end for *_, end in running.values()) - time.monotonic()
             ready, starting = select.select(list(running), [], [], max(0, wait))[0], []
@@ -57,8 +59,10 @@ def run_lanes(command: Sequence[str], lanes: list[list[str]], *, limit: float) -
 
 def _end(child: subprocess.Popen[bytes], is_late: bool = True, limit: float = 0) -> tuple[str, str]:
     """End a process; return why it gave no answer, and the last line of its stderr."""
-    if is_late:
-        child.kill()
+    if not is_late:
+        child.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)  # with what it started
     written = child.communicate()[1].decode(errors="replace").strip().split("\n")
     if is_late:
         return f"no result within {limit:g} s", ""
