@@ -65,6 +65,8 @@ def test_credentials_that_others_can_read_are_reported_with_the_command(monkeypa
     assert fault(account.check_permissions) == (
         f"{key_file} can be read by other users of this computer; chmod 600 {key_file}"
     )
+    monkeypatch.setenv("KAGGLE_API_TOKEN", str(key_file))
+    assert fault(account.check_permissions).endswith('of this computer; chmod 600 "$KAGGLE_API_TOKEN"')
 
 
 def test_the_service_answers_without_credentials(kaggle, monkeypatch):

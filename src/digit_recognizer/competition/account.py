@@ -36,6 +36,7 @@ def check_permissions() -> str:
     found = find_credentials()
     if found.warnings:
         path = found.source if found.source.startswith("~") else shlex.quote(found.source)
+        path = '"$KAGGLE_API_TOKEN"' if "KAGGLE_API_TOKEN" in found.source else path  # it names the file
         raise UserError(f"{found.source} can be read by other users of this computer; chmod 600 {path}")
     return "not readable by others" if found.source else "none"
 
