@@ -25,7 +25,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
 .NOTPARALLEL: # the targets of one command run in their order
-.PHONY: help setup download train evaluate report compare submission submit kernel push kernel-status \
+.PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
 	kernel-output bench demo predict detector spotter bench-handwriting draw test test-browser test-slow \
 	test-kaggle-image lint clean
 
@@ -48,6 +48,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@# In parallel, and also where PYTHONDONTWRITEBYTECODE is set: without bytecode TensorFlow's import takes 3 times as long.
 	@.venv/bin/python -m compileall -q -j0 -x '/tests/' $(SITE_PACKAGES) >.venv/compile.log || true
 	@rm -f .venv/.setup-* && touch $@
+
+doctor: setup ## Check everything that the other targets need, and print what to do about each fault. JSON=1
+	@$(KIT) doctor $(data) $(json)
 
 demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 	@$(KIT) demo

@@ -103,6 +103,7 @@ class KaggleServer:
         self.scoring_error: str | None = None  # of every new submission
         self.shown: Callable[[str], str] = str  # changes the description of a submission
         self.kernels = Kernels(USERNAME, self.competition, lambda: self.archive, RefusedError)
+        self.gpu_hours = 30.0  # left this week
         self.submissions: list[dict[str, Any]] = []  # newest first, as the API sends them
         self.requests: list[str] = []  # names of methods, "download" and "upload", in order
         self.ranges: list[str | None] = []  # Range headers of the downloads
@@ -125,6 +126,7 @@ class KaggleServer:
             "kernels.KernelsApiService/GetKernel": self.kernels.get,
             "kernels.KernelsApiService/ListKernels": self.kernels.list,
             "kernels.KernelsApiService/ListKernelSessionOutput": self._list_kernel_output,
+            "kernels.KernelsApiService/GetAcceleratorQuotaStatistics": self._get_quota,
         }
         self._http = _HTTPServer(("127.0.0.1", port), _Handler)
         self._http.kaggle = self
@@ -287,6 +289,13 @@ class KaggleServer:
 
     def _list_kernel_output(self, request: dict[str, Any]) -> dict[str, Any]:
         return self.kernels.list_output(request, self._signed)
+
+    def _get_quota(self, _: dict[str, Any]) -> dict[str, Any]:
+        used = f"{3600 * (30 - self.gpu_hours):.0f}s"
+        return {
+            "quotaRefreshTime": "2026-11-28T00:00:00Z",
+            "gpuQuota": {"timeUsed": used, "totalTimeAllowed": "108000s", "hasEverRun": True},
+        }
 
     def _score(self, submission: dict[str, Any]) -> dict[str, Any]:
         """Check the format of a submission and score it; return the changed fields."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
 from digit_recognizer import files
 from digit_recognizer.errors import UserError
@@ -111,3 +112,22 @@ def test_lock_of_a_killed_process_is_free(tmp_path):
         assert files.read_json(tmp_path / ".lock.json")["process"] == os.getpid()
     with files.locked(tmp_path, wait=False):
         pass
+
+
+def test_whether_another_writer_has_a_folder_is_seen_without_creating_a_lock(tmp_path):
+    assert not files.is_locked(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with FileLock(tmp_path / ".lock"):
+        assert files.is_locked(tmp_path)
+    (tmp_path / ".lock").touch()  # of a dead process
+    assert not files.is_locked(tmp_path)
+
+
+def test_a_folder_can_be_written_if_its_nearest_parent_can(tmp_path):
+    assert files.find_existing(tmp_path / "a" / "b") == tmp_path
+    assert files.find_write_fault(tmp_path / "a" / "b") is None
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert files.find_write_fault(tmp_path / "file" / "a") == "Not a directory"
+    assert files.find_write_fault(tmp_path / "gone") == "No such file or directory"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "gone"]

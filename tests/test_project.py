@@ -25,9 +25,11 @@ ALLOWED = {
     "evaluation": TRAINING,
     "competition": TRAINING,
     "handwriting": {"evaluation"} | TRAINING,
+    "lanes": set(),
+    "doctor": {"competition", "lanes"} | TRAINING,
     "web": {"handwriting", "evaluation"} | TRAINING,
     "pipeline": {"handwriting", "evaluation", "competition"} | TRAINING,
-    "cli": {"pipeline", "web", "handwriting", "evaluation", "competition"} | TRAINING,
+    "cli": {"pipeline", "doctor", "web", "handwriting", "evaluation", "competition"} | TRAINING,
 }
 
 
@@ -59,7 +61,7 @@ def test_the_package_stays_small():
     lines = {path: len(path.read_text().splitlines()) for path in MODULES}
     assert 6 <= len(packages) <= 8
     assert len(flat) <= 9
-    assert sum(lines.values()) <= 6500
+    assert sum(lines.values()) <= 6750
     assert [path.name for path, count in lines.items() if count > 300] == ["cli.py"]  # options of every command
 
 

@@ -49,6 +49,29 @@ SubmissionsDir = Annotated[Path, typer.Option(help="Folder with one folder per s
 TestFile = Annotated[Path | None, typer.Option(help="Images to predict.", show_default="test.csv in the data folder")]
 
 DATA, MODELS, REPORTS, SUBMISSIONS = Path("data"), Path("models"), Path("reports"), Path("submissions")
+PREDICTIONS = Path("predictions")
+
+
+@app.command()
+def doctor(
+    data_dir: DataDir = DATA,
+    models_dir: ModelsDir = MODELS,
+    submissions_dir: SubmissionsDir = SUBMISSIONS,
+    reports_dir: ReportsDir = REPORTS,
+    as_json: AsJson = False,
+) -> None:
+    """Check everything that the other commands need, and print what to do about each fault."""
+    from digit_recognizer import doctor
+
+    with show_steps(_progress) as step:
+        folders = doctor.Folders(data_dir, models_dir, submissions_dir, reports_dir, PREDICTIONS)
+        findings = doctor.diagnose(folders, step)
+    if as_json:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        _say("\n".join(doctor.to_lines(findings, sys.stdout.encoding)))
+    if any(finding.status == doctor.FAULT for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -309,7 +332,7 @@ def predict(
         _print_json([transcription.describe(transcript) for transcript in transcripts])
     elif transcripts:
         _print_transcripts(transcripts)
-    folder = output_dir or (None if as_json else Path("predictions"))
+    folder = output_dir or (None if as_json else PREDICTIONS)
     drawn = transcription.draw_transcripts(transcripts, folder, refuse=refuse) if folder else 0
     if not as_json:
         _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -78,6 +79,32 @@ def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = prin
         yield
     finally:
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether another process is the writer of a folder; create nothing."""
+    from filelock import FileLock, Timeout
+
+    path = folder / ".lock"
+    try:
+        with FileLock(path, timeout=0) if path.exists() else contextlib.nullcontext():
+            return False
+    except Timeout:
+        return True
+
+
+def find_existing(path: Path) -> Path:
+    """Return a path, or the nearest of its parents that exists."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+
+
+def find_write_fault(folder: Path) -> str | None:
+    """Return why nothing can be written into a folder, which is created if it is missing; None if that is possible."""
+    try:
+        with tempfile.TemporaryFile(dir=find_existing(folder)):  # it has no name
+            return None
+    except OSError as error:
+        return error.strerror
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from digit_recognizer.competition.credentials import find_credentials
+from digit_recognizer.competition.credentials import find_client_folder, find_credentials
 
 TOKEN = "KGAT_secret"  # noqa: S105
 KEY = {"username": "secretuser", "key": "secretkey"}
@@ -42,20 +42,20 @@ def find_fault():
 def test_client_prefers_a_token_to_a_key_and_a_key_to_a_login(folder, monkeypatch):
     assert find_credentials()[:2] == ("", "")
     write(folder / "credentials.json", {"refresh_token": "secret"})
-    assert find_credentials() == (f"{folder}/credentials.json", "login", [], [])
+    assert find_credentials()[:4] == (f"{folder}/credentials.json", "login", [], [])
     write(folder / "kaggle.json", KEY)
-    assert find_credentials() == (f"{folder}/kaggle.json", "key", [], [])
+    assert find_credentials()[:4] == (f"{folder}/kaggle.json", "key", [], [])
     monkeypatch.setenv("KAGGLE_USERNAME", "secretuser")
     monkeypatch.setenv("KAGGLE_KEY", "secretkey")
-    assert find_credentials() == ("KAGGLE_USERNAME and KAGGLE_KEY", "key", [], [])
+    assert find_credentials()[:4] == ("KAGGLE_USERNAME and KAGGLE_KEY", "key", [], [])
     write(folder / "access_token.txt", TOKEN)
-    assert find_credentials() == ("~/.kaggle/access_token.txt", "token", [], [])
+    assert find_credentials()[:4] == ("~/.kaggle/access_token.txt", "token", [], [])
     write(folder / "access_token", TOKEN + "\n")
-    assert find_credentials() == ("~/.kaggle/access_token", "token", [], [])
+    assert find_credentials()[:4] == ("~/.kaggle/access_token", "token", [], [])
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    assert find_credentials() == ("KAGGLE_API_TOKEN", "token", [], [])
+    assert find_credentials()[:4] == ("KAGGLE_API_TOKEN", "token", [], [])
     monkeypatch.setenv("KAGGLE_API_TOKEN", str(folder / "access_token"))
-    assert find_credentials() == ("the file that KAGGLE_API_TOKEN names", "token", [], [])
+    assert find_credentials()[:4] == ("the file that KAGGLE_API_TOKEN names", "token", [], [])
 
 
 def test_key_file_is_where_the_client_looks_for_it(folder, tmp_path, monkeypatch):
@@ -175,3 +175,21 @@ def test_file_that_others_can_read_is_a_warning(folder, mode, warned):
         assert all(
             f"{name} can be read by other users of this computer; run `chmod 600`" in text for text in found.warnings
         )
+
+
+def test_a_token_names_the_key_that_would_be_used_without_it(folder, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    assert find_credentials().hides == ""
+    write(folder / "kaggle.json", KEY)
+    assert find_credentials().hides == str(folder / "kaggle.json")
+    write(folder / "kaggle.json", {"username": "user", "key": "two words"})
+    assert find_credentials().hides == ""
+
+
+def test_the_folder_of_the_client(folder, monkeypatch):
+    assert find_client_folder() == folder
+    if sys.platform == "linux":
+        folder.rmdir()
+        assert find_client_folder() == folder.parent / ".config" / "kaggle"
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", "other")
+    assert find_client_folder() == Path("other")

@@ -21,6 +21,7 @@ class Credentials(NamedTuple):
     kind: str  # "token", "key" (a legacy user name and key) or "login" (of `kaggle auth login`); "" if there are none
     faults: list[str]  # why they cannot work, each with what to do
     warnings: list[str]  # what should be changed although they may work
+    hides: str = ""  # where a key is that would be used without this token
 
 
 def find_credentials() -> Credentials:
@@ -28,22 +29,32 @@ def find_credentials() -> Credentials:
 
     Only their form is checked: Kaggle may still reject them.
     """
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - without a HOME, Path.home() raises an error
-    folder = home / ".kaggle"
-    config = os.environ.get("KAGGLE_CONFIG_DIR") or folder
-    if config == folder and sys.platform == "linux" and not os.path.exists(folder):  # noqa: PTH110 - raises no error
-        config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
-    key_file = Path(config) / "kaggle.json"
+    folder, key_file = _find_home() / ".kaggle", find_client_folder() / "kaggle.json"
     values, fault = _read_json(key_file)
     if not isinstance(values, dict):  # the client fails on it even if it has a token
         return Credentials(str(key_file), "key", [fault], [])
     token, key = _find_token(folder), _find_key(key_file, values, fault)
-    if token and token.faults and key and not key.faults:
-        token.faults[0] += f", or remove it: then the key in {key.source} is used"
+    if token and key and not key.faults:
+        token = token._replace(hides=key.source)
+        if token.faults:
+            token.faults[0] += f", or remove it: then the key in {key.source} is used"
     if found := token or key or _find_login(folder / "credentials.json"):
         return found
     incomplete = f" ({key_file} contains no username and key)" if key_file.exists() else ""
     return Credentials("", "", [f"found no Kaggle credentials{incomplete}; {ADVICE}"], [])
+
+
+def find_client_folder() -> Path:
+    """Return the folder of kaggle.json, which the client creates if it is missing."""
+    home = _find_home()
+    config = os.environ.get("KAGGLE_CONFIG_DIR") or home / ".kaggle"
+    if config == home / ".kaggle" and sys.platform == "linux" and not os.path.exists(config):  # noqa: PTH110 - no error
+        return Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
+    return Path(config)
+
+
+def _find_home() -> Path:
+    return Path(os.path.expanduser("~"))  # noqa: PTH111 - without a HOME, Path.home() raises an error
 
 
 def _find_token(folder: Path) -> Credentials | None:

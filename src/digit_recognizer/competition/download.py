@@ -53,7 +53,7 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
 
 def _is_complete(data_dir: Path, say: Say) -> bool:
     with contextlib.suppress(OSError):
-        if _find_content_fault(lambda name: (data_dir / name).open("rb")) is None:
+        if find_data_fault(data_dir) is None:
             say(f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again")
             return True
     return False
@@ -83,6 +83,11 @@ def _download_archive(data_dir: Path, workspace: Path, say: Say) -> None:
             with archive.open(name) as source, replacing(data_dir / name) as new, new.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
     say(f"unpacked {', '.join(EXPECTED)} into {data_dir}")
+
+
+def find_data_fault(data_dir: Path) -> str | None:
+    """Return the first fault of the files in a data folder, or None; raise an OSError if one cannot be read."""
+    return _find_content_fault(lambda name: (data_dir / name).open("rb"))
 
 
 def find_fault(path: Path) -> str | None:

@@ -94,8 +94,8 @@ def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
         kernel_output.fetch(api, _read_metadata(api)["id"], submissions_dir, say)
 
 
-def _read_metadata(api: Api) -> dict[str, Any]:
-    """Return kernel-metadata.json with the signed-in user in the kernel's id."""
+def read_metadata() -> dict[str, Any]:
+    """Return kernel-metadata.json; raise a UserError if its id is not made of its title."""
     metadata = read_json(METADATA)
     if not isinstance(metadata, dict):
         raise UserError(f"{METADATA}: expected a JSON object, found other JSON; restore the file from git")
@@ -110,6 +110,13 @@ def _read_metadata(api: Api) -> dict[str, Any]:
     slug, expected = metadata["id"].rpartition("/")[2], slugify(metadata["title"])
     if slug != expected:
         raise UserError(f"{METADATA}: expected the id .../{expected} for its title, found .../{slug}; change either")
+    return metadata
+
+
+def _read_metadata(api: Api) -> dict[str, Any]:
+    """Return kernel-metadata.json with the signed-in user in the kernel's id."""
+    metadata = read_metadata()
+    slug = metadata["id"].rpartition("/")[2]
     return metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{slug}"}
 
 

@@ -10,6 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+FEATURES = {  # of processors, by names of Linux
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "AMX": {"amx_tile"},
+    "bfloat16": {"avx512_bf16", "amx_bf16"},
+}
 
 
 def count_cores() -> int:
@@ -17,6 +23,14 @@ def count_cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+def describe_processor() -> str:
+    """Return the cores, the features that training gains from, and the precision that it will choose."""
+    found = re.search(r"^flags\s*:(.*)", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
+    flags = set(found[1].split()) if found else set()
+    known = ", ".join(name for name, any_of in FEATURES.items() if any_of & flags) or "no known features"
+    return f"{count_cores()} of {os.cpu_count()} cores, {known}; trains in {choose_precision(find_gpus())}"
 
 
 def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
