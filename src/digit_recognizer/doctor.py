@@ -8,7 +8,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -30,6 +29,7 @@ from digit_recognizer.lanes import run_lanes
 from digit_recognizer.training import devices, estimate, runs
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
+PYTHON = ".".join(map(str, sys.version_info[:3]))  # without a suffix such as rc1+
 LIMIT = 10.0  # seconds for one check
 REQUEST_LIMIT = (4, 5)  # seconds to connect, and between two reads
 ROWS = download.EXPECTED["train.csv"][1]
@@ -73,13 +73,13 @@ def check_versions(_: Folders) -> str:
     faults = [", ".join(filter(None, map(_find_version_fault, wanted))) for wanted in by_extra]
     if all(faults):
         raise UserError(f"{faults[0]}; rm -rf .venv && make setup")
-    return f"Python {platform.python_version()} and all packages are in the ranges of pyproject.toml"
+    return f"Python {PYTHON} and all packages are in the ranges of pyproject.toml"
 
 
 def _find_version_fault(wanted: Requirement) -> str | None:
     found = "none"
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        found = platform.python_version() if wanted.name == "Python" else importlib.metadata.version(wanted.name)
+        found = PYTHON if wanted.name == "Python" else importlib.metadata.version(wanted.name)
     fits = found != "none" and wanted.specifier.contains(found, prereleases=True)
     return None if fits else f"expected {wanted.name} {wanted.specifier}, found {found}"
 
