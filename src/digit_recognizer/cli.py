@@ -69,7 +69,8 @@ def doctor(
     if as_json:
         _print_json([finding._asdict() for finding in findings])
     else:
-        _say("\n".join(doctor.to_lines(findings, sys.stdout.encoding)))
+        for line in doctor.to_lines(findings, sys.stdout.encoding):
+            _say(line)
     if any(finding.status == doctor.FAULT for finding in findings):
         raise typer.Exit(1)
 
