@@ -48,7 +48,9 @@ def find_run(models_dir: Path, name: str | None) -> Path:
     runs = sorted(path.parent.name for path in models_dir.glob("*/run.json"))
     if name not in runs:  # names only, not paths that lead elsewhere
         found = ", ".join(runs) or "none"
-        message = f"expected the run {name!r} in {models_dir}, found {found}; run `make train`, or pass another RUN="
+        message = (
+            f"expected the run {name[:100]!r} in {models_dir}, found {found}; run `make train`, or pass another RUN="
+        )
         raise UserError(message)
     return models_dir / name
 
@@ -114,6 +116,9 @@ def read_history(folder: Path) -> dict[str, np.ndarray]:
         table = np.array([[float(value or "nan") for value in row] for row in rows])  # pandas writes nan as ""
         if table.shape != (config["epochs"], len(columns)) or np.isinf(table).any():
             raise ValueError(f"{len(rows)} rows, not {config['epochs']} of finite numbers")
+        accuracies = table[:, ["accuracy" in column for column in columns]]
+        if not ((accuracies >= 0) & (accuracies <= 1)).all():
+            raise ValueError("an accuracy outside 0..1")
         return dict(zip(columns, table.T, strict=True))
 
 
