@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import urllib.parse
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -419,3 +420,60 @@ def test_damaged_run_folders(inputs, tmp_path, folder, run, monkeypatch):
                 damage_file(path, Path(str(path).replace("/a/", "/b/")), random)
             inputs.feed(f"{command} {index}: {path if index else ''}", call, *command)
             shutil.rmtree(copy)
+
+
+PATHS_OF_REQUESTS = [
+    "/read",
+    "/read?preview",
+    "/save?label=3",
+    "/",
+    "/page.js",
+    "/../server.py",
+    "/%2e%2e/%2e%2e/etc/passwd",
+]
+PATHS_OF_REQUESTS += [
+    "/vendor/..%2f..%2fserver.py",
+    "//etc/passwd",
+    "/%00",
+    "/page.js%0d%0aX: y",
+    "/" + "a/" * 2000,
+    "/*",
+]
+HEADERS = {
+    "Host": ["evil.example", "127.0.0.1:8028.evil.example", "", "127.0.0.1:8028", "[::1]", "a" * 5000],
+    "Origin": ["null", "http://evil.example", "http://127.0.0.1:8028", "http://127.0.0.1:9000", "\xe9"],
+    "Content-Type": ["application/json", "multipart/form-data; boundary=x", "text/html", "image/png", "\xe9;;;"],
+    "Content-Length": ["-1", "0", "99999999999", "x"],
+    "Accept-Encoding": ["gzip", "*"],
+    "Range": ["bytes=0-0,-1", "bytes=99999999999-", "x"],
+    "If-Modified-Since": ["x", "Thu, 01 Jan 1970 00:00:00 GMT"],
+}
+
+
+def test_requests_to_the_page(inputs, tmp_path, read):
+    server = pytest.importorskip("digit_recognizer.web.server", reason="needs the extra draw: make draw")
+    testclient = pytest.importorskip("starlette.testclient")
+    random, files = np.random.default_rng(4), encode_pictures()
+    labels = ["3", "12 5", "../../x", "\x00", "9" * 21, "\u0663", "=1+1", "\n"]
+
+    def request(client, method, path, headers, content):
+        answer = client.request(method, path, headers=headers, content=content)
+        if answer.status_code >= 400:
+            assert answer.status_code < 500
+            raise UserError(f"status {answer.status_code}: {answer.text[:300]}".replace("\n", " "))
+
+    with testclient.TestClient(server.make_app(read, tmp_path / "saved"), base_url="http://127.0.0.1:8028") as client:
+        for index in range(350):
+            method = str(random.choice(["POST", "POST", "POST", "GET", "HEAD", "PUT", "OPTIONS", "DELETE"]))
+            path = PATHS_OF_REQUESTS[min(random.geometric(0.2), len(PATHS_OF_REQUESTS)) - 1]
+            if path.startswith("/save"):
+                path = "/save?" + urllib.parse.urlencode({"label": labels[random.integers(len(labels))]})
+            names = random.choice(list(HEADERS), random.integers(3), replace=False)
+            headers = {name: HEADERS[name][random.integers(len(HEADERS[name]))].encode("latin-1") for name in names}
+            _, content = files[random.integers(len(files))]
+            if random.random() < 0.6:
+                content = mutate(content, random)
+            if random.random() < 0.02:
+                content = bytes(25_000_000)
+            inputs.feed(f"{index}: {method} {path[:80]} {headers}", request, client, method, path, headers, content)
+    assert {path.suffix for path in (tmp_path / "saved").iterdir()} == {".png", ".csv"}
