@@ -33,6 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is found by a write, which has no name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -110,6 +113,14 @@ def read_cached_arrays(path: Path) -> dict[str, Any]:
     with contextlib.suppress(UserError), reading(path, "arrays", "delete it"):
         return load_arrays(path)
     return {}
+
+
+def cache_arrays(path: Path, **arrays: Any) -> None:
+    """Write an .npz file that saves time later; without space or permission for it there is none."""
+    import numpy as np
+
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        np.savez(temporary, **arrays)
 
 
 def check_unpacked_size(file: IO[bytes]) -> None:

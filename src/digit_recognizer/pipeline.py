@@ -18,7 +18,7 @@ from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.data.folds import Predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
-from digit_recognizer.files import read_cached_arrays, replacing
+from digit_recognizer.files import cache_arrays, read_cached_arrays
 from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
 
@@ -135,7 +135,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
 def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     """Predict the images of any test.csv with the saved networks of a finished run.
 
-    The result is stored in the run's folder: a second call for the same file loads it.
+    The result is cached in the run's folder: a second call for the same file loads it.
 
     Returns:
         Probabilities of each member, float32 [members, n, 10].
@@ -157,8 +157,7 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
         step(f"predicting with {folder.name}", index / len(folders))
         network = load_network(folder / "model.keras", precision)
         members.append(make_predictor([network], views=record["config"].get("views") or 1)(test.images))
-    with replacing(path) as temporary:
-        np.savez(temporary, trained_at=record["finished_at"], probabilities=members)
+    cache_arrays(path, trained_at=record["finished_at"], probabilities=members)
     return np.stack(members)
 
 
