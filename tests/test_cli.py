@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,7 +227,62 @@ def test_predict_continues_after_an_unreadable_file_and_reports_it(predict, tmp_
     assert "2 images" in answer.stdout
     assert {"blank.jpg.png", "drawing.png.png", "mistakes.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
     predict("pictures/blank.jpg", "--output-dir", "out")
-    assert not (tmp_path / "out" / "mistakes.png").exists()  # of the earlier predictions
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [
+        "blank.jpg.png"
+    ]  # those of the earlier call are gone
+
+
+def test_predict_names_the_files_of_a_folder_that_are_no_images(predict, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for number in range(11):
+        (folder / f"{number:02}.txt").touch()
+    (folder / ".DS_Store").touch()
+    (tmp_path / "pictures" / "drawing.png").rename(folder / "scan.jfif")
+    answer = predict("mixed", "--json")
+    names = ", ".join(f"{number:02}.txt" for number in range(10))
+    assert (answer.returncode, answer.stderr) == (0, f"not read, no images: {names} and 1 more\n")
+    assert [one["path"] for one in json.loads(answer.stdout)] == ["mixed/scan.jfif"]
+
+
+def test_predict_prints_each_file_on_one_line_with_escapes(predict, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"caf\xe9 4.png", b"a\x1b[31m\n.png", b"long " * 20 + b"[red].png"):
+        shutil.copy(tmp_path / "pictures" / "drawing.png", folder / os.fsdecode(name))
+    (folder / "broken\x1b.png").touch()
+    answer = predict("odd", "--output-dir", "out[/]")
+    lines = [line.split("  ")[1] for line in answer.stdout.splitlines() if line.startswith("  odd/")]
+    assert lines == [r"odd/a\x1b[31m\n.png", r"odd/caf\xe9 4.png", "odd/" + "long " * 20 + "[red].png"]
+    assert answer.stdout.endswith("Annotated images of 3 of 3 files: out[/]\n")
+    assert answer.stderr.startswith(r"digit-recognizer: odd/broken\x1b.png: expected a picture")
+    found = predict("odd", "--json")
+    assert found.stdout.isascii()
+    paths = [os.fsencode(one["path"]) for one in json.loads(found.stdout)]
+    assert sorted(paths) == sorted(os.fsencode(path.relative_to(tmp_path)) for path in folder.glob("*[!\x1b].png"))
+
+
+def test_predict_prints_names_in_every_encoding(command, trained, tmp_path):
+    cv2.imwrite(str(tmp_path / "\u00e9.png"), np.full((50, 60, 3), 240, np.uint8))
+    (tmp_path / "\u00e9.png").rename(tmp_path / os.fsdecode(b"\xc3\xa9\xe9.png"))
+    settings = "predict", ".", f"--models-dir={trained.parent}", f"--run={trained.name}", "--output-dir=out"
+    answer = command(*settings, LC_ALL="C", PYTHONIOENCODING="ascii")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert r"| \xe9\xe9.png" in answer.stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["\u00e9_.png.png"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_predict_prints_all_answers_before_it_draws(predict, tmp_path, form):
+    (tmp_path / "occupied").touch()
+    answer = predict("pictures/drawing.png", "pictures/blank.jpg", "--output-dir", "occupied", *form)
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines() == [
+        "digit-recognizer: occupied: expected a folder to write annotated images to, found an error (File exists); "
+        "choose another --output-dir"
+    ]
+    assert all(name in answer.stdout for name in ("pictures/drawing.png", "pictures/blank.jpg"))
+    assert not form or len(json.loads(answer.stdout)) == 2
 
 
 def test_predict_without_files_is_an_error(predict):

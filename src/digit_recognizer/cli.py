@@ -1,5 +1,6 @@
 """The command line: one command per stage. Heavy packages are imported inside commands, so that `--help` is fast."""
 
+import io
 import json
 import signal
 import sys
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from digit_recognizer.config import make_config
-from digit_recognizer.console import make_table, show_steps, track
+from digit_recognizer.console import make_console, make_table, printable, show_steps, track
 from digit_recognizer.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ app = typer.Typer(
 )
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses after SIGINT and SIGTERM
+MAX_NAMES = 10  # of files that are not read
 LOSS, ACCURACY = "{:.4f}", "{:.2%}"
 HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
-_console = Console()
+_console = make_console()
 _progress = Console(stderr=True)  # stdout carries results only
 
 Preset = Annotated[str, typer.Option(help="fast (seconds), single (one good network) or best (ten networks).")]
@@ -278,23 +280,32 @@ def predict(
     from digit_recognizer.handwriting import image_files, reader, transcription
     from digit_recognizer.training import runs
 
-    listed = image_files.list_pictures(files or [], labels)
+    skipped: list[Path] = []
+    listed = image_files.list_pictures(files or [], labels, skip=skipped.append)
+    if skipped:
+        more = f" and {len(skipped) - MAX_NAMES:,} more" if len(skipped) > MAX_NAMES else ""
+        _say(f"not read, no images: {', '.join(path.name for path in skipped[:MAX_NAMES])}{more}", error=True)
     if not listed:
         raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
     read = reader.load_reader(runs.find_run(models_dir, run))
     refused: list[UserError] = []
-    found = transcription.transcribe(listed, read, refuse=refused.append)
-    transcripts = list(track(found, "reading", len(listed), _progress))
-    folder = output_dir or (None if as_json else Path("predictions"))
-    drawn = transcription.draw_transcripts(transcripts, folder) if folder else 0
-    for error in refused:
+
+    def refuse(error: UserError) -> None:
+        refused.append(error)
         _say(f"digit-recognizer: {error}", error=True)
+
+    found = transcription.transcribe(listed, read, refuse=refuse)
+    transcripts = list(track(found, "reading", len(listed), _progress))
     if as_json:
         _print_json([transcription.describe(transcript) for transcript in transcripts])
     else:
         _print_transcripts(transcripts)
+    sys.stdout.flush()  # the answers, before anything is drawn
+    folder = output_dir or (None if as_json else Path("predictions"))
+    drawn = transcription.draw_transcripts(transcripts, folder, refuse=refuse) if folder else 0
+    if not as_json:
         _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
     if refused:
         raise typer.Exit(1)
@@ -358,25 +369,27 @@ def _print_transcripts(transcripts: "list[Transcript]") -> None:
 
 
 def _print(line: str) -> None:
-    _console.print(line, soft_wrap=True)
+    _console.print(printable(line), soft_wrap=True, markup=False)
 
 
 def _say(line: str, *, error: bool = False) -> None:
     """Print a line of progress; through `sys.stdout`, so that rich puts it above a live display."""
-    print(line, file=sys.stderr if error else sys.stdout, flush=True)
+    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json.dumps(value, indent=2))  # in ASCII, which every terminal can print
 
 
 def main() -> None:
     """Run the command line; a `UserError` becomes one line on stderr and exit status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, such as lines of tables in ASCII
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that workers and temporary files go, too
     try:
         app()
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"digit-recognizer: {error}")
+        _say(f"digit-recognizer: {error}", error=True)
         sys.exit(1)
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED):  # typer turns KeyboardInterrupt into 130

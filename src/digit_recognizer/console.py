@@ -17,6 +17,22 @@ from rich.table import Table
 Item = TypeVar("Item")
 Step = Callable[[str, float], None]  # progress callback: description, fraction done in [0, 1]
 
+PIPE_WIDTH = 100_000  # characters: no line is wrapped for another program
+
+
+def make_console() -> Console:
+    """Return the console of stdout. In a pipe or a file, each row of a table is one line."""
+    return Console(width=None if Console().is_terminal else PIPE_WIDTH)
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with escapes for control characters and for bytes that are not UTF-8.
+
+    File names can have any bytes; raw ones could control the terminal.
+    """
+    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
 
 def _progress(console: Console, *columns: Any) -> Progress:
     """Return a progress display that is cleared at the end and shown on a terminal only."""
@@ -48,12 +64,12 @@ def show_spinner(text: str) -> Iterator[Callable[[str], None]]:
 def make_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None
 ) -> Table:
-    """Return a table of right-aligned cells, which are plain text, not rich markup; the caption is below the table."""
+    """Return a table of right-aligned cells, which are plain text on one line; the caption is below the table."""
     table = Table(title=title, title_justify="left", caption=caption, box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     return table
 
 

@@ -1,6 +1,11 @@
 """Image files, decoded or refused, listed and labelled."""
 
+import errno
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import hostile
 import numpy as np
@@ -28,23 +33,70 @@ def gray():
     return pixels
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kind", image_files.FORMATS)
 def test_every_format_is_decoded(gray, kind):
     picture = image_files.decode(encode(Image.fromarray(gray).convert("RGB"), kind))
+    assert image_files.SIGNATURES.match(encode(gray, kind)[: image_files.START])
     assert (picture.shape, picture.dtype) == ((30, 40, 3), np.uint8)
     assert abs(int(picture[4, 4, 1]) - 50) < 8
     assert abs(int(picture[20, 30, 1]) - 200) < 8
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_every_mode_is_decoded(gray, mode):
-    image = Image.fromarray(gray)
-    image = Image.fromarray(gray.astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
-    picture = image_files.decode(encode(image, "TIFF" if mode in ("CMYK", "F") else "PNG"))
+    picture = image_files.decode(encode(Image.fromarray(gray).convert(mode), "TIFF" if mode == "CMYK" else "PNG"))
+    expected = np.where(gray > 99, 255, 0) if mode == "1" else gray
     assert picture.shape == (30, 40, 3)
-    assert picture[2:8, 2:18].mean() < picture[15:, 25:].mean() - 100
-    if mode in ("L", "P", "RGB", "I;16"):
-        assert (picture[..., 0] == gray).all()
+    assert (picture == expected[..., np.newaxis])[1:9, 1:19].mean() > (0.7 if mode == "1" else 0.99)  # 1 is dithered
+    assert (picture == expected[..., np.newaxis])[11:, 21:].mean() > (0.7 if mode == "1" else 0.99)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "values", "expected"),
+    [
+        ("PNG", np.uint16, (50, 200, 255), (50, 200, 255)),  # 8 bits in 16
+        ("TIFF", np.uint16, (50, 200, 255), (50, 200, 255)),
+        ("TIFF", np.int32, (50, 200, 255), (50, 200, 255)),
+        ("TIFF", np.float32, (50, 200, 255), (50, 200, 255)),
+        ("PNG", np.uint16, (0, 2048, 4095), (0, 128, 255)),  # 12 bits in 16
+        ("PNG", np.uint16, (0, 51400, 65535), (0, 200, 255)),
+        ("TIFF", np.int32, (0, 51400, 65535), (0, 200, 255)),
+        ("TIFF", np.int32, (0, 2**30, 2**31 - 2**8), (0, 128, 255)),
+        ("TIFF", np.int32, (-100, 0, 100), (0, 128, 255)),
+        ("TIFF", np.float32, (0, 0.4, 1), (0, 102, 255)),
+        ("TIFF", np.float32, (-1, 0, 1), (0, 128, 255)),
+        ("TIFF", np.float32, (0, np.nan, np.inf), (0, 0, 0)),
+    ],
+)
+def test_more_than_8_bits_are_scaled_by_what_the_file_holds(kind, dtype, values, expected):
+    picture = image_files.decode(encode(np.array([values], dtype), kind))
+    assert picture.tolist() == [[[value] * 3 for value in expected]]
+
+
+def test_of_several_frames_the_first_is_decoded(gray):
+    content = encode(Image.fromarray(gray), "GIF", save_all=True, append_images=[Image.fromarray(255 - gray)])
+    assert (image_files.decode(content)[..., 0] == gray).all()
+
+
+def test_transparent_pixels_of_a_palette_are_paper(gray):
+    image = Image.fromarray(gray).convert("P")
+    picture = image_files.decode(encode(image, transparency=image.getpixel((39, 29))))
+    assert (picture[..., 0] == np.where(gray == 50, 50, 255)).all()
+
+
+def test_pictures_are_converted_in_strips(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 20, 4)).astype(np.uint8)
+    whole = image_files.decode(encode(pixels))
+    monkeypatch.setattr(image_files, "STRIP", 100)
+    assert (image_files.decode(encode(pixels)) == whole).all()
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+
+
+def test_heic_is_named():
+    with pytest.raises(UserError, match=r"received HEIC; convert it to JPEG or PNG"):
+        image_files.decode(HEIC)
 
 
 def test_exif_orientation_is_applied(gray):
@@ -77,7 +129,9 @@ def test_a_fully_transparent_picture_is_white():
     assert (image_files.decode(encode(np.zeros((5, 5, 4), np.uint8))) == 255).all()
 
 
-CONTENTS = {"empty": b"", "short": b"7"} | {name: hostile.HOSTILE[name] for name in ("text.png", "script.svg")}
+CONTENTS = {"empty": b"", "short": b"7", "no pixels": b"P5 5 0 255 "} | {
+    name: hostile.HOSTILE[name] for name in ("text.png", "script.svg")
+}
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
@@ -105,7 +159,23 @@ def test_a_picture_that_exceeds_the_memory_is_refused_as_such(gray, monkeypatch)
         image_files.decode(encode(gray))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "JPEG"])
+def test_a_picture_of_50_megapixels_with_transparency_takes_less_than_500_megabytes(tmp_path):
+    script = """
+import resource, sys
+from pathlib import Path
+from digit_recognizer.handwriting.image_files import read_picture
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+picture = read_picture(Path(sys.argv[1]))
+print(picture.shape == (5000, 10000, 3), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    Image.new("RGBA", (10_000, 5_000), (255, 255, 255, 0)).save(tmp_path / "large.png", compress_level=1)
+    arguments = [sys.executable, "-c", script, tmp_path / "large.png"]
+    decoded, megabytes = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
+    assert decoded == "True"
+    assert int(megabytes) < 500
+
+
+@pytest.mark.parametrize("kind", image_files.FORMATS)
 def test_damaged_pictures_are_refused_or_decoded(gray, kind):
     random = np.random.default_rng(0)
     content = np.frombuffer(encode(Image.fromarray(gray).convert("RGB"), kind), np.uint8)
@@ -136,9 +206,53 @@ def test_folders_are_searched_and_files_are_taken_as_named(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):
         (tmp_path / name).touch()
-    found = image_files.list_pictures([tmp_path, tmp_path / "notes.txt", tmp_path / "b.png"])
+    skipped = []
+    found = image_files.list_pictures([tmp_path, tmp_path / "notes.txt", tmp_path / "b.png"], skip=skipped.append)
     names = [entry.path.relative_to(tmp_path).as_posix() for entry in found]
     assert names == ["a.JPG", "b.png", "sub/c.webp", "notes.txt"]
+    assert skipped == [tmp_path / "notes.txt"]
+
+
+@pytest.mark.parametrize("kind", image_files.FORMATS)
+def test_pictures_of_a_folder_are_known_by_their_content(gray, tmp_path, kind):
+    (tmp_path / "picture.dat").write_bytes(encode(gray, kind))
+    assert [entry.path.name for entry in image_files.list_pictures([tmp_path])] == ["picture.dat"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"\xff\xd8\xff\xe0", b"GIF89a", HEIC])
+def test_broken_pictures_of_a_folder_are_listed_to_be_reported(tmp_path, content):
+    (tmp_path / ("known by its content" if content else "known by its ending.jpe")).write_bytes(content)
+    (entry,) = image_files.list_pictures([tmp_path])
+    with pytest.raises(UserError, match=r": expected a picture"):
+        image_files.read_picture(entry.path)
+
+
+def test_files_of_a_folder_that_are_no_pictures_are_skipped_and_hidden_ones_are_silent(tmp_path):
+    (tmp_path / ".git").mkdir()
+    for name in (".DS_Store", ".a.png", ".git/b.png", "labels.csv", "notes.txt", "BM notes", "P1 notes", "Thumbs.db"):
+        (tmp_path / name).write_text("path,label\n")
+    os.mkfifo(tmp_path / "pipe")
+    skipped = []
+    assert image_files.list_pictures([tmp_path], skip=skipped.append) == []
+    assert [path.name for path in skipped] == ["BM notes", "P1 notes", "Thumbs.db", "notes.txt", "pipe"]
+
+
+def test_what_cannot_be_opened_is_listed_to_be_reported(tmp_path, monkeypatch):
+    (tmp_path / "broken link").symlink_to("gone")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "locked").mkdir()
+    scan = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = image_files.list_pictures([tmp_path, tmp_path / ("a" * 300)])
+    assert [entry.path.name for entry in found] == ["broken link", "circle", "locked", "a" * 300]
+    with pytest.raises(UserError, match=r"locked: expected a file, found something else"):
+        image_files.read_picture(tmp_path / "locked")
 
 
 def test_files_get_the_labels_of_tables(tmp_path):
@@ -157,6 +271,8 @@ def test_files_get_the_labels_of_tables(tmp_path):
     [
         ("path\na.png\n", "expected the columns path and label, found no label"),
         ("path,label\nb.png,7\n", r"b.png: expected a file, found none"),
+        ("path,label\na\0.png,7\n", r"line 2: expected a file in .*, found 'a.x00.png'"),
+        (f"path,label\n{'a' * 300}.png,7\n", r"a.png: expected a readable file, .* \(File name too long\)"),
         ("path,label\n../a.png,7\n", r"line 2: expected a file in .*, found '../a.png'"),
         ("path,label\nlabels.csv,7\n", r"labels.csv: expected a picture .*"),
         (None, r"labels.csv: expected a table with path and label, found none"),

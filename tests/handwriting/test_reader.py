@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digit_recognizer.handwriting import detector, reader
+from digit_recognizer.handwriting import detector, reader, transcription
 from digit_recognizer.handwriting.sample_digits import PAPER_COLOUR, PEN_COLOUR, draw_digits
 
 
@@ -101,8 +101,27 @@ def test_no_pictures_yield_no_readings(read):
     assert read([]) == []
 
 
-def test_a_picture_one_pixel_wide_is_refused(read_texts):
-    assert read_texts(np.full((3000, 1, 3), 230, np.uint8)) == [""]
+SIZES = [(1, 1), (1, 500), (2, 3000), (10, 20_000), (1, 100_000), (3, 59), (40, 5000), (60, 61)]  # pixels
+
+
+@pytest.mark.parametrize("size", [*SIZES, *(size[::-1] for size in SIZES)])
+def test_pictures_of_every_shape_are_read_and_drawn(read, size):
+    random = np.random.default_rng(size)
+    rows, columns = (np.arange(length) % 50 < 3 for length in size)
+    grays = [
+        *(np.full(size, value) for value in (0, 128, 255)),
+        *(random.integers(0, 256, size), 128 + random.normal(0, 3, size), 255 * (random.random(size) > 0.02)),
+        *(np.linspace(0, 255, size[0] * size[1]).reshape(size), 255 * (rows[:, np.newaxis] | columns)),
+        cv2.resize(draw_digits()[3][..., 0], size[::-1], interpolation=cv2.INTER_AREA),
+    ]
+    pictures = [np.repeat(gray.astype(np.uint8)[..., np.newaxis], 3, axis=2) for gray in grays]
+    readings = read(pictures)
+    assert [reading.text for reading in readings[:3]] == ["", "", ""]
+    for picture, reading in zip(pictures, readings, strict=True):
+        assert transcription.annotate(picture, reading).shape[1] >= transcription.MIN_SIDE
+        for x, y, width, height in (digit.box for digit in reading.digits):
+            assert 0 <= x < x + width <= size[1] + 1  # rounded
+            assert 0 <= y < y + height <= size[0] + 1
 
 
 def test_a_loaded_reader_is_calibrated_and_has_run_its_networks(monkeypatch, detect, tmp_path):

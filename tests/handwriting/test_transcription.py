@@ -1,5 +1,9 @@
 """Files read, described, scored and drawn."""
 
+import errno
+import os
+import shutil
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -7,6 +11,9 @@ import hostile
 import numpy as np
 import pytest
 
+from digit_recognizer.errors import UserError
+from digit_recognizer.evaluation import figures
+from digit_recognizer.files import replacing
 from digit_recognizer.handwriting import image_files, transcription
 from digit_recognizer.handwriting.image_files import Listed
 from digit_recognizer.handwriting.reader import Digit, Reading
@@ -135,20 +142,106 @@ def test_very_long_pictures_are_drawn():
     assert (drawn[1000:] < 99).any()  # no digit found
 
 
-def test_every_file_is_drawn_and_the_mistakes_again(transcripts, tmp_path):
+@pytest.fixture
+def draw():
+    """Draw transcripts without errors."""
+    return partial(transcription.draw_transcripts, refuse=pytest.fail)
+
+
+def test_every_file_is_drawn_and_the_mistakes_again(draw, transcripts, tmp_path):
     out = tmp_path / "out"
-    assert transcription.draw_transcripts([*transcripts, transcripts[0]], out) == 4
+    assert draw([*transcripts, transcripts[0]], out) == 4
     names = {path.name for path in out.iterdir()}
     assert names == {"a.png.png", "a.png-2.png", "b.png.png", "c.png.png", "mistakes.png"}
     drawn = cv2.imread(str(out / "a.png.png"))
     assert (drawn[..., ::-1] == transcription.BOX).all(axis=2).sum() > 500
-    transcription.draw_transcripts(transcripts[:1], out)
-    assert not (out / "mistakes.png").exists()
 
 
-def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(transcripts, tmp_path, monkeypatch):
+def test_annotated_images_replace_those_of_the_call_before_but_no_other_files(draw, transcripts, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    others = {"a.png.png": folder / "a.png", "mistakes.png": folder / "b.png", "notes.txt": folder / "labels.csv"}
+    for name, source in others.items():
+        shutil.copy(source, out / name)
+    draw(transcripts, out)
+    names = {path.name for path in out.iterdir()}
+    assert names == others.keys() | {"a.png-2.png", "b.png.png", "c.png.png", "mistakes-2.png"}
+    draw(transcripts[:1], out)
+    assert {path.name for path in out.iterdir()} == others.keys() | {"a.png-2.png"}
+    assert all((out / name).read_bytes() == source.read_bytes() for name, source in others.items())
+
+
+def test_annotated_images_are_not_read_again(draw, transcripts, folder):
+    draw(transcripts, folder / "out")
+    assert [one.path.name for one in image_files.list_pictures([folder])] == ["a.png", "b.png", "c.png", "d.png"]
+    assert [one.path.name for one in image_files.list_pictures([folder / "out" / "a.png.png"])] == ["a.png.png"]
+
+
+ODD_NAMES = {
+    b"caf\xe9.png": "caf_.png.png",
+    "\u00e9.png".encode(): "\u00e9.png.png",
+    b"a\x1b[31m\nb.png": "a_[31m_b.png.png",
+    b"$\\frac$.png": "$\\frac$.png.png",
+    "\u6570.png".encode(): "\u6570.png.png",
+    b"a" * 255: "a" * 200 + ".png",
+    b"a" * 254: "a" * 200 + "-2.png",
+}
+
+
+def test_odd_names_are_drawn_to_names_that_every_program_can_read(draw, folder, transcripts, tmp_path):
+    wrong = []
+    for name in ODD_NAMES:
+        path = folder / os.fsdecode(name)
+        shutil.copy(folder / "a.png", path)
+        wrong.append(transcripts[1]._replace(file=Listed(path, "1")))
+    assert draw(wrong, tmp_path / "out") == len(wrong)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*ODD_NAMES.values(), "mistakes.png"}
+
+
+def test_each_image_that_cannot_be_written_is_refused(transcripts, tmp_path, monkeypatch):
+    def fail(path):
+        if path.name != "b.png.png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replacing(path)
+
+    monkeypatch.setattr(transcription, "replacing", fail)
+    monkeypatch.setattr(figures, "replacing", fail)
+    refused = []
+    assert transcription.draw_transcripts(transcripts, tmp_path / "out", refuse=refused.append) == 1
+    reason = "expected to write an annotated image, found an error (No space left on device)"
+    assert list(map(str, refused)) == [
+        f"{tmp_path}/out/{name}: {reason}" for name in ("c.png.png", "a.png.png", "mistakes.png")
+    ]
+
+
+def test_a_file_that_is_gone_when_it_is_drawn_is_refused(transcripts, folder):
+    (folder / "b.png").unlink()
+    refused = []
+    assert transcription.draw_transcripts(transcripts, folder / "out", refuse=refused.append) == 2
+    assert list(map(str, refused)) == [f"{folder}/b.png: expected a file, found none"]
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(draw, transcripts, folder):
+    with pytest.raises(UserError, match=r"a.png: expected a folder .*, found an error \(File exists\); choose another"):
+        draw(transcripts, folder / "a.png")
+
+
+def test_a_picture_that_cannot_be_read_fails_alone(folder):
+    def read(pictures):
+        if any((picture == 255).all() for picture in pictures):
+            raise cv2.error("width > 0\nin resize")
+        return recognise(pictures)
+
+    refused = []
+    found = transcription.transcribe([Listed(folder / f"{name}.png") for name in "acb"], read, refuse=refused.append)
+    assert [(one.file.path.name, one.reading.text) for one in found] == [("a.png", "3"), ("b.png", "7")]
+    reason = "expected a picture to read, found a fault in reading it (error: width > 0\nin resize)"
+    assert list(map(str, refused)) == [f"{folder}/c.png: {reason}"]
+
+
+def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(draw, transcripts, tmp_path, monkeypatch):
     uncertain = Reading([[Digit(np.eye(10)[3] * 0.5, (20, 10, 60, 80), np.zeros((28, 28), np.uint8))]])
     monkeypatch.setattr(transcription, "MAX_FILES", 2)
     doubtful = [Transcript(Listed(transcripts[2].file.path), uncertain), transcripts[1]]
-    assert transcription.draw_transcripts([transcripts[0], transcripts[0], *doubtful], tmp_path / "out") == 2
+    assert draw([transcripts[0], transcripts[0], *doubtful], tmp_path / "out") == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.png.png", "c.png.png", "mistakes.png"}

@@ -115,7 +115,7 @@ def draw_gallery(images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str
         height, width = 0.47 * np.array(image.shape[:2]) / max(image.shape[:2])  # half of its sides
         box = (x - width, x + width, y + height, y - height)
         axes.imshow(image, extent=box, cmap="gray_r", vmin=0, vmax=255, interpolation="none")
-        axes.text(x, y - 0.5, title, ha="center", va="bottom", size=6.5 if columns > 5 else 8.5)
+        axes.text(x, y - 0.5, title, parse_math=False, ha="center", va="bottom", size=6.5 if columns > 5 else 8.5)
     if not len(images):
         axes.text(columns / 2, step / 2, "none", ha="center", va="center")
     axes.axis("off")
@@ -139,7 +139,7 @@ def draw_predictions(
 
 
 @rc_context(STYLE)
-def save_png(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path, software: str | None = None) -> None:
     """Write a figure as PNG. The same figure gives the same bytes; a failure leaves an earlier file unchanged."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=144, format="png", metadata={"Software": None})
+        figure.savefig(temporary, dpi=144, format="png", metadata={"Software": software})

@@ -75,8 +75,7 @@ def load_reader(run_dir: Path) -> Read:
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
     """Read pictures, uint8 [h, w, 3] each, RGB, in one batch."""
-    scales = [max(1.0, max(picture.shape[:2]) / MAX_SIDE) for picture in pictures]
-    small = [normalisation.rescale(picture, 1 / scale) for picture, scale in zip(pictures, scales, strict=True)]
+    small = [normalisation.rescale(picture, min(1, MAX_SIDE / max(picture.shape[:2]))) for picture in pictures]
     found = _find_glyphs(small, detect)
     glyphs = [glyph for lines in found for line in lines for glyph in line]
     images = [normalisation.normalise_digit(glyph.component.foreground) for glyph in glyphs]
@@ -84,18 +83,19 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
     predictions = classify(np.concatenate(variants)).reshape(len(images), -1, CLASSES).mean(axis=1) if images else ()
     classified = zip(images, predictions, strict=True)
     readings = []
-    for lines, scale in zip(found, scales, strict=True):
+    for lines, picture, scaled in zip(found, pictures, small, strict=True):
+        scale = picture.shape[1] / scaled.shape[1], picture.shape[0] / scaled.shape[0]
         digits = [[_make_digit(glyph, *next(classified), scale) for glyph in line] for line in lines]
         kept = [[digit for digit in row if digit.probability >= MIN_PROBABILITY] for row in digits]
         readings.append(Reading([row for row in kept if row]))
     return readings
 
 
-def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: float) -> Digit:
+def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: tuple[float, float]) -> Digit:
     """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
     one, _, detected, is_whole = glyph
     probabilities = (classified * detected.sum() + detected) / 2 if is_whole else detected
-    box = tuple(round(length * scale) for length in (one.x, one.y, one.width, one.height))
+    box = tuple(round(length * by) for length, by in zip((one.x, one.y, one.width, one.height), scale * 2, strict=True))
     return Digit(probabilities, box, image)
 
 

@@ -1,25 +1,33 @@
 """Read image files; describe, score and draw the digits in each."""
 
-from collections import Counter
+import contextlib
+import io
+import itertools
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from digit_recognizer.console import printable
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.figures import draw_gallery, save_png
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
 from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
 from digit_recognizer.files import replacing
-from digit_recognizer.handwriting.image_files import LABELS, Listed, read_picture, read_table
+from digit_recognizer.handwriting.image_files import LABELS, MARK, Listed, is_annotated, read_picture, read_table
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import SURE, Read, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
 
 BATCH_SIZE, BATCH_PIXELS = 64, 30_000_000  # pictures read together, and their pixels
 MAX_FILES = 100  # annotated pictures of one call
+MAX_NAME = 200  # bytes of the name of an annotated picture; file systems allow 255
 MIN_SIDE, MAX_SIDE, SAMPLE_SIDE = 300, 1000, 240  # pixels of an annotated picture, and of one in the report
 TILE, CAPTION = 100, 22  # pixels to which the classifier's 28x28 are enlarged, and of the text below them
 BOX, TEXT, PAPER = (213, 94, 0), (0, 0, 0), 255  # RGB: vermilion of Okabe and Ito's palette, black, white
@@ -48,8 +56,23 @@ def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserErr
             refuse(error)
         full = len(batch) == BATCH_SIZE or sum(picture.size // 3 for picture in pictures) > BATCH_PIXELS
         if full or position == len(files):
-            yield from map(Transcript, batch, read(pictures))
+            yield from _read_batch(batch, pictures, read, refuse)
             batch, pictures = [], []
+
+
+def _read_batch(
+    batch: Sequence[Listed], pictures: Sequence[np.ndarray], read: Read, refuse: Callable[[UserError], None]
+) -> list[Transcript]:
+    """Read pictures together; if that fails, read each alone, so that it fails alone."""
+    try:
+        return list(map(Transcript, batch, read(pictures)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures are to be read
+        if len(batch) > 1:
+            pairs = zip(batch, pictures, strict=True)
+            return [one for file, picture in pairs for one in _read_batch([file], [picture], read, refuse)]
+        fault = f"{type(error).__name__}: {error}"
+        refuse(UserError(f"{batch[0].path}: expected a picture to read, found a fault in reading it ({fault})"))
+        return []
 
 
 def describe(transcript: Transcript) -> dict[str, Any]:
@@ -60,13 +83,14 @@ def describe(transcript: Transcript) -> dict[str, Any]:
 
 
 def summarise(transcript: Transcript) -> tuple[str, str, str, str]:
-    """Return the cells of a table: file, text, and probability and runner-up of the least certain digit."""
+    """Return the cells of a table: file, text on one line, and probability and runner-up of the least certain digit."""
     path, digits = str(transcript.file.path), transcript.reading.digits
+    text = transcript.reading.text.replace("\n", " ")
     if not digits:
         return path, "no digit found", "", ""
     least = min(digits, key=lambda digit: digit.probability)
     second = int(np.argsort(least.probabilities)[-2])
-    return path, transcript.reading.text, f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
+    return path, text, f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
 
 
 def score(transcripts: Sequence[Transcript]) -> dict[str, Accuracy]:
@@ -90,24 +114,68 @@ def read_samples(folder: Path, read: Read) -> Handwriting:
     return Handwriting(bool(own), samples)
 
 
-def draw_transcripts(transcripts: Sequence[Transcript], folder: Path) -> int:
-    """Annotate at most 100 files as <folder>/<file>.png, mistakes first, and draw mistakes.png; return their number."""
+def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, refuse: Callable[[UserError], None]) -> int:
+    """Annotate at most 100 files as <folder>/<file>.png, mistakes first, and draw mistakes.png; return their number.
+
+    Annotated pictures of earlier calls are deleted first, other files never. `refuse` is called with the error of each
+    picture that cannot be written.
+
+    Raises:
+        UserError: The folder cannot be created or written.
+    """
     chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
-    names, mistakes, titles = Counter[str](), [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.png"):
+            if is_annotated(path):
+                path.unlink()
+    except OSError as error:
+        fault = f"expected a folder to write annotated images to, found an error ({error.strerror})"
+        raise UserError(f"{folder}: {fault}; choose another --output-dir") from None
+    count, mistakes, titles = 0, [], []
     for transcript in chosen:
         (path, label, _), reading = transcript
-        names[path.name] += 1
-        stem = f"{path.name}-{names[path.name]}" if names[path.name] > 1 else path.name
-        drawn = annotate(read_picture(path), reading)  # read again: keeping all pictures would take more memory
-        with replacing(folder / f"{stem}.png") as temporary:
-            cv2.imwrite(str(temporary), drawn[..., ::-1])
-        if transcript.is_mistake:
-            mistakes.append(drawn)
-            titles.append(f"{label} read as {reading.text or 'nothing'}\n{path.name[-24:]}")
-    (folder / "mistakes.png").unlink(missing_ok=True)
+        target = _find_free_path(folder, path.name)
+        with _refusing(target, refuse):
+            drawn = annotate(read_picture(path), reading)  # read again: keeping all pictures would take more memory
+            _write_png(drawn, target)
+            count += 1
+            if transcript.is_mistake:
+                mistakes.append(drawn)
+                lines = f"{label} read as {reading.text or 'nothing'}".replace("\n", " "), path.name[-24:]
+                titles.append("\n".join(map(printable, lines)))
     if mistakes:
-        save_png(draw_gallery(mistakes, titles, columns=3), folder / "mistakes.png")
-    return len(chosen)
+        target = _find_free_path(folder, "mistakes")
+        with _refusing(target, refuse), warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
+            save_png(draw_gallery(mistakes, titles, columns=3), target, software=MARK)
+    return count
+
+
+@contextlib.contextmanager
+def _refusing(path: Path, refuse: Callable[[UserError], None]) -> Iterator[None]:
+    """Call `refuse` with the error of the block, which writes a file."""
+    try:
+        yield
+    except UserError as error:
+        refuse(error)
+    except OSError as error:
+        refuse(UserError(f"{path}: expected to write an annotated image, found an error ({error.strerror})"))
+
+
+def _find_free_path(folder: Path, name: str) -> Path:
+    """Return <folder>/<name>.png or, where that exists, a numbered path, in characters that every program can read."""
+    stem = "".join(one if one.isprintable() else "_" for one in name).encode()[:MAX_NAME].decode(errors="ignore")
+    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(path for one in stems if not os.path.lexists(path := folder / f"{one}.png"))
+
+
+def _write_png(picture: np.ndarray, path: Path) -> None:
+    """Write uint8 [h, w, 3], RGB, with the mark of annotated pictures."""
+    content, text = io.BytesIO(), PngInfo()
+    text.add_text("Software", MARK)
+    Image.fromarray(picture).save(content, "png", pnginfo=text)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def draw_boxes(picture: np.ndarray, reading: Reading, *, side: int) -> np.ndarray:
