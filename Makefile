@@ -63,7 +63,7 @@ train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESE
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again. KERNEL=1: the kernel's output
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, or although not plausible. KERNEL=1: the kernel's output
 	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
 		$(call switch,KERNEL,--kernel) $(json)
 

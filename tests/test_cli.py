@@ -155,7 +155,7 @@ def test_submissions_for_another_test_csv_have_their_own_folder(small_run, on_sm
     (tmp_path / "more.csv").write_bytes(b"".join(lines[:11]))
     assert on_small_run("submission").stdout == "Wrote submissions/small/submission.csv\n"
     answer = on_small_run("submission", "--test-file", tmp_path / "more.csv")
-    (other,) = (path for path in (tmp_path / "submissions").iterdir() if path.name != "small")
+    (other,) = (path for path in (tmp_path / "submissions").glob("*/") if path.name != "small")
     assert answer.stdout == f"Wrote submissions/{other.name}/submission.csv\n"
     own = (tmp_path / "submissions" / "small" / "submission.csv").read_text().splitlines()
     assert (other / "submission.csv").read_text().splitlines() == own[:11]

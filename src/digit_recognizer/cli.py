@@ -1,12 +1,13 @@
 """The command line: one command per stage. Heavy packages are imported inside commands, so that `--help` is fast."""
 
+import errno
 import io
 import json
 import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -27,6 +28,14 @@ app = typer.Typer(
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses after SIGINT and SIGTERM
 MAX_NAMES = 10  # of files that are not read
+IN_ITS_PLACE, READ_ONLY = "move away what is in its place", "make it writable, or use another folder"
+REMEDIES = {  # for an OSError, by number
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.ENAMETOOLONG: "use a shorter name",
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY), IN_ITS_PLACE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), READ_ONLY),
+}
 LOSS, ACCURACY = "{:.4f}", "{:.2%}"
 HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
@@ -175,11 +184,14 @@ def submission(
 ) -> None:
     """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
     from digit_recognizer import pipeline
+    from digit_recognizer.competition.record import read_record
     from digit_recognizer.training import runs
 
     run_dir = runs.find_run(models_dir, run)
     with show_steps(_progress) as step:
         folder = pipeline.write_submission(run_dir, test_file or data_dir, submissions_dir, step)
+    for warning in read_record(folder).get("warnings", []):
+        _say(f"warning: {warning}", error=True)
     _print(f"Wrote {folder / 'submission.csv'}")
 
 
@@ -187,7 +199,9 @@ def submission(
 def submit(
     run: RunName = None,
     message: Annotated[str | None, typer.Option(help="Description on Kaggle.", show_default="run and accuracy")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Submit predictions that were submitted before.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Submit also what was submitted before or is not plausible.")
+    ] = False,
     kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
@@ -378,19 +392,28 @@ def _say(line: str, *, error: bool = False) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))  # in ASCII, which every terminal can print
+    # In ASCII, which every terminal can print; at exit, a closed pipe would be a message.
+    print(json.dumps(value, indent=2), flush=True)
+
+
+def _fail(message: object) -> NoReturn:
+    _say(f"digit-recognizer: {message}", error=True)
+    sys.exit(1)
 
 
 def main() -> None:
-    """Run the command line; a `UserError` becomes one line on stderr and exit status 1."""
+    """Run the command line; a `UserError`, or one of the operating system, becomes one line on stderr and status 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, such as lines of tables in ASCII
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that workers and temporary files go, too
     try:
         app()
     except UserError as error:
-        _say(f"digit-recognizer: {error}", error=True)
-        sys.exit(1)
+        _fail(error)
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "check the file and its folder")
+        reason = error.strerror or type(error).__name__  # the text of a network's error can contain a signed URL
+        _fail(f"could not read or write {error.filename or 'a file'}: {reason}; {remedy}")
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED):  # typer turns KeyboardInterrupt into 130
             print("digit-recognizer: interrupted; finished members and files are kept", file=sys.stderr)

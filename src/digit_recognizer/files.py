@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 import zipfile
@@ -33,8 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is found by a write, which has no name
+    except OSError as error:  # a full disk has no file name
+        error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -64,6 +65,13 @@ def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = prin
         yield
     finally:
         lock.release()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed writers left in a folder, of which this is the only writer."""
+    for path in folder.glob(".*.????????.*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.\w+", path.name):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -119,7 +119,7 @@ def run_command(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture
 def start_python(clean_environment, kaggle, tmp_path):
-    """Start a program in a process that is killed at the end of the test."""
+    """Start a program in a process with a pipe as stdin, which is killed at the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def start(program):
@@ -127,6 +127,7 @@ def start_python(clean_environment, kaggle, tmp_path):
                 [sys.executable, "-c", program],
                 cwd=tmp_path,
                 env=clean_environment | kaggle.environment | {"KAGGLE_API_TOKEN": TOKEN},
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
             )
             stack.enter_context(process)

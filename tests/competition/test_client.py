@@ -1,11 +1,14 @@
 """Time limits, retries and error messages of the real Kaggle client, against a loopback Kaggle."""
 
+import contextlib
 import datetime
 import email.utils
+import errno
 import json
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,12 +61,6 @@ def test_error_without_credentials_lists_every_way_to_provide_them(kaggle, no_to
     assert kaggle.requests == []
 
 
-def test_error_of_a_kaggle_json_without_a_key(no_token, key_file, run_command):
-    write_key(key_file, KEY)
-    key_file.write_text("{}")
-    assert f"found no Kaggle credentials ({key_file} contains no username and key)" in failed(run_command("download"))
-
-
 @pytest.mark.parametrize("status", [0, 401, 403])
 def test_error_of_a_rejected_token(kaggle, monkeypatch, run_command, status):
     monkeypatch.setenv("KAGGLE_API_TOKEN", WRONG)
@@ -76,12 +73,13 @@ def test_error_of_a_rejected_token(kaggle, monkeypatch, run_command, status):
 
 def test_error_of_a_rejected_token_file(no_token, client_home, run_command):
     path = client_home / ".kaggle" / "access_token"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir()
     path.write_text(WRONG)
     try:
         assert "rejected the token in ~/.kaggle/access_token;" in failed(run_command("download"))
     finally:
         path.unlink()
+        path.parent.rmdir()  # its existence decides where the client looks for a key
 
 
 def test_error_of_a_rejected_key(no_token, key_file, monkeypatch, run_command):
@@ -106,18 +104,44 @@ def test_key_is_enough_and_a_warning_about_its_permissions_is_passed_on(no_token
     key_file.chmod(0o644)
     result = run_command("download")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.count("Your Kaggle API key is readable by other users") == 1
+    warning = f"warning: {key_file} can be read by other users of this computer; run `chmod 600` on it"
+    assert result.stdout.splitlines()[0] == warning
 
 
-def test_token_too_long_for_a_file_name_is_not_shown(kaggle, monkeypatch, run_command):
-    monkeypatch.setenv("KAGGLE_API_TOKEN", WRONG * 20)
-    assert "from KAGGLE_API_TOKEN or ~/.kaggle (File name too long); save" in failed(run_command("download"))
+def test_credentials_of_a_wrong_form_are_not_sent(kaggle, monkeypatch, run_command):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", f"“{WRONG}”")
+    assert failed(run_command("download")).startswith("expected the token in KAGGLE_API_TOKEN to be one word of")
+    assert kaggle.requests == []
 
 
 def test_error_of_a_home_that_cannot_be_written(kaggle, command, tmp_path):
     (tmp_path / "file").touch()
-    line = failed(command("download", **kaggle.environment, HOME=str(tmp_path / "file")))
-    assert "or ~/.kaggle (Not a directory); save a token" in line
+    line = failed(command("download", **kaggle.environment, HOME=str(tmp_path / "file"), KAGGLE_API_TOKEN=TOKEN))
+    assert f"could not use its folder, {tmp_path}/file/.config (Not a directory); set HOME or KAGGLE_" in line
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, AttributeError, KeyError])
+def test_any_error_in_the_client_is_one_line_without_its_text(error):
+    def fail():
+        raise error(WRONG)
+
+    with pytest.raises(UserError) as caught:
+        client.call("the list", fail)
+    assert str(caught.value) == f"the list failed: an error in the client ({error.__name__})"
+
+
+def test_header_that_cannot_be_encoded_is_an_error_in_the_client(api, kaggle):
+    """What the check of the credentials does not find."""
+    with pytest.raises(UserError, match=r"the list failed: an error in the client \(UnicodeEncodeError\)"):
+        client.call("the list", requests.get, "http://localhost", headers={"Authorization": "Bearer “x”"})
+
+
+def test_full_disk_in_the_client_stays_an_error_of_the_disk():
+    def fail():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        client.call("the list", fail)
 
 
 def test_verbose_client_shows_no_secrets(kaggle, command):
@@ -268,14 +292,37 @@ def test_untrusted_certificate_is_not_retried():
         client.call("the list", untrusted)
     assert len(calls) == 1
     assert str(caught.value) == (
-        "the list failed: no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE"
+        "the list failed: no secure connection to Kaggle; check the clock, the proxy, and the certificates in the file "
+        "that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names"
     )
 
 
-def test_missing_certificate_bundle_is_not_taken_for_a_full_disk(monkeypatch):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
-    with pytest.raises(UserError, match="no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_B"):
-        client.call("the list", requests.get, "https://127.0.0.1:1")
+@pytest.fixture
+def tunnel():
+    """The address of a proxy that answers every request for a tunnel, and has nothing behind it."""
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("bundle", ["missing.pem", "text.pem"])
+def test_wrong_certificate_bundle_is_not_taken_for_a_full_disk(command, tunnel, tmp_path, variable, bundle):
+    (tmp_path / "text.pem").write_text("no certificate")
+    line = failed(command("download", KAGGLE_API_TOKEN=TOKEN, https_proxy=tunnel, **{variable: bundle}))
+    assert line.startswith("the sign-in failed: no secure connection to Kaggle; check the clock, the proxy, and the c")
 
 
 def test_requests_are_bounded_only_during_a_call(api):

@@ -26,7 +26,8 @@ def find_fault(tmp_path):
 
 
 def read_folder(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return the content of all files but those of the lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".lock")}
 
 
 # Downloading
@@ -42,7 +43,7 @@ def test_download_writes_the_competitions_files(kaggle, run_command, tmp_path, c
     ]
     assert read_folder(tmp_path / "elsewhere") == competition_files
     # They are newer than what they replace, whatever time the archive gives.
-    assert all(path.stat().st_mtime >= started - 1 for path in (tmp_path / "elsewhere").iterdir())
+    assert all(path.stat().st_mtime >= started - 1 for path in (tmp_path / "elsewhere").glob("*.csv"))
 
 
 def test_complete_files_are_downloaded_again_only_with_force(kaggle, tmp_path):
@@ -81,7 +82,7 @@ def test_error_of_a_missing_competition(kaggle, run_command):
 def test_download_retries_after_one_failure(kaggle, tmp_path, name):
     kaggle.fail(name, status=429, headers={"Retry-After": "0"})
     download.download(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(download.EXPECTED)
+    assert read_folder(tmp_path).keys() == download.EXPECTED.keys()
 
 
 def test_download_gives_up_when_the_server_keeps_failing(kaggle, run_command, tmp_path):
@@ -100,10 +101,12 @@ def test_interrupted_connection_resumes_the_download(kaggle, make_archive, tmp_p
     kaggle.fail("download", cut=5 << 19, stall=30)
     download.download(tmp_path)
     assert kaggle.ranges == [None, f"bytes={2 << 20}-"]  # the client writes whole mebibytes
-    assert {path.name for path in tmp_path.iterdir()} == set(download.EXPECTED)
+    assert read_folder(tmp_path).keys() == download.EXPECTED.keys()
 
 
-def test_killed_download_leaves_no_files_and_is_resumed(kaggle, make_archive, start_python, tmp_path):
+def test_killed_download_leaves_no_files_and_is_resumed(
+    kaggle, make_archive, start_python, tmp_path, competition_files
+):
     kaggle.archive = make_archive({"padding": os.urandom(3 << 20)})
     kaggle.fail("download", cut=5 << 19, stall=30)
     data_dir = tmp_path / "data"
@@ -114,10 +117,75 @@ def test_killed_download_leaves_no_files_and_is_resumed(kaggle, make_archive, st
     wait_until(lambda: part.exists() and part.stat().st_size == 2 << 20)
     process.kill()
     process.wait()
-    assert [path.name for path in data_dir.iterdir()] == [".download"]
+    assert not list(data_dir.glob("*.csv"))
     download.download(data_dir)
     assert kaggle.ranges[-1] == f"bytes={2 << 20}-"
-    assert {path.name for path in data_dir.iterdir()} == set(download.EXPECTED)
+    assert read_folder(data_dir) == competition_files
+
+
+UNPACK_HALF = """
+import shutil, sys
+from pathlib import Path
+from digit_recognizer.competition import download
+
+def copy(source, target, length):
+    target.write(source.read(1000))
+    target.flush()
+    if Path(target.name).name.startswith(".test."):
+        sys.stdin.read()
+    shutil.copyfileobj(source, target)
+
+download.shutil = type("shutil", (), {"copyfileobj": copy, "rmtree": shutil.rmtree})
+download.download(Path("data"))
+"""
+
+
+def test_download_killed_while_unpacking_is_finished_without_another_download(
+    kaggle, start_python, tmp_path, competition_files
+):
+    data_dir = tmp_path / "data"
+    process = start_python(UNPACK_HALF)
+    wait_until(lambda: any(path.stat().st_size for path in data_dir.glob(".test.*.csv")))
+    process.kill()
+    process.wait()
+    assert (data_dir / "train.csv").read_bytes() == competition_files["train.csv"]
+    assert not (data_dir / "test.csv").exists()
+    download.download(data_dir)
+    assert read_folder(data_dir) == competition_files
+    assert kaggle.ranges == [None, f"bytes={len(kaggle.archive)}-"]  # nothing is left to download
+
+
+WAIT_TO_DOWNLOAD = """
+import sys
+from pathlib import Path
+from digit_recognizer.competition import download
+
+wait_to_download = download._download_archive
+def wait(*args):
+    sys.stdin.read()
+    wait_to_download(*args)
+
+download._download_archive = wait
+download.download(Path("data"))
+"""
+
+
+def test_second_download_waits_for_the_first_and_finds_its_files(kaggle, start_python, tmp_path, competition_files):
+    data_dir = tmp_path / "data"
+    process = start_python(WAIT_TO_DOWNLOAD)
+    wait_until((data_dir / ".lock.json").exists)
+    lines = []
+
+    def say(line):
+        lines.append(line)
+        process.stdin.close()
+
+    download.download(data_dir, say=say)
+    assert process.wait() == 0
+    assert lines[0].startswith(f"{data_dir}: waiting for process {process.pid}, which")
+    assert lines[1:] == [f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again"]
+    assert kaggle.requests.count("download") == 1
+    assert read_folder(data_dir) == competition_files
 
 
 def test_damaged_archive_is_downloaded_once_more(kaggle, tmp_path, competition_files):

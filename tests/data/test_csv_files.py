@@ -54,11 +54,17 @@ def test_test_csv_has_no_labels(tmp_path):
         ([HEADER[6:], line()], "line 1, column 1: expected the header 'label', found 'pixel0'"),
         (
             [HEADER + ",pixel784", line()],
-            "line 1, column 786: expected the header the end of the line, found 'pixel784'",
+            "line 1: expected 785 columns, found one more, 'pixel784'",
         ),
         (
             [HEADER.replace("pixel7,", "pixel8,"), line()],
             "line 1, column 9: expected the header 'pixel7', found 'pixel8'",
+        ),
+        ([HEADER + ","], "train.csv, line 1: expected 785 columns, found one more, ''; download it"),
+        ([HEADER.removesuffix(",pixel783")], "column 785: expected the header 'pixel783', found the end of the line"),
+        (
+            ["\ufeff" + HEADER, line()],
+            "line 1: expected the header 'label' first, found a byte order mark before it; download it again",
         ),
         ([HEADER, line(), HEADER], "line 3, column 1 (label): expected an integer 0..9, found 'label'"),
         ([HEADER, line(), line() + ",0"], "line 3: expected 785 values, found 786"),
@@ -167,8 +173,8 @@ TRAIN_SUM = 1_100_088_627
 TEST_SUM = 732_133_118
 
 
-def test_a_read_only_folder_is_not_cached(tmp_path, monkeypatch):
+def test_data_are_read_where_nothing_can_be_cached(tmp_path):
     write(tmp_path, HEADER, line(7))
-    monkeypatch.setattr(csv_files.os, "access", lambda *_: False)
+    (tmp_path / "cache").write_text("in the way")
     assert csv_files.load_train(tmp_path).labels.tolist() == [7]
-    assert not (tmp_path / "cache").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"train.csv", "cache"}

@@ -7,9 +7,7 @@ import contextlib
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import requests
@@ -19,11 +17,11 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
+from digit_recognizer.competition.credentials import SETTINGS_PAGE, find_credentials
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
 
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
-SETTINGS_PAGE = "https://www.kaggle.com/settings/api"
 TIMEOUT = (10, 60)  # seconds to connect, and between two reads
 ATTEMPTS = 8
 RETRY_SECONDS = 120  # no attempt starts later than this after the first
@@ -58,44 +56,43 @@ class Failure(NamedTuple):
 # Failures without a response, and whether they are transient. The exceptions' own texts can contain signed URLs.
 FAILURES: dict[type[BaseException], tuple[str, bool]] = {
     json.JSONDecodeError: ("the response was not JSON", True),  # a gateway's HTML page
-    exceptions.SSLError: ("no secure connection to Kaggle; check the clock, the proxy and REQUESTS_CA_BUNDLE", False),
+    exceptions.SSLError: (
+        "no secure connection to Kaggle; check the clock, the proxy, and the certificates in the file that "
+        "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names",
+        False,
+    ),
     exceptions.ProxyError: ("no connection to the proxy", True),
     exceptions.Timeout: ("no response from Kaggle in time", True),
     exceptions.ConnectionError: ("the connection failed", True),
     exceptions.ChunkedEncodingError: ("the connection failed", True),
     exceptions.RequestException: ("the request failed", False),
-    BaseException: ("an error in the client", False),
 }
 
 
 def connect(*, say: Say = print) -> Api:
-    """Sign in with the credentials found by the Kaggle client; raise a UserError if that fails."""
+    """Sign in with the credentials that the Kaggle client finds; raise a UserError if that fails."""
+    found = find_credentials()
+    if found.faults:
+        raise UserError(found.faults[0])
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     try:
         with _bounded_requests():
             from kaggle.api.kaggle_api_extended import KaggleApi
 
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # lower levels show signed URLs if VERBOSE=1
-        api = KaggleApi()
+    except OSError as error:
+        raise UserError(
+            f"the Kaggle client could not use its folder, {error.filename} ({error.strerror}); set HOME or "
+            "KAGGLE_CONFIG_DIR to a folder that you can write to"
+        ) from None
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # lower levels show signed URLs if VERBOSE=1
+    api = KaggleApi()
+    try:
         call("the sign-in", api.authenticate, say=say)
     except SystemExit:
-        if _find_token():
-            raise UserError(_describe_rejected_credentials()) from None
-        incomplete = f" ({api.config} contains no username and key)" if Path(api.config).exists() else ""
-        raise UserError(
-            f"found no Kaggle credentials{incomplete}; create a token at {SETTINGS_PAGE} and set KAGGLE_API_TOKEN to "
-            "it, or save it as ~/.kaggle/access_token, or provide a legacy key in ~/.kaggle/kaggle.json or in "
-            "KAGGLE_USERNAME and KAGGLE_KEY"
-        ) from None
-    except (OSError, ValueError) as error:
-        # The error's text can contain the token, which the client also tries as a file name.
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UserError(
-            f"the Kaggle client could not read its credentials from KAGGLE_API_TOKEN or ~/.kaggle ({reason}); save a "
-            f"token from {SETTINGS_PAGE} as ~/.kaggle/access_token, in a HOME that you can write to, and unset "
-            "KAGGLE_API_TOKEN"
-        ) from None
+        raise UserError(_describe_rejected_credentials()) from None
     # With an invalid token the client reports the legacy key as its method, but still sends the token.
-    if _find_token() and api.config_values.get("auth_method") == "LEGACY_API_KEY":
+    if found.kind == "token" and api.config_values.get("auth_method") == "LEGACY_API_KEY":
         raise UserError(_describe_rejected_credentials())
     return api
 
@@ -111,7 +108,8 @@ def read_failure(error: BaseException | None) -> Failure:
         return Failure(str(error), transient=True)
     response = getattr(error, "response", None)
     if response is None:
-        return Failure(*next(failure for kind, failure in FAILURES.items() if isinstance(error, kind)))
+        known = (Failure(*failure) for kind, failure in FAILURES.items() if isinstance(error, kind))
+        return next(known, Failure(f"an error in the client ({type(error).__name__})", transient=False))
     body = None
     with contextlib.suppress(ValueError, exceptions.RequestException, RuntimeError):  # RuntimeError: a consumed stream
         body = response.json()
@@ -160,8 +158,10 @@ def call(
         reraise=True,
     )
     try:
-        return retrying(_bounded_requests(say)(function), *args, **kwargs)
-    except (exceptions.RequestException, json.JSONDecodeError, TransferError) as error:
+        return retrying(_bounded_requests()(function), *args, **kwargs)
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, exceptions.RequestException):
+            raise  # a file of this computer
         failure = read_failure(error)
         text = f"{what} failed: {failure.text}"
         if failure.status == requests.codes.unauthorized:
@@ -183,33 +183,23 @@ def poll(look: Callable[[], Result | None], wait: Any, stop: Any) -> Result | No
 
 
 def _describe_rejected_credentials() -> str:
-    from kaggle.api.kaggle_api_extended import KaggleApi
-
-    if source := _find_token():
+    source, kind, *_ = find_credentials()
+    if kind == "token":
         return (
             f"Kaggle rejected the token in {source}; replace it with a new one from {SETTINGS_PAGE}, or remove it if "
             "you have a legacy key, over which a token takes precedence"
         )
-    key = "KAGGLE_USERNAME and KAGGLE_KEY" if os.environ.get("KAGGLE_KEY") else KaggleApi.config
-    if os.environ.get("KAGGLE_KEY") or Path(key).exists():
-        return f"Kaggle rejected the key in {key}; create a new token at {SETTINGS_PAGE}"
+    if kind == "key":
+        return f"Kaggle rejected the key in {source}; create a new token at {SETTINGS_PAGE}"
     return "Kaggle rejected the stored login; run `kaggle auth login` again"
 
 
-def _find_token() -> str | None:
-    """Return where the client finds an access token, None if there is none."""
-    from kagglesdk import get_access_token_from_env
-
-    token, source = get_access_token_from_env()
-    return {"access_token": "~/.kaggle/access_token"}.get(source, source) if token else None
-
-
 @contextlib.contextmanager
-def _bounded_requests(say: Say | None = None) -> Iterator[None]:
-    """Limit the time of every request in the block, and capture what the client prints.
+def _bounded_requests() -> Iterator[None]:
+    """Limit the time of every request in the block, and hide what the client prints.
 
     The client creates its own sessions, so only their common adapter can be bounded. It prints exceptions, which can
-    contain signed URLs, and whole requests if VERBOSE=1; only its warning about file permissions is passed on.
+    contain signed URLs, and whole requests if VERBOSE=1.
     """
     send = HTTPAdapter.send
 
@@ -222,13 +212,9 @@ def _bounded_requests(say: Say | None = None) -> Iterator[None]:
         except OSError as error:  # a wrong REQUESTS_CA_BUNDLE
             raise exceptions.SSLError(error, request=request) from error
 
-    printed = io.StringIO()
     HTTPAdapter.send = send_in_time  # type: ignore[method-assign, assignment]
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         HTTPAdapter.send = send  # type: ignore[method-assign]
-        for line in printed.getvalue().splitlines():
-            if say and line.startswith("Warning: Your Kaggle API key is readable"):
-                say(line)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from digit_recognizer.competition.client import Say, call, connect
+from digit_recognizer.competition.client import CallError, Say, call, connect
 from digit_recognizer.competition.submission import SUBMISSION_COLUMNS, SUBMISSION_ROWS
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.data.csv_files import TEST_COLUMNS, TRAIN_COLUMNS
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import replacing
+from digit_recognizer.files import locked, remove_leftovers, replacing
 
 EXPECTED = {  # header and number of rows of each file
     "train.csv": (",".join(TRAIN_COLUMNS), 42_000),
@@ -29,44 +29,60 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
     """Download the competition's archive, check it and unpack train.csv, test.csv and sample_submission.csv.
 
     An interrupted download is resumed; a damaged archive is downloaded a second time. Complete files are downloaded
-    again only with `force`.
+    again only with `force`. A second call at the same time waits for the first, and then finds the files.
 
     Raises:
         UserError: sign-in or download failed, the archive is damaged, or the folder cannot be written.
     """
-    fault: str | None = "not read"
-    with contextlib.suppress(OSError):
-        fault = _find_content_fault(lambda name: (data_dir / name).open("rb"))
-    if not (fault or force):
-        say(f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again")
-        return
     workspace = data_dir / ".download"
+    if not (force or workspace.exists()) and _is_complete(data_dir, say):
+        return
+    try:
+        with locked(data_dir, say=say):
+            remove_leftovers(data_dir)
+            if force:
+                shutil.rmtree(workspace, ignore_errors=True)
+            if force or not _is_complete(data_dir, say):
+                _download_archive(data_dir, workspace, say)
+            shutil.rmtree(workspace, ignore_errors=True)
+    except BrokenPipeError:  # of stdout
+        raise
+    except OSError as error:
+        reason = f"could not write into {data_dir} ({error.strerror or type(error).__name__})"
+        raise UserError(f"{reason}; free some space, or pass another DATA_DIR= (--data-dir)") from None
+
+
+def _is_complete(data_dir: Path, say: Say) -> bool:
+    with contextlib.suppress(OSError):
+        if _find_content_fault(lambda name: (data_dir / name).open("rb")) is None:
+            say(f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again")
+            return True
+    return False
+
+
+def _download_archive(data_dir: Path, workspace: Path, say: Say) -> None:
+    """Download the archive to the workspace, or the rest of it, and unpack its files to the data folder."""
     path = workspace / f"{COMPETITION}.zip"
     quiet = not sys.stderr.isatty()  # the client shows a progress bar on a terminal
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        api = connect(say=say)
-        if force:
-            shutil.rmtree(workspace, ignore_errors=True)
-        for _ in range(2):
-            say(f"downloading {path.name}")
-            with contextlib.suppress(ValueError):  # the client found another size than the announced one
-                call("the download", api.competition_download_files, COMPETITION, str(workspace), quiet=quiet, say=say)
-            fault = find_fault(path)
-            if not fault:
-                break
-            say(f"the archive is damaged: {fault}")
-            shutil.rmtree(workspace)
-        else:
-            raise UserError(f"the archive was damaged twice: {fault}; {data_dir} was not changed; try again later")
-        with zipfile.ZipFile(path) as archive:
-            for name in EXPECTED:  # not `extractall`: the files must be newer than what they replace
-                with archive.open(name) as source, replacing(data_dir / name) as new, new.open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
+    api = connect(say=say)
+    for _ in range(2):
+        say(f"downloading {path.name}")
+        try:
+            call("the download", api.competition_download_files, COMPETITION, str(workspace), quiet=quiet, say=say)
+        except CallError as error:
+            if type(error.__cause__) is not ValueError:  # the client found another size than the announced one
+                raise
+        fault = find_fault(path)
+        if not fault:
+            break
+        say(f"the archive is damaged: {fault}")
         shutil.rmtree(workspace)
-    except OSError as error:
-        reason = f"could not write into {data_dir} ({error.strerror})"
-        raise UserError(f"{reason}; free some space, or pass another DATA_DIR= (--data-dir)") from None
+    else:
+        raise UserError(f"the archive was damaged twice: {fault}; {data_dir} was not changed; try again later")
+    with zipfile.ZipFile(path) as archive:
+        for name in EXPECTED:  # not `extractall`: the files must be newer than what they replace
+            with archive.open(name) as source, replacing(data_dir / name) as new, new.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
     say(f"unpacked {', '.join(EXPECTED)} into {data_dir}")
 
 

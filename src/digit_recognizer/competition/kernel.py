@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import requests
 import tenacity
+from slugify import slugify
 
 from digit_recognizer.competition import kernel_output, notebook
 from digit_recognizer.competition.client import Api, CallError, Say, call, connect, poll, read_failure
-from digit_recognizer.competition.kernel_output import CODE_PAGE, READ_ADVICE, request_kernel
+from digit_recognizer.competition.kernel_output import CODE_PAGE, OUTPUT, READ_ADVICE, request_kernel
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import read_json, write_json, write_text
+from digit_recognizer.files import locked, read_json, write_json, write_text
 
 NOTEBOOK = Path("kernel/digit-recognizer.ipynb")
 METADATA = Path("kernel-metadata.json")
@@ -51,26 +52,28 @@ def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print
     """Push the notebook, unless Kaggle has it already, watch the kernel until it ends, and fetch its output.
 
     Notebooks with the same cells are the same: a call after one that was killed continues with the version at Kaggle.
+    A second call at the same time is an error.
     `settings` replace values of `notebook.SETTINGS`; the output is compared with the submissions in `submissions_dir`.
 
     Raises:
         UserError: Kaggle refused the push, another version is running, the kernel failed, or its output is invalid.
     """
     text = notebook.build(settings)
-    api = connect(say=say)
-    metadata = _read_metadata(api)
-    slug = metadata["id"]
-    latest = _find_latest(api, slug, say)
-    same, active = latest.cells == _read_cells(text), latest.status in ACTIVE
-    if active and not same:
-        found = f"version {latest.number} with other settings or code ({latest.status})"
-        raise UserError(f"expected no running version of {slug}, found {found}; wait, or stop it at {CODE_PAGE}/{slug}")
-    if same and (active or latest.status == "complete"):
-        say(f"version {latest.number} of {slug} is the same notebook; it is not run again")
-    else:
-        latest = _save(api, metadata, text, latest.number, say)
-    _watch(api, slug, latest.number, say)
-    kernel_output.fetch(api, slug, submissions_dir, say)
+    with locked(OUTPUT.parent, wait=False):
+        api = connect(say=say)
+        metadata = _read_metadata(api)
+        slug = metadata["id"]
+        latest = _find_latest(api, slug, say)
+        same, active = latest.cells == _read_cells(text), latest.status in ACTIVE
+        if active and not same:
+            found = f"version {latest.number} with other settings or code ({latest.status}); wait, or stop it at"
+            raise UserError(f"expected no running version of {slug}, found {found} {CODE_PAGE}/{slug}")
+        if same and (active or latest.status == "complete"):
+            say(f"version {latest.number} of {slug} is the same notebook; it is not run again")
+        else:
+            slug, latest = _save(api, metadata, text, latest.number, say)
+        _watch(api, slug, latest.number, say)
+        kernel_output.fetch(api, slug, submissions_dir, say)
 
 
 def show_status(*, say: Say = print) -> None:
@@ -86,15 +89,25 @@ def show_status(*, say: Say = print) -> None:
 
 def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
     """Fetch the output of the latest version and compare it with the local run; see `kernel_output.fetch`."""
-    api = connect(say=say)
-    kernel_output.fetch(api, _read_metadata(api)["id"], submissions_dir, say)
+    with locked(OUTPUT.parent, wait=False):
+        api = connect(say=say)
+        kernel_output.fetch(api, _read_metadata(api)["id"], submissions_dir, say)
 
 
 def _read_metadata(api: Api) -> dict[str, Any]:
     """Return kernel-metadata.json with the signed-in user in the kernel's id."""
     metadata = read_json(METADATA)
-    slug, title = metadata["id"].rpartition("/")[2], metadata["title"]
-    expected = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    if not isinstance(metadata, dict):
+        raise UserError(f"{METADATA}: expected a JSON object, found other JSON; restore the file from git")
+    for name in ("id", "title", "code_file"):
+        if not isinstance(metadata.get(name), str):
+            found = "another type" if name in metadata else "none"
+            raise UserError(f"{METADATA}: expected {name} as text, found {found}; restore the file from git")
+    for name in (*SOURCES, "keywords"):
+        values = metadata.get(name) or []
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise UserError(f"{METADATA}: expected {name} as a list of texts, found another type; write it again")
+    slug, expected = metadata["id"].rpartition("/")[2], slugify(metadata["title"])
     if slug != expected:
         raise UserError(f"{METADATA}: expected the id .../{expected} for its title, found .../{slug}; change either")
     return metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{slug}"}
@@ -126,21 +139,25 @@ def _read_cells(text: str) -> tuple[tuple[str, str], ...]:
         return ()
 
 
-def _save(api: Api, metadata: dict[str, Any], text: str, before: int, say: Say) -> Version:
-    """Push a version after that of number `before` once, then look for it at Kaggle, whatever the response was."""
+def _save(api: Api, metadata: dict[str, Any], text: str, before: int, say: Say) -> tuple[str, Version]:
+    """Push a version after that of number `before` once, then look for it at Kaggle, whatever the response was.
+
+    Returns:
+        The kernel's id, which Kaggle makes of the title, and the version.
+    """
     slug, response, outcome = metadata["id"], None, "Kaggle accepted the kernel"
     say(f"pushing {slug}")
     with tempfile.TemporaryDirectory() as folder:
-        write_json(Path(folder) / METADATA.name, metadata)
-        write_text(Path(folder) / metadata["code_file"], text)
+        write_json(Path(folder) / METADATA.name, metadata | {"code_file": NOTEBOOK.name})
+        write_text(Path(folder) / NOTEBOOK.name, text)
         try:
             response = call("the push", api.kernels_push, folder, may_repeat=_was_not_made, advice=PUSH_ADVICE, say=say)
         except CallError as error:
+            if type(error.__cause__) is ValueError:  # the client's own checks
+                raise UserError(f"{METADATA}: {error.__cause__}") from None
             if not read_failure(error).transient:
                 raise
             outcome = str(error)
-        except ValueError as error:  # the client's own checks
-            raise UserError(f"{METADATA}: {error}") from None
     if response and response.error:
         reason = " ".join(response.error.split())
         raise UserError(f"Kaggle refused the kernel: {reason}; you can stop running sessions at {CODE_PAGE}")
@@ -150,11 +167,15 @@ def _save(api: Api, metadata: dict[str, Any], text: str, before: int, say: Say) 
                 f"Kaggle accepted the kernel without the {kind.replace('_', ' ')} {', '.join(invalid)}; stop it at "
                 f"{CODE_PAGE}/{slug}, accept the competition's rules, check {METADATA}, and push again"
             )
+    found = re.search(r"/code/([\w-]+/[\w-]+)", f"{response.ref} {response.url}") if response else None
+    if found and found[1] != slug:
+        slug, before = found[1], 0
+        say(f"Kaggle saved the kernel as {slug}; change id and title in {METADATA}, so that other commands find it")
     latest = _find_latest(api, slug, say)
     if latest.number <= before or latest.cells != _read_cells(text):
         raise UserError(f"{outcome}; the new version is not there yet; run the command again, which looks for it first")
     say(f"version {latest.number} is pushed: {CODE_PAGE}/{slug}")
-    return latest
+    return slug, latest
 
 
 def _was_not_made(error: BaseException) -> bool:

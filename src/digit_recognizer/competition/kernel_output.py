@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from digit_recognizer.competition.record import is_pending, write_submission_fol
 from digit_recognizer.competition.submission import FILE_NAME, MANIFEST_NAME, SUBMISSION_ROWS, check_submission
 from digit_recognizer.config import count_members
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import read_json, sha256, write_text
+from digit_recognizer.files import locked, read_json, sha256, write_text
 from digit_recognizer.training import runs
 
 CODE_PAGE = "https://www.kaggle.com/code"
@@ -60,12 +61,15 @@ def list_output(api: Api, slug: str, say: Say) -> tuple[dict[str, str], list[str
 def fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     """Fetch the output of the latest version of a kernel, and compare it with the local run.
 
+    The caller is the only writer of the folder (`files.locked`).
+
     Raises:
         UserError: the output is missing or incomplete; an earlier output is kept.
     """
     remedy = f"see {CODE_PAGE}/{slug}, or run `make push` with another SEED"  # the same notebook is not run again
     urls, log = list_output(api, slug, say)
     OUTPUT.parent.mkdir(exist_ok=True)
+    restore()
     with tempfile.TemporaryDirectory(prefix=".output.", dir=OUTPUT.parent) as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
 
@@ -91,9 +95,21 @@ def fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     _compare(manifest["run"], submissions_dir, say)
 
 
+def restore() -> None:
+    """Finish what a killed `fetch` left: put back an earlier output that it had moved, and delete its new files."""
+    for old in OUTPUT.parent.glob(".output.*/old"):
+        if not OUTPUT.exists():
+            old.rename(OUTPUT)
+    for leftover in OUTPUT.parent.glob(".output.*"):
+        shutil.rmtree(leftover)
+
+
 def make_submission(submissions_dir: Path) -> Path:
     """Write a submission of the unchanged fetched output, next to that of the local run; return its folder."""
-    if not (OUTPUT / MANIFEST_NAME).exists():
+    if OUTPUT.parent.exists() and not OUTPUT.exists():
+        with locked(OUTPUT.parent, wait=False):
+            restore()
+    if not ((OUTPUT / MANIFEST_NAME).exists() and _is_manifest(OUTPUT / MANIFEST_NAME)):
         raise UserError(f"expected a kernel's output in {OUTPUT}, found none; run `make push` or `make kernel-output`")
     manifest = read_json(OUTPUT / MANIFEST_NAME)
     path = OUTPUT / FILE_NAME

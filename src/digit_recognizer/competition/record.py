@@ -1,16 +1,18 @@
 """The record of a submission, with the state of its upload, and the ledger of all submissions."""
 
+import contextlib
 import csv
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from digit_recognizer.competition.submission import FILE_NAME, hash_predictions, write_submission
-from digit_recognizer.config import COMPETITION
+from digit_recognizer.config import CLASSES, COMPETITION
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import read_json, sha256, write_json, write_text
+from digit_recognizer.files import locked, read_json, remove_leftovers, sha256, write_json, write_text
 
 RECORD_NAME = "record.json"
 LEDGER_NAME = "ledger.csv"
@@ -27,6 +29,12 @@ REMEDIES = {  # for an unfinished upload, by status
     "uploading": f"look for it on kaggle.com/competitions/{COMPETITION}/submissions, then delete the folder",
     "pending": "run `make submit` to wait for its score, then try again",
 }
+SHARE = 0.9  # of the predictions in one class; more is not plausible
+
+
+def lock_submissions(submissions_dir: Path) -> contextlib.AbstractContextManager[None]:
+    """Be the only writer of a folder of submissions and of its ledger during the block (`files.locked`)."""
+    return locked(submissions_dir, say=lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarray, test_sha256: str | None) -> None:
@@ -38,23 +46,32 @@ def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarra
         UserError: an upload of other predictions from this folder is unfinished; nothing was written.
     """
     predictions, upload = hash_predictions(labels), NOT_UPLOADED
-    if (folder / RECORD_NAME).exists():
-        earlier = read_record(folder)
-        if earlier["predictions_sha256"] == predictions:
-            upload = {name: earlier[name] for name in NOT_UPLOADED}
-        elif remedy := REMEDIES.get(earlier["status"]):
-            found = f"an unfinished upload of other predictions in {folder} ({earlier['status']})"
-            raise UserError(f"found {found}; {remedy}")
-    write_submission(folder / FILE_NAME, labels)
-    record = {name: run[name] for name in ("run", "competition", "config", "git_commit", "versions")} | {
-        "data": run["data"] | {"test.csv": test_sha256},
-        "run_test_sha256": run["data"].get("test.csv"),
-        "trained_at": run["finished_at"],
-        "validation_accuracy": run["scores"]["validation_accuracy"],
-        "submission_sha256": sha256(folder / FILE_NAME),
-        "predictions_sha256": predictions,
-    }
-    write_json(folder / RECORD_NAME, record | upload)
+    with lock_submissions(folder.parent):
+        if (folder / RECORD_NAME).exists():
+            earlier = read_record(folder)
+            if earlier["predictions_sha256"] == predictions:
+                upload = {name: earlier[name] for name in NOT_UPLOADED}
+            elif remedy := REMEDIES.get(earlier["status"]):
+                found = f"an unfinished upload of other predictions in {folder} ({earlier['status']})"
+                raise UserError(f"found {found}; {remedy}")
+        remove_leftovers(folder)
+        write_submission(folder / FILE_NAME, labels)
+        record = {name: run[name] for name in ("run", "competition", "config", "git_commit", "versions")} | {
+            "data": run["data"] | {"test.csv": test_sha256},
+            "run_test_sha256": run["data"].get("test.csv"),
+            "trained_at": run["finished_at"],
+            "validation_accuracy": run["scores"]["validation_accuracy"],
+            "warnings": [*run.get("warnings", []), *_find_warnings(labels)],
+            "submission_sha256": sha256(folder / FILE_NAME),
+            "predictions_sha256": predictions,
+        }
+        write_json(folder / RECORD_NAME, record | upload)
+
+
+def _find_warnings(labels: np.ndarray) -> list[str]:
+    counts = np.bincount(labels, minlength=CLASSES)
+    share = counts.max() / len(labels)
+    return [f"{share:.0%} of the predictions are the digit {counts.argmax()}"] if share > SHARE else []
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -83,21 +100,23 @@ def is_pending(folder: Path) -> bool:
 
 def update_record(folder: Path, record: dict[str, Any]) -> None:
     """Write a record, and its row in the ledger if Kaggle has assigned an id to the submission."""
-    write_json(folder / RECORD_NAME, record)
-    if record["submission_id"] is not None:
-        path, text = folder.parent / LEDGER_NAME, io.StringIO()
-        rows = {row["submission_id"]: row for row in read_ledger(path)} | {str(record["submission_id"]): record}
-        writer = csv.DictWriter(text, LEDGER_COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.values())
-        write_text(path, text.getvalue())
+    with lock_submissions(folder.parent):
+        write_json(folder / RECORD_NAME, record)
+        if record["submission_id"] is not None:
+            path, text = folder.parent / LEDGER_NAME, io.StringIO()
+            rows = {row["submission_id"]: row for row in read_ledger(path)} | {str(record["submission_id"]): record}
+            writer = csv.DictWriter(text, LEDGER_COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows.values())
+            remove_leftovers(folder.parent)
+            write_text(path, text.getvalue())
 
 
 def read_ledger(path: Path) -> list[dict[str, str]]:
     """Return the rows of the ledger, oldest first, [] if there is none; raise a UserError if it has other columns."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         columns, rows = tuple(reader.fieldnames or ()), list(reader)
     if columns != LEDGER_COLUMNS or any(None in row.values() or None in row for row in rows):

@@ -8,7 +8,14 @@ import tenacity
 
 from digit_recognizer.competition import client
 from digit_recognizer.competition.client import Api, CallError, Say, call, connect, poll, read_failure
-from digit_recognizer.competition.record import LEDGER_NAME, NOT_UPLOADED, read_ledger, read_record, update_record
+from digit_recognizer.competition.record import (
+    LEDGER_NAME,
+    NOT_UPLOADED,
+    lock_submissions,
+    read_ledger,
+    read_record,
+    update_record,
+)
 from digit_recognizer.competition.submission import FILE_NAME, check_submission, hash_predictions
 from digit_recognizer.config import COMPETITION, count_members
 from digit_recognizer.console import show_spinner
@@ -24,7 +31,8 @@ def submit(folder: Path, *, message: str | None = None, force: bool = False, say
     """Upload a submission exactly once, wait for its score and return its record.
 
     The record is written before the upload. If the process is killed, the next call looks for the earlier upload in
-    Kaggle's list and waits for its score instead of uploading again.
+    Kaggle's list and waits for its score instead of uploading again. Of several calls at once one uploads; the others
+    wait for it, and then for the score.
 
     `message` describes the submission on Kaggle: None stands for run, model and validation accuracy. Predictions that
     were submitted before are submitted again only with `force`. The ledger is in the parent of `folder`.
@@ -32,24 +40,26 @@ def submit(folder: Path, *, message: str | None = None, force: bool = False, say
     Raises:
         UserError: the submission is refused, the upload failed, or there is no score in time.
     """
-    record = read_record(folder)
-    _check(folder, record)
-    message = " ".join((message or _describe(record)).split())
-    if len(message) > MESSAGE_LENGTH:
-        raise UserError(f"expected a message of at most {MESSAGE_LENGTH} characters, received {len(message)}")
-
-    update_record(folder, record)  # the ledger is outdated if a call was killed between the two files
     api = None
-    if record["status"] == "uploading":
-        say("an earlier upload was interrupted; checking whether Kaggle received it")
-        api = connect(say=say)
-        if not _find_upload(api, folder, record, say):
-            say("Kaggle did not receive it")
-    if record["status"] != "pending":
-        if not force:
-            _refuse_repetition(folder.parent / LEDGER_NAME, record)
-        api = api or connect(say=say)
-        _upload(api, folder, record, message, say)
+    with lock_submissions(folder.parent):
+        record = read_record(folder)
+        _check(folder, record)
+        message = " ".join((message or _describe(record)).split())
+        if len(message) > MESSAGE_LENGTH:
+            raise UserError(f"expected a message of at most {MESSAGE_LENGTH} characters, received {len(message)}")
+
+        update_record(folder, record)  # the ledger is outdated if a call was killed between the two files
+        if record["status"] == "uploading":
+            say("an earlier upload was interrupted; checking whether Kaggle received it")
+            api = connect(say=say)
+            if not _find_upload(api, folder, record, say):
+                say("Kaggle did not receive it")
+        if record["status"] != "pending":
+            if not force:
+                _refuse_implausible(folder, record)
+                _refuse_repetition(folder.parent / LEDGER_NAME, record)
+            api = api or connect(say=say)
+            _upload(api, folder, record, message, say)
     _wait_for_score(api or connect(say=say), folder, record, say)
     return record
 
@@ -74,6 +84,12 @@ def _describe(record: dict[str, Any]) -> str:
     networks = f"{members} CNNs" if members > 1 else "CNN"
     scored = "trained on all rows" if accuracy is None else f"validation accuracy {accuracy:.4f}"
     return f"{record['run']}: {record['config']['preset']} {networks}, {scored}"
+
+
+def _refuse_implausible(folder: Path, record: dict[str, Any]) -> None:
+    """Raise a UserError if the run or its predictions have warnings; records of earlier versions have none."""
+    if warnings := record.get("warnings"):
+        raise UserError(f"{folder} is not plausible: {'; '.join(warnings)}; FORCE=1 (--force) submits it nevertheless")
 
 
 def _refuse_repetition(ledger: Path, record: dict[str, Any]) -> None:
@@ -166,7 +182,9 @@ def _wait_for_score(api: Api, folder: Path, record: dict[str, Any], say: Say) ->
         raise UserError(f"{found}; run the command again to continue waiting: nothing is uploaded twice")
     score = float(submission.public_score) if submission.public_score else None
     record.update(status=submission.status.name.lower(), public_score=score)
-    update_record(folder, record)
+    with lock_submissions(folder.parent):
+        if read_record(folder)["submission_id"] == number:  # otherwise another command wrote this, and went on
+            update_record(folder, record)
     if record["status"] == "error":
         reason = " ".join((submission.error_description or "no reason given").split())
         page = f"{client.COMPETITION_PAGE}/submissions"

@@ -86,11 +86,15 @@ def _parse(content: bytes, path: Path, columns: list[str]) -> np.ndarray:
 
 def _find_fault(text: str, columns: list[str]) -> str:
     """Return the first fault of a CSV file that could not be parsed: its place, what was expected, what was found."""
+    if text.startswith("\ufeff"):
+        return f", line 1: expected the header {columns[0]!r} first, found a byte order mark before it"
     lines = [line.rstrip("\r").split(",") for line in text.split("\n")]
     for index in range(max(len(lines[0]), len(columns))):
         expected, found = (
             repr(names[index][:20]) if index < len(names) else "the end of the line" for names in (columns, lines[0])
         )
+        if index == len(columns):
+            return f", line 1: expected {len(columns)} columns, found one more, {found}"
         if expected != found:
             return f", line 1, column {index + 1}: expected the header {expected}, found {found}"
     if lines[1:] in ([], [[""]]):
