@@ -49,6 +49,7 @@ def test_test_csv_has_no_labels(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
+        ([HEADER, line(column3="9" * 5000)], "line 2, column 3 (pixel1): expected an integer 0..255, found '99999"),
         ([""], "line 1, column 1: expected the header 'label', found ''"),
         ([HEADER], "train.csv, line 2: expected rows of numbers, found only the header"),
         ([HEADER[6:], line()], "line 1, column 1: expected the header 'label', found 'pixel0'"),
