@@ -69,6 +69,8 @@ def test_tests_mirror_the_packages():
     assert folders <= own
     modules = {str(path.relative_to(PACKAGE).with_name(f"test_{path.name}")) for path in MODULES}
     extra = {
+        "test_environment.py",
+        "test_fuzz.py",
         "test_project.py",
         "test_packaging.py",
         "competition/test_kaggle_image.py",
@@ -85,6 +87,17 @@ def test_no_module_loads_another_copy_of_mnist(path):
     assert not [name for name in imports(path) if forbidden.search(name)]
     calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     assert not [call for call in calls if re.search(r"mnist|openml|get_file|urlretrieve|urlopen|load_dataset", call)]
+
+
+def test_only_the_competition_package_makes_connections():
+    clients = re.compile(
+        r"(requests|urllib|urllib3|http|httpx|aiohttp|kaggle|kagglesdk|ftplib|smtplib)\b|socket\.create_connection"
+    )
+    found = {room(path) for path in MODULES if any(clients.match(name) for name in imports(path))}
+    assert found == {"competition"}
+    assert {path.stem for path in MODULES if any(name.split(".")[0] == "socket" for name in imports(path))} <= {
+        "server"
+    }
 
 
 def make_targets():
@@ -114,3 +127,21 @@ def test_the_readme_is_short():
 def test_pictures_in_the_readme_exist():
     for link in re.findall(r"!\[[^]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("name", ["reliability.md", "security.md"])
+def test_every_test_that_a_promise_names_exists(name):
+    path = ROOT / "docs" / name
+    if not path.exists():
+        pytest.skip(f"there is no {name}")
+    rows = [
+        line.strip("|").split("|")
+        for line in path.read_text().splitlines()
+        if line.startswith("| ") and "---" not in line
+    ][1:]
+    named = [re.findall(r"`(test_\w+)`", row[-1]) for row in rows]
+    existing = {
+        match for file in (ROOT / "tests").rglob("*.py") for match in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert [row[0] for row, tests in zip(rows, named, strict=True) if not (tests or row[0].startswith(" **"))] == []
+    assert {test for tests in named for test in tests} - existing == set()
