@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import logging
 import signal
 import sys
 from functools import partial
@@ -406,6 +407,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, such as lines of tables in ASCII
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that workers and temporary files go, too
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot cache fonts, and works
     try:
         app()
     except UserError as error:
