@@ -167,7 +167,7 @@ def test_a_damaged_run_is_a_warning(check, folders):
     write_run(folders.models / "mine", PRESETS["fast"])
     (folders.models / "mine" / "run.json").write_text("{")
     assert check("runs")[0] == WARNING
-    assert "found other text" in check("runs")[1]
+    assert "found something else" in check("runs")[1]
 
 
 def test_interrupted_uploads_have_the_commands_that_continue_them(check, folders):

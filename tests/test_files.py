@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -60,9 +61,30 @@ def test_json_round_trip(tmp_path):
 def test_missing_or_invalid_json_is_an_error(tmp_path):
     with pytest.raises(UserError, match="found none"):
         files.read_json(tmp_path / "a.json")
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(UserError, match="expected JSON"):
-        files.read_json(tmp_path / "a.json")
+    for text in ("{", '"\\ud800"', "[" * 100_000, "9" * 5000, "\0"):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(
+            UserError, match=r"expected JSON as .*a.json, found something else \(.*\); delete it and make"
+        ):
+            files.read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"found something else \(Is a directory\)"):
+        files.read_json(tmp_path)
+
+
+def test_what_a_damaged_file_says_is_printed_without_control_characters(tmp_path):
+    with pytest.raises(UserError) as error, files.reading(tmp_path, "a\x1b", "delete it"):
+        raise ValueError("\x1b[2J\nowned\udcff" + "x" * 10_000)
+    assert " [2J owned xxx" in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(10_000, np.uint8))
+    assert files.load_arrays(tmp_path / "a.npz")["zeros"].sum() == 0
+    monkeypatch.setattr(files, "UNPACKED_LIMIT", 10_000)
+    with pytest.raises(ValueError, match="10,128 unpacked bytes, more than 10,000"):
+        files.load_arrays(tmp_path / "a.npz")
+    assert files.read_cached_arrays(tmp_path / "a.npz") == {}
 
 
 def test_sha256_of_abc(tmp_path):
@@ -109,7 +131,7 @@ def test_lock_of_a_killed_process_is_free(tmp_path):
     with start_writer(tmp_path) as writer:
         writer.kill()
     with files.locked(tmp_path, wait=False), files.locked(tmp_path, wait=False):  # nested blocks of one process
-        assert files.read_json(tmp_path / ".lock.json")["process"] == os.getpid()
+        assert (tmp_path / ".lock.txt").read_text().startswith(f"process {os.getpid()}, which")
     with files.locked(tmp_path, wait=False):
         pass
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import signal
 import sys
 from functools import partial
@@ -423,6 +424,7 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGTERM):  # so that workers and temporary files go, too
         if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot cache fonts, and works
     try:
         app()
     except UserError as error:

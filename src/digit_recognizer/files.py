@@ -11,9 +11,11 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from digit_recognizer.errors import UserError
+
+UNPACKED_LIMIT = 500_000_000  # bytes; train.csv in its cache takes 33 MB
 
 
 @contextlib.contextmanager
@@ -63,19 +65,18 @@ def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = prin
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / ".lock", is_singleton=True), folder / ".lock.json"
+    lock, holder = FileLock(folder / ".lock", is_singleton=True), folder / ".lock.txt"
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        found = {"process": "unknown", "since": "now"} | (read_json(holder) if holder.exists() else {})
-        other = f"process {found['process']}, which has been writing it since {found['since']}"
+        other = holder.read_text(errors="replace")[:100] if holder.exists() else "another process"
         if not wait:
             raise UserError(f"expected no other writer of {folder}, found {other}; wait until it ends") from None
         say(f"{folder}: waiting for {other}")
         lock.acquire()
     try:
         if lock.lock_counter == 1:
-            write_json(holder, {"process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+            write_text(holder, f"process {os.getpid()}, which has been writing it since {time.strftime('%F %T')}")
         yield
     finally:
         lock.release()
@@ -118,25 +119,58 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise a `UserError` if it is missing or invalid."""
+@contextlib.contextmanager
+def reading(path: Path, content: str, remedy: str) -> Iterator[None]:
+    """Read and check a file in the block; any exception becomes a `UserError` that names the file and the remedy."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError:
-        raise UserError(f"expected the file {path}, found none") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise UserError(f"expected JSON in {path}, found other text ({error}); delete it and make it again") from None
+        raise UserError(f"expected {content} as {path}, found none; {remedy}") from None
+    except Exception as error:  # noqa: BLE001 - parsers raise anything on damaged and malicious files
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = "".join(letter if letter.isprintable() else " " for letter in text[:200])  # it can quote the file
+        raise UserError(f"expected {content} as {path}, found something else ({reason}); {remedy}") from None
+
+
+def read_json(path: Path, content: str = "JSON", remedy: str = "delete it and make it again") -> Any:
+    """Read a JSON file; raise a `UserError` if it is missing or invalid."""
+    with reading(path, content, remedy):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair cannot be printed
+        return value
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an .npz file by name; a damaged file raises anything, see `reading`."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        check_unpacked_size(file)
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
 
 
 def read_cached_arrays(path: Path) -> dict[str, Any]:
     """Return the arrays of an .npz file by name; an empty dictionary if it is missing or damaged."""
+    with contextlib.suppress(UserError), reading(path, "arrays", "delete it"):
+        return load_arrays(path)
+    return {}
+
+
+def cache_arrays(path: Path, **arrays: Any) -> None:
+    """Write an .npz file that saves time later; without space or permission for it there is none."""
     import numpy as np
 
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return {}
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def check_unpacked_size(file: IO[bytes]) -> None:
+    """Raise a `ValueError` if a zip archive unpacks to more than `UNPACKED_LIMIT` bytes."""
+    size = sum(member.file_size for member in zipfile.ZipFile(file).infolist())
+    if size > UNPACKED_LIMIT:
+        raise ValueError(f"{size:,} unpacked bytes, more than {UNPACKED_LIMIT:,}")
+    file.seek(0)
 
 
 def sha256(path: Path) -> str:

@@ -17,14 +17,14 @@ from digit_recognizer.competition.record import (
     read_ledger,
     write_submission_folder,
 )
-from digit_recognizer.config import COMPETITION, Config
+from digit_recognizer.config import CLASSES, COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.data.folds import Predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
-from digit_recognizer.files import read_cached_arrays, replacing
+from digit_recognizer.files import cache_arrays, read_cached_arrays
 from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
 
@@ -144,7 +144,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
 def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     """Predict the images of any test.csv with the saved networks of a finished run.
 
-    The result is stored in the run's folder: a second call for the same file loads it.
+    The result is cached in the run's folder: a second call for the same file loads it.
 
     Returns:
         Probabilities of each member, float32 [members, n, 10].
@@ -152,19 +152,21 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     record = runs.read_finished_record(run_dir)
     path = run_dir / "predictions" / f"{test.sha256}.npz"
     stored = read_cached_arrays(path)
+    folders, members = runs.require_members(record, run_dir), []
     if str(stored.get("trained_at")) == record["finished_at"]:
-        return stored["probabilities"]
+        found = stored.get("probabilities", np.zeros(0))
+        if found.shape == (len(folders), len(test.images), CLASSES) and found.dtype == np.float32:
+            return found
     step("loading the networks", 0)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
-    precision, folders, members = choose_precision(find_gpus()), runs.member_dirs(run_dir), []
+    precision = choose_precision(find_gpus())
     for index, folder in enumerate(folders):
         step(f"predicting with {folder.name}", index / len(folders))
         network = load_network(folder / "model.keras", precision)
-        members.append(make_predictor([network], views=record["config"].get("views", 1))(test.images))
-    with replacing(path) as temporary:
-        np.savez(temporary, trained_at=record["finished_at"], probabilities=members)
+        members.append(make_predictor([network], views=record["config"].get("views") or 1)(test.images))
+    cache_arrays(path, trained_at=record["finished_at"], probabilities=members)
     return np.stack(members)
 
 
@@ -189,4 +191,7 @@ def _load_validation(run_dir: Path, data_dir: Path) -> tuple[Dataset, Prediction
     """Return the train.csv of a finished run and its out-of-fold predictions."""
     record, data = runs.read_finished_record(run_dir), load_train(data_dir)
     runs.require_data(record, {"train.csv": data.sha256}, data_dir)
-    return data, runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    runs.require_members(record, run_dir)
+    predictions = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    runs.require_labels(predictions, data.labels, run_dir)
+    return data, predictions

@@ -20,6 +20,8 @@ from kaggle_server import ROWS, TOKEN, KaggleServer
 from digit_recognizer import cli
 from digit_recognizer.competition.download import EXPECTED
 from digit_recognizer.competition.submission import write_submission
+from digit_recognizer.config import make_config
+from digit_recognizer.training.records import new_record
 
 
 class Clock:
@@ -144,16 +146,13 @@ def labels():
 @pytest.fixture
 def run_record():
     """The record of a finished run."""
-    return {
-        "run": "single-seed0-abc123",
-        "competition": "digit-recognizer",
-        "config": {"preset": "single", "folds": 1},
+    data = {"train.csv": "1" * 64, "test.csv": "2" * 64}
+    record = new_record(make_config("single"), run="single-seed0-abc123", competition="digit-recognizer", data=data)
+    return record | {
         "git_commit": "0" * 40,
-        "data": {"train.csv": "1" * 64, "test.csv": "2" * 64},
         "versions": {"numpy": "2.0.2"},
         "finished_at": "2026-11-22T12:00:00+00:00",
         "scores": {"validation_accuracy": 0.9942},
-        "left_out": [],
     }
 
 
@@ -163,7 +162,7 @@ def kernel_files(run_record, labels, tmp_path_factory):
 
     def make(labels=labels, left_out=()):
         run = "fast-seed0-abc123"
-        record = run_record | {"run": run, "config": {"preset": "fast", "folds": 2}, "left_out": list(left_out)}
+        record = run_record | {"run": run, "config": make_config("fast", folds=2).to_dict(), "left_out": list(left_out)}
         path = tmp_path_factory.mktemp("made") / "submission.csv"
         write_submission(path, labels)
         made = {"submission.csv": path.read_bytes(), f"models/{run}/run.json": json.dumps(record).encode()}

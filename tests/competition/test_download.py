@@ -172,7 +172,7 @@ download.download(Path("data"))
 def test_second_download_waits_for_the_first_and_finds_its_files(kaggle, start_python, tmp_path, competition_files):
     data_dir = tmp_path / "data"
     process = start_python(WAIT_TO_DOWNLOAD)
-    wait_until((data_dir / ".lock.json").exists)
+    wait_until((data_dir / ".lock.txt").exists)
     lines = []
 
     def say(line):

@@ -220,8 +220,11 @@ def test_missing_metadata_are_named(ready, run_command, name):
     ("content", "message"),
     [
         ("[]", "kernel-metadata.json: expected a JSON object, found other JSON; restore the file from git"),
-        ("{", "expected JSON in kernel-metadata.json, found other text (Expecting property name enclosed in double"),
-        (None, "expected the file kernel-metadata.json, found none"),
+        (
+            "{",
+            "expected JSON as kernel-metadata.json, found something else (Expecting property name",
+        ),
+        (None, "expected JSON as kernel-metadata.json, found none; restore it from git"),
     ],
 )
 def test_metadata_that_are_no_object_are_refused(ready, run_command, content, message):

@@ -173,7 +173,7 @@ def test_twelve_writers_at_one_moment_leave_twelve_lines_in_the_ledger(write, fo
 
 
 def test_files_of_locks_are_not_tracked():
-    names = ["submissions/.lock", "submissions/.lock.json", "kernel/.lock", "kernel/.lock.json"]
+    names = ["submissions/.lock", "submissions/.lock.txt", "kernel/.lock", "kernel/.lock.txt"]
     if not (ROOT / ".git").exists():
         pytest.skip("needs a git repository")
     assert (

@@ -11,7 +11,6 @@ import pytest
 from kaggle_checks import KilledError, kill_at, wait_until
 from kaggle_server import ROWS, STORAGE_HOST
 
-from digit_recognizer import files
 from digit_recognizer.competition import client, record, submission, submit
 from digit_recognizer.errors import UserError
 
@@ -306,7 +305,7 @@ def test_two_commands_at_one_moment_upload_once(kaggle, start_python, folder, tm
         return lambda: log.exists() and text in log.read_text()
 
     first = start_python(SUBMIT, folder, logs[0])
-    wait_until(lambda: files.read_json(folder.parent / ".lock.json")["process"] == first.pid)
+    wait_until(lambda: f"process {first.pid}," in (folder.parent / ".lock.txt").read_text())
     second = start_python(SUBMIT, folder, logs[1])
     wait_until(has(logs[1], f"{folder.parent}: waiting for process {first.pid}, which has been writing it since "))
     first.stdin.close()

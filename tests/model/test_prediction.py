@@ -1,12 +1,16 @@
 """Prediction with saved networks, and test-time augmentation."""
 
+import json
 import subprocess
 import sys
+import zipfile
 
+import keras
 import numpy as np
 import pytest
 
 from digit_recognizer.data.csv_files import normalise
+from digit_recognizer.errors import UserError
 from digit_recognizer.model.networks import build_model
 from digit_recognizer.model.prediction import VIEWS, load_network, make_predictor, make_views
 from digit_recognizer.training import runs
@@ -71,3 +75,86 @@ assert not any(name.startswith("digit_recognizer") for name in sys.modules)
     paths = trained / "member-0" / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy"
     subprocess.run([sys.executable, "-c", program, *map(str, paths)], check=True, capture_output=True, cwd=tmp_path)
     assert np.load(tmp_path / "out.npy") == pytest.approx(predictions.probabilities, abs=BFLOAT16)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Save a network with another configuration, which a function changes in place; return the file."""
+
+    def save_changed(change):
+        path = tmp_path / "member-0" / "model.keras"
+        path.parent.mkdir()
+        build_model(architecture="plain", channels=(4, 8), dropout=0, folded=True).save(path)
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        config = json.loads(members["config.json"])
+        change(config)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (members | {"config.json": json.dumps(config)}).items():
+                archive.writestr(name, content)
+        return path
+
+    return save_changed
+
+
+def refers_to_os_system(config):
+    layer = config["config"]["layers"][-1]
+    layer |= {"module": "os", "class_name": "system", "registered_name": "system", "config": "touch marker"}
+
+
+def has_a_function(config):
+    function = {"module": "builtins", "class_name": "function", "config": "eval", "registered_name": "function"}
+    config["config"]["layers"][-1]["config"]["activation"] = function
+
+
+def has_python_code(config):
+    def leave_marker(x):
+        open("marker", "w").close()  # noqa: PTH123
+        return x
+
+    layer = keras.layers.Lambda(leave_marker)
+    config["config"]["layers"][-1] |= {"class_name": "Lambda", "config": layer.get_config()}
+
+
+def has_a_million_filters(config):
+    layers = config["config"]["layers"]
+    layers[1]["config"]["filters"] = 10**6
+    for layer in layers:
+        layer.pop("build_config", None)
+
+
+def has_other_images(config):
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, 32, 32, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (refers_to_os_system, "the class os.system"),
+        (has_a_function, "the class builtins.function"),
+        (has_python_code, r"the class (keras.Lambda|None.__lambda__|builtins.function)"),
+        (has_a_million_filters, r"a network of \d\d\d,\d\d\d,\d\d\d bytes from .*"),
+        (has_other_images, r"a network of .* from \(None, 32, 32, 1\) to \(None, 10\)"),
+    ],
+)
+def test_a_network_of_somebody_else_is_refused_before_it_is_made(save, change, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = save(change)
+    folder = path.parent
+    remedy = f"delete {folder} and run `make train` again"
+    with pytest.raises(
+        UserError, match=f"a network of `make train` as {path}, found something else .{found}.; {remedy}"
+    ):
+        load_network(path)
+    assert list(tmp_path.iterdir()) == [path.parent]  # nothing was executed
+
+
+def test_a_network_without_its_weights_is_refused(save):
+    path = save(lambda config: None)
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config + b" " * 100_000)
+        archive.writestr("metadata.json", "{}")
+    with pytest.raises(UserError, match=r"a network of `make train` as .*model.keras, found something else"):
+        load_network(path)

@@ -65,7 +65,7 @@ def test_two_trainings_of_one_run_at_once_are_refused(rows, tmp_path):
     (tmp_path / "run").mkdir()
     with (
         FileLock(tmp_path / "run" / ".lock"),
-        pytest.raises(UserError, match=r"expected no other writer of .*run, found process"),
+        pytest.raises(UserError, match=r"expected no other writer of .*run, found another process; wait"),
     ):
         train(TINY, rows, tmp_path / "run")
 
@@ -172,7 +172,7 @@ def test_a_killed_training_is_resumed_with_the_same_result(
     whole, again = (runs.read_predictions(folder) for folder in (undisturbed / config, tmp_path / "run"))
     assert (whole.probabilities == again.probabilities).all()
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {".lock", ".lock.json", "run.json", *(f"member-{index}" for index in range(len(names) - 3))}
+    assert names == {".lock", ".lock.txt", "run.json", *(f"member-{index}" for index in range(len(names) - 3))}
     for name in ("accuracy", "loss", "val_accuracy"):
         one, other = (runs.read_history(path / "member-0")[name] for path in (undisturbed / config, tmp_path / "run"))
         assert one == pytest.approx(other, abs=1e-6)

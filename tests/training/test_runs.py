@@ -1,8 +1,11 @@
 """The folder of a run."""
 
+import json
 import os
+import shutil
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 from tiny import TINY
@@ -82,3 +85,122 @@ def test_only_complete_members_count(tmp_path):
     for name in ("member-0", "member-10", "member-2", "member-1.bak", ".member-3.x"):
         (tmp_path / name).mkdir()
     assert [path.name for path in runs.member_dirs(tmp_path)] == ["member-0", "member-2", "member-10"]
+
+
+@pytest.fixture
+def run_dir(demo_dir, tmp_path):
+    """The folder of a run with made-up predictions."""
+    return made.write_run(tmp_path / "models" / "made", demo_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"config": None}, "invalid config"),
+        ({"config": {"folds": "1"}}, "invalid config"),
+        ({"machine": [], "versions": "1"}, "invalid machine, versions"),
+        ({"training_seconds": 1e999}, "invalid training_seconds"),
+        ({"scores": {"validation_accuracy": "high"}}, "invalid scores"),
+    ],
+)
+def test_a_damaged_record_is_an_error(run_dir, change, found):
+    record = json.loads((run_dir / "run.json").read_text())
+    change = {name: record[name] | value if isinstance(value, dict) else value for name, value in change.items()}
+    (run_dir / "run.json").write_text(json.dumps(record | change))
+    with pytest.raises(UserError) as error:
+        runs.read_finished_record(run_dir)
+    assert str(error.value) == (
+        f"expected the record of a run as {run_dir}/run.json, found something else ({found}); delete it and run "
+        "`make train` with the same settings again; trained members are kept"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "not enough values to unpack"),
+        ("epoch,loss\n1,2\n", "the columns epoch, loss"),
+        ("<,>\x1b[2J", "the columns <, > .2J"),
+        ("{header}\n1,1,1,1,1,1,1\n", "1 rows, not 3 of finite numbers"),
+        ("{header}\n1,1,1,1,1,1,1\n2,1,1,1,1,1,x\n", "could not convert string to float: 'x'"),
+        ("{header}\n" + "1,2,1,1,1,1,1\n" * 3, "an accuracy outside 0..1"),
+    ],
+)
+def test_a_damaged_history_is_an_error(run_dir, text, found):
+    path = run_dir / "member-0" / "history.csv"
+    path.write_text(text.replace("{header}", path.read_text().splitlines()[0]))
+    message = (
+        f"^expected the history of a member as {path}, found something else .{found}.*; delete {path.parent} and run"
+    )
+    with pytest.raises(UserError, match=message):
+        runs.read_history(path.parent)
+
+
+def test_the_history_of_a_training_that_diverged_is_read(run_dir):
+    path = run_dir / "member-0" / "history.csv"
+    path.write_text(path.read_text().replace(",0.25,", ",,"))  # pandas writes nan as an empty field
+    assert np.isnan(runs.read_history(path.parent)["loss"]).tolist() == [False, False, True]
+
+
+class Marker:
+    """Leaves a file behind when it is unpickled."""
+
+    def __reduce__(self):  # noqa: D105
+        return os.mkdir, ("marker",)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("rows", lambda rows: rows * 0, "other rows or labels"),
+        ("labels", lambda labels: labels + 10, "other rows or labels"),
+        ("labels", lambda labels: labels[1:], "arrays of another shape or type"),
+        ("probabilities", lambda probabilities: probabilities.astype("U4"), "arrays of another shape or type"),
+        ("probabilities", lambda probabilities: -probabilities, "numbers that are no probabilities"),
+        ("rows", lambda rows: np.array([Marker()] * len(rows)), "Object arrays cannot be loaded"),
+    ],
+)
+def test_damaged_predictions_are_an_error(run_dir, name, change, found, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    path = run_dir / "member-0" / "validation.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {name: change(arrays[name])})
+    message = (
+        f"^expected the predictions of a member as {path}, found something else .{found}.*; delete {path.parent} and"
+    )
+    with pytest.raises(UserError, match=message):
+        runs.read_predictions(run_dir)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_predictions_of_another_run_are_an_error(run_dir):
+    predictions = runs.read_predictions(run_dir)
+    labels = np.zeros(predictions.rows.max() + 1, np.uint8)
+    labels[predictions.rows] = predictions.labels
+    runs.require_labels(predictions, labels, run_dir)
+    for others in (labels[:-1], (labels + 1) % 10):
+        with pytest.raises(
+            UserError, match=r"expected predictions for rows of the run's train.csv in .*, found some for"
+        ):
+            runs.require_labels(predictions, others, run_dir)
+
+
+def test_a_missing_member_is_an_error(run_dir):
+    record = runs.read_finished_record(run_dir)
+    assert runs.require_members(record, run_dir) == [run_dir / "member-0"]
+    shutil.rmtree(run_dir / "member-0")
+    (run_dir / "member-0").write_text("a file")
+    with pytest.raises(
+        UserError, match=r"expected 1 members in .*, found 0; run `make train` with the same settings again"
+    ):
+        runs.require_members(record, run_dir)
+
+
+def test_the_latest_run_is_a_name_and_not_a_path(run_dir):
+    elsewhere = run_dir.parent / "elsewhere"
+    (run_dir.parent / "latest.json").write_text('"../models/made"')
+    with pytest.raises(UserError, match=f"expected the run '../models/made' in {run_dir.parent}, found made"):
+        runs.find_run(run_dir.parent, None)
+    with pytest.raises(UserError, match="found none"):
+        runs.find_run(elsewhere, "\0")

@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
+import http.client
+import queue
 import re
 import sys
 import threading
@@ -24,6 +27,15 @@ testclient = pytest.importorskip("starlette.testclient")
 OWN = "http://127.0.0.1:8028"
 PICTURE = sample_digits.draw_digits()[3]
 PNG = cv2.imencode(".png", PICTURE[..., ::-1])[1].tobytes()
+
+
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/read",
+    "query_string": b"",
+    "headers": [(b"host", b"127.0.0.1:8028")],
+}
 
 
 def three(pictures):
@@ -88,12 +100,82 @@ def test_a_large_upload_is_refused_while_it_is_read(folder):
     async def send(message):
         sent.append(message)
 
-    headers = [(b"host", b"127.0.0.1:8028")]
-    scope = {"type": "http", "method": "POST", "path": "/read", "query_string": b"", "headers": headers}
-    asyncio.run(server.make_app(three, folder)(scope, receive, send))
+    asyncio.run(server.make_app(three, folder)(SCOPE, receive, send))
     assert sent[0]["status"] == 413
     assert b"at most 20 MB" in sent[1]["body"]
     assert len(taken) == 21
+
+
+def test_an_upload_that_takes_too_long_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.01)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(server.make_app(three, folder)(SCOPE, receive, send))
+    assert sent[0]["status"] == 408
+    assert b"expected the whole picture within" in sent[1]["body"]
+
+
+def test_only_a_few_uploads_are_in_memory_at_a_time(folder):
+    begun, sent = [], []
+
+    async def post(app, release):
+        async def receive():
+            begun.append(1)
+            await release.wait()
+            return {"type": "http.request", "body": PNG, "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        await app(SCOPE, receive, send)
+
+    async def post_many():
+        app, release = server.make_app(three, folder), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(server.BODIES + 3):
+                group.create_task(post(app, release))
+            for _ in range(100):  # until every task waits
+                await asyncio.sleep(0)
+            assert len(begun) == server.BODIES
+            release.set()
+
+    asyncio.run(post_many())
+    assert [message["status"] for message in sent if "status" in message] == [200] * (server.BODIES + 3)
+
+
+def test_more_connections_than_the_limit_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(server, "CONNECTIONS", 3)
+    servers, addresses = [], queue.Queue()
+
+    class Server(server.uvicorn.Server):
+        def __init__(self, settings):
+            super().__init__(settings)
+            servers.append(self)
+
+    monkeypatch.setattr(server.uvicorn, "Server", Server)
+    thread = threading.Thread(
+        target=server.serve, args=(lambda: three, folder), kwargs={"port": 0, "browser": False, "say": addresses.put}
+    )
+    thread.start()
+    try:
+        port = int(re.search(r":(\d+)/", addresses.get(timeout=30))[1])
+        statuses = []
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                stack.callback(connection.close)
+                connection.request("GET", "/")
+                statuses.append(connection.getresponse().status)
+    finally:
+        servers[0].should_exit = True
+        thread.join(30)
+    assert statuses == [200, 200, 503, 503]
 
 
 def test_script_and_server_have_the_same_upload_limit():

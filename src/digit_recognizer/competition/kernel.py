@@ -96,7 +96,7 @@ def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
 
 def read_metadata() -> dict[str, Any]:
     """Return kernel-metadata.json; raise a UserError if its id is not made of its title."""
-    metadata = read_json(METADATA)
+    metadata = read_json(METADATA, remedy="restore it from git")
     if not isinstance(metadata, dict):
         raise UserError(f"{METADATA}: expected a JSON object, found other JSON; restore the file from git")
     for name in ("id", "title", "code_file"):

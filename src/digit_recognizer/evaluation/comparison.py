@@ -66,6 +66,8 @@ def compare_runs(first: Path, second: Path) -> Comparison:
             f"expected two runs trained on the same train.csv, found different files for {names[0]} and {names[1]}; "
             "train one of them again"
         )
+    for record, run_dir in zip(records, (first, second), strict=True):
+        runs.require_members(record, run_dir)
     one, two = runs.read_predictions(first), runs.read_predictions(second)
     common, first_index, second_index = np.intersect1d(one.rows, two.rows, assume_unique=True, return_indices=True)
     if not len(common):
@@ -98,6 +100,8 @@ def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, st
     train = load_train(data_dir)
     record = runs.read_finished_record(models_dir / comparison.names[0])
     runs.require_data(record, {"train.csv": train.sha256}, data_dir)
+    for name, predictions in zip(comparison.names, comparison.predictions, strict=True):
+        runs.require_labels(predictions, train.labels, models_dir / name)
     histories = {
         name: [runs.read_history(folder) for folder in runs.member_dirs(models_dir / name)] for name in comparison.names
     }

@@ -64,10 +64,10 @@ def load_reader(run_dir: Path) -> Read:
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
-    runs.read_finished_record(run_dir)
+    folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
     _, labels, probabilities = runs.read_predictions(run_dir)
     temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
-    predict = make_predictor([load_network(folder / "model.keras") for folder in runs.member_dirs(run_dir)])
+    predict = make_predictor([load_network(folder / "model.keras") for folder in folders])
     read = partial(read_pictures, classify=lambda one: apply_temperature(predict(one), temperature), detect=detect)
     read(draw_digits())
     return read

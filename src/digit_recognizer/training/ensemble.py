@@ -20,7 +20,7 @@ from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import records
+from digit_recognizer.training import records, runs
 from digit_recognizer.training.checkpoint import count_begun_epochs, read_checkpoint
 from digit_recognizer.training.devices import choose_precision, count_cores, query_gpus, split_devices
 from digit_recognizer.training.progress import TrainingDisplay
@@ -109,7 +109,7 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         files.write_json(path, record)
         return record
-    found = files.read_json(path)
+    found = runs.read_record(run_dir)
     different = [name for name, value in record["config"].items() if found["config"].get(name) != value]
     different += ["train.csv"] if found["data"]["train.csv"] != record["data"]["train.csv"] else []
     different += ["code"] if found.get("code", record["code"]) != record["code"] else []

@@ -22,10 +22,20 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
+def _ignoring_sigint() -> Iterator[None]:
+    """Block SIGINT during the block, and for ever in processes that start in it: only this one handles Ctrl+C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Open a process pool whose workers exit when this process does, even if it is killed.
 
-    They also exit at once if the block is interrupted. Workers ignore SIGINT: only this process handles Ctrl+C.
+    They also exit at once if the block is interrupted.
 
     Raises:
         UserError: A worker was killed.
@@ -34,6 +44,8 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(processes, CONTEXT, _exit_with_parent, (reader,))
     with reader, writer:
         try:
+            with _ignoring_sigint():
+                pool.submit(os.getpid)  # starts all workers
             yield pool
         except BrokenProcessPool:
             raise UserError(
@@ -72,7 +84,7 @@ def run_tasks(
 
     def start(device: Mapping[str, str]) -> tuple[Any, Any]:
         here, there = CONTEXT.Pipe()
-        with there:
+        with there, _ignoring_sigint():
             processes.append(CONTEXT.Process(target=_work, args=(function, device, there, parent), daemon=True))
             processes[-1].start()
         return here, processes[-1]
@@ -127,8 +139,7 @@ def _describe_end(status: int) -> str:
 
 
 def _exit_with_parent(parent: Connection) -> None:
-    """Prepare a worker: it ignores SIGINT and exits when the parent's end of the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a worker: it exits when the parent's end of the pipe is closed."""
 
     def watch() -> None:
         parent.poll(None)

@@ -41,6 +41,8 @@ from digit_recognizer.handwriting.reader import SURE, Read
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; static/page.js has the same limit
+BODY_SECONDS = 10  # for the whole upload
+BODIES, CONNECTIONS = 4, 64  # at a time: uploads in memory, and connections that are not refused
 LABEL = re.compile("[0-9](?:[0-9 ]{0,18}[0-9])?")  # a space separates rows of digits
 STATIC = Path(__file__).with_name("static")
 HEADERS = {
@@ -70,7 +72,9 @@ def serve(load: Callable[[], Read], folder: Path, *, port: int, browser: bool, s
         say(f"Draw at {address} (press Ctrl+C to stop)")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        settings = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=1)
+        settings = uvicorn.Config(
+            app, log_level="warning", server_header=False, timeout_graceful_shutdown=1, limit_concurrency=CONNECTIONS
+        )
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
             uvicorn.Server(settings).run(sockets=[listener])
 
@@ -92,18 +96,22 @@ def make_app(read: Read, folder: Path) -> Starlette:
     `POST /read` takes an image file and returns its digits, with `?preview` also the decoded picture.
     `POST /save?label=7` stores an image file in the folder. All other paths are static files.
     """
+    bodies = anyio.CapacityLimiter(BODIES)
     in_thread = partial(anyio.to_thread.run_sync, limiter=anyio.CapacityLimiter(1))  # one picture at a time
 
     async def read_picture(request: Request) -> Response:
-        content, preview = await _read_body(request), "preview" in request.query_params
-        return JSONResponse(await in_thread(lambda: _describe(decode(content), read, preview=preview)))
+        preview = "preview" in request.query_params
+        async with bodies:
+            content = await _read_body(request)
+            return JSONResponse(await in_thread(lambda: _describe(decode(content), read, preview=preview)))
 
     async def save_picture(request: Request) -> Response:
         label = request.query_params.get("label", "")
         if not LABEL.fullmatch(label):
             raise UserError(f"expected a label of 1 to 20 digits, received {label[:30]!r}")
-        content = await _read_body(request)
-        path = await in_thread(lambda: save_labelled(decode(content), label, folder))
+        async with bodies:
+            content = await _read_body(request)
+            path = await in_thread(lambda: save_labelled(decode(content), label, folder))
         return JSONResponse({"path": str(path)})
 
     return Starlette(
@@ -166,14 +174,16 @@ def save_labelled(picture: np.ndarray, label: str, folder: Path) -> Path:
 
 
 async def _read_body(request: Request) -> bytes:
-    """Return the body of a request; stop reading as soon as it exceeds the limit."""
+    """Return the body of a request; stop reading as soon as it exceeds the limit of size or time."""
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > UPLOAD_LIMIT:
-            limit = UPLOAD_LIMIT // 10**6
-            raise HTTPException(413, f"expected a picture of at most {limit} MB, received a larger file")
-    return bytes(content)
+    with anyio.move_on_after(BODY_SECONDS):
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > UPLOAD_LIMIT:
+                limit = UPLOAD_LIMIT // 10**6
+                raise HTTPException(413, f"expected a picture of at most {limit} MB, received a larger file")
+        return bytes(content)
+    raise HTTPException(408, f"expected the whole picture within {BODY_SECONDS} s, received a part of it")
 
 
 def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, Any]:

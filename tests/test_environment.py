@@ -1,0 +1,131 @@
+"""Full and read-only disks, homes, names, locales and cores: a stage works, or it ends with one line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import made
+import pytest
+
+from digit_recognizer.data import demo
+from digit_recognizer.handwriting import sample_digits
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(sys.executable).with_name("digit-recognizer")
+TRAIN = "train", "--preset=fast", "--epochs=1", "--folds=2"
+STAGES = [TRAIN, ("evaluate",), ("submission",), ("report",), ("predict", "picture.png"), ("demo",)]
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """A folder with the demo's data, a run and a picture."""
+    folder = tmp_path_factory.mktemp("kit")
+    demo.write_demo_data(folder / "data")
+    made.write_run(folder / "models" / "made", folder / "data", networks=True)
+    cv2.imwrite(str(folder / "picture.png"), sample_digits.draw_digits()[3])
+    return folder
+
+
+def run(folder, *arguments, before=(), **variables):
+    """Run a command in a folder, in an environment with these variables; `before` is a command that starts it."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "80"} | variables
+    command = [*before, SCRIPT, *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def list_files(folder):
+    """Return the contents of all files by path, without locks and matplotlib's cache in the home."""
+    hidden = {".lock", ".lock.txt", ".cache"}
+    files = [path for path in folder.rglob("*") if path.is_file() and not hidden & set(path.parts)]
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def disk(tmp_path, kit):
+    """A file system of 24 MB with a copy of the kit."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount file systems")
+    shutil.copytree(kit, folder, dirs_exist_ok=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_on_a_full_or_read_only_disk_every_stage_ends_with_one_line_and_changes_nothing(disk, state):
+    if state == "full":
+        with pytest.raises(OSError, match="No space left"), (disk / "large").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        reason = "No space left on device"
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        reason = "Read-only file system"
+    before = list_files(disk)
+    for stage in STAGES:
+        answer = run(disk, *stage)
+        lines = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
+        assert (answer.returncode, len(lines)) == (1, 1), answer.stderr
+        assert lines[0].startswith("digit-recognizer: ")
+        assert reason in lines[0]
+        assert list_files(disk) == before
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(kit, tmp_path):
+    shutil.copytree(kit / "data", tmp_path / "data")
+    shutil.copytree(kit / "models", tmp_path / "models")
+    shutil.copy(kit / "picture.png", tmp_path)
+    for name in ("submissions", "reports", "predictions", "demo"):
+        (tmp_path / name).write_text("in the way")
+    (tmp_path / "models" / "made" / "figures").write_text("in the way")
+    for stage in STAGES[1:]:
+        answer = run(tmp_path, *stage)
+        lines = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
+        assert (answer.returncode, len(lines)) == (1, 1), answer.stderr
+    shutil.rmtree(tmp_path / "models")
+    (tmp_path / "models").write_text("in the way")
+    answer = run(tmp_path, *TRAIN)
+    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1), answer.stderr
+    assert "epoch" not in answer.stderr  # known before the training
+
+
+@pytest.mark.parametrize(
+    ("before", "variables"),
+    [
+        ((), {"HOME": "/dev/null/none"}),
+        ((), {"LC_ALL": "C", "LANG": "C"}),
+        ((), {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        (("sh", "-c", 'umask 077; exec "$0" "$@"'), {}),
+        (("taskset", "-c", "0"), {}),
+        (("unshare", "--mount", "sh", "-c", 'umount --lazy /dev/shm; exec "$0" "$@"'), {}),
+    ],
+    ids=["no home", "locale C", "locale C without UTF-8", "umask", "one core", "no shared memory"],
+)
+def test_stages_work_in_an_unusual_environment(kit, tmp_path, before, variables):
+    if before and (shutil.which(before[0]) is None or (before[0] == "unshare" and os.geteuid())):
+        pytest.skip(f"needs {before[0]}")
+    folder = tmp_path / 'it\'s \u00e4 "b" $x'
+    shutil.copytree(kit, folder)
+    for stage in STAGES[:-1]:
+        answer = run(folder, *stage, before=before, **variables)
+        assert answer.returncode == 0, answer.stderr
+        assert "Traceback" not in answer.stderr
+    assert len(list((folder / "models").glob("*/member-1/model.keras"))) == 1
+
+
+def test_data_dir_with_spaces_quotes_and_other_letters_reaches_the_command_unchanged():
+    name = 'it\'s \u00e4 "b"'
+    answer = subprocess.run(["make", "-n", "train", f"DATA_DIR={name}"], capture_output=True, text=True, check=True)
+    command = answer.stdout.splitlines()[-1].replace(".venv/bin/digit-recognizer", "printf '%s\\n'")
+    printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert printed == f"train\n--data-dir\n{name}\n"
