@@ -4,7 +4,6 @@ import datetime
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from slugify import slugify
 
 EXECUTE = Path(__file__).with_name("execute_notebook.py")
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
@@ -39,6 +40,7 @@ class Kernels:
         self.end = "ERROR"  # status of a failed version
         self.log: list[str] = []  # lines of its log
         self.session_limit = 2
+        self.saved_as: dict[str, str] = {}  # names under which Kaggle saves kernels, by the names in the requests
         self.input_folder = f"input/competitions/{competition}"
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -54,8 +56,9 @@ class Kernels:
         if user != self.user:
             raise self._refuse(403, "Permission 'kernels.update' was denied")
         taken = [versions[-1]["title"] for slug, versions in self.versions.items() if slug != name]
-        if title in taken or (name not in self.versions and re.sub(r"[^a-z0-9]+", "-", title.lower()) != name):
+        if title in taken or (name not in self.versions and slugify(title) != name):
             raise self._refuse(409, "The requested title is already in use by another notebook or its slug differs")
+        name = self.saved_as.get(name, name)
         cells = json.loads(request["text"])["cells"]
         if not all(isinstance(cell["source"], str) for cell in cells):
             raise self._refuse(400, "source must be a string")
@@ -77,8 +80,8 @@ class Kernels:
             threading.Thread(target=self._run, args=(version,), daemon=True).start()
         invalid = [source for source in request["competitionDataSources"] if source != self.competition]
         return {
-            "ref": f"/code/{request['slug']}",
-            "url": f"https://www.kaggle.com/code/{request['slug']}",
+            "ref": f"/code/{user}/{name}",
+            "url": f"https://www.kaggle.com/code/{user}/{name}",
             "versionNumber": len(versions),
             "invalidCompetitionSources": invalid,
         }

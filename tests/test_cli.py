@@ -1,6 +1,7 @@
 """The command line as a user runs it."""
 
 import csv
+import errno
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +27,67 @@ from digit_recognizer.handwriting import sample_digits
 STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
 SCRIPT = Path(sys.executable).with_name("digit-recognizer")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space"),
+        (errno.EROFS, "Read-only file system; make it writable, or use another folder"),
+        (errno.EACCES, "Permission denied; make it writable, or use another folder"),
+        (errno.ENAMETOOLONG, "File name too long; use a shorter name"),
+        (errno.ENOTDIR, "Not a directory; move away what is in its place"),
+        (errno.EIO, "Input/output error; check the file and its folder"),
+    ],
+)
+def test_an_error_of_the_operating_system_is_one_line(run, monkeypatch, number, remedy):
+    def fail():
+        raise OSError(number, os.strerror(number), "kernel/file")
+
+    monkeypatch.setattr("digit_recognizer.competition.kernel.build", fail)
+    answer = run("kernel")
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr == f"digit-recognizer: could not read or write kernel/file: {remedy}\n"
+
+
+def test_the_text_of_a_network_error_is_not_shown(run, monkeypatch):
+    def fail():
+        raise ConnectionError("http://storage.example/file?signature=secret")
+
+    monkeypatch.setattr("digit_recognizer.competition.kernel.build", fail)
+    assert run("kernel").stderr == (
+        "digit-recognizer: could not read or write a file: ConnectionError; check the file and its folder\n"
+    )
+
+
+def test_a_full_disk_is_one_line_with_the_name_of_the_file(clean_environment, tmp_path):
+    answer = subprocess.run(
+        [SCRIPT, "kernel"],
+        cwd=tmp_path,
+        env=clean_environment,
+        preexec_fn=partial(
+            resource.setrlimit, resource.RLIMIT_FSIZE, (1000, 1000)
+        ),  # an error like that of a full disk
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 1
+    found = "could not read or write kernel/digit-recognizer.ipynb: File too large; check the file and its folder"
+    assert answer.stderr == f"digit-recognizer: {found}\n"
+    assert list((tmp_path / "kernel").iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [["--help"], ["kernel"], ["evaluate", "--json"]], ids=str)
+def test_a_closed_pipe_ends_a_command_silently(small_run, clean_environment, tmp_path, options):
+    (tmp_path / "models").symlink_to(small_run[0] / "models")
+    (tmp_path / "data").symlink_to(small_run[0] / "data")
+    reader, writer = os.pipe()
+    os.close(reader)
+    answer = subprocess.run(
+        [SCRIPT, *options], cwd=tmp_path, env=clean_environment, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (answer.returncode, answer.stderr) == (1, "")
 
 
 def test_help_lists_every_stage_and_responds_at_once(command):
@@ -159,6 +222,65 @@ def test_submissions_for_another_test_csv_have_their_own_folder(small_run, on_sm
     assert answer.stdout == f"Wrote submissions/{other.name}/submission.csv\n"
     own = (tmp_path / "submissions" / "small" / "submission.csv").read_text().splitlines()
     assert (other / "submission.csv").read_text().splitlines() == own[:11]
+
+
+PREDICT_FOR_EVER = """
+import sys
+from pathlib import Path
+from digit_recognizer import cli
+from digit_recognizer.model import prediction
+
+def predict_for_ever(images):
+    Path("predicting").touch()
+    sys.stdin.read()
+
+prediction.make_predictor = lambda networks, views: predict_for_ever
+sys.argv = ["digit-recognizer", "submission", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_submission_killed_while_predicting_is_written_by_the_next_command(
+    small_run, run, clean_environment, tmp_path
+):
+    shutil.copytree(small_run[0] / "models", tmp_path / "models", ignore=shutil.ignore_patterns("predictions"))
+    options = f"--data-dir={small_run[0] / 'data'}", f"--models-dir={tmp_path / 'models'}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREDICT_FOR_EVER, *options], cwd=tmp_path, env=clean_environment, stdin=subprocess.PIPE
+    )
+    with process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "predicting").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+    assert list((tmp_path / "submissions" / "small").iterdir()) == []
+    assert run("submission", *options).returncode == 0
+    killed = {path.name: path.read_bytes() for path in (tmp_path / "submissions" / "small").iterdir()}
+    shutil.rmtree(tmp_path / "models" / "small" / "predictions")
+    shutil.rmtree(tmp_path / "submissions")
+    assert run("submission", *options).returncode == 0
+    assert killed == {path.name: path.read_bytes() for path in (tmp_path / "submissions" / "small").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["submissions", "submissions/small"])
+def test_a_file_in_place_of_a_folder_is_an_error_before_the_predictions(on_small_run, monkeypatch, tmp_path, name):
+    monkeypatch.setattr("digit_recognizer.pipeline.predict", lambda *_: pytest.fail("predicted"))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    answer = on_small_run("submission")
+    assert answer.returncode == 1
+    found = f"could not read or write {name}: File exists; move away what is in its place"
+    assert answer.stderr == f"digit-recognizer: {found}\n"
+
+
+def test_warnings_of_a_submission_are_lines_on_stderr(on_small_run, tmp_path):
+    on_small_run("submission")
+    path = tmp_path / "submissions" / "small" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"warnings": ["the first", "the second"]}))
+    answer = on_small_run("submission")
+    assert (answer.returncode, answer.stderr) == (0, "warning: the first\nwarning: the second\n")
 
 
 def test_a_second_submission_of_a_run_predicts_nothing(on_small_run, monkeypatch, tmp_path):

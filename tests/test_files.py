@@ -1,5 +1,6 @@
 """Atomic writes, JSON and hashes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -28,6 +29,25 @@ def test_a_write_replaces_the_file_under_the_same_suffix(tmp_path):
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o044 == 0o044  # others may read it, as with any file that open() makes
+
+
+def test_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "table.csv")
+
+
+def test_only_temporary_files_of_killed_writers_are_deleted(tmp_path):
+    with files.replacing(tmp_path / "table.csv") as temporary:
+        (tmp_path / "left").mkdir()
+        left = [tmp_path / "left" / name for name in (temporary.name, ".record.0123abcd.json")]
+        kept = [
+            tmp_path / "left" / name for name in (".lock", ".lock.json", "table.csv", ".hidden.settings.ini", ".a.b")
+        ]
+        for path in (*left, *kept):
+            path.touch()
+    files.remove_leftovers(tmp_path / "left")
+    assert sorted((tmp_path / "left").iterdir()) == sorted(kept)
 
 
 def test_line_ends_are_kept(tmp_path):

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer.competition.record import LEDGER_NAME, is_current, read_ledger, write_submission_folder
+from digit_recognizer.competition.record import (
+    LEDGER_NAME,
+    is_current,
+    lock_submissions,
+    read_ledger,
+    write_submission_folder,
+)
 from digit_recognizer.config import CLASSES, COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
@@ -171,6 +177,8 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
     is_own = record["data"].get("test.csv") in (None, test.sha256)
     folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
     if not is_current(folder, record, test.sha256):
+        with lock_submissions(submissions_dir):
+            folder.mkdir(exist_ok=True)  # an error before the predictions if the folders cannot be written
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
         write_submission_folder(folder, record, labels, test.sha256)
     return folder

@@ -122,9 +122,9 @@ def start_python(clean_environment, kaggle, tmp_path):
     """Start a program in a process with a pipe as stdin, which is killed at the end of the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(program):
+        def start(program, *arguments):
             process = subprocess.Popen(
-                [sys.executable, "-c", program],
+                [sys.executable, "-c", program, *arguments],
                 cwd=tmp_path,
                 env=clean_environment | kaggle.environment | {"KAGGLE_API_TOKEN": TOKEN},
                 stdin=subprocess.PIPE,

@@ -1,7 +1,9 @@
 """The credentials that the client will use, and the faults of their form."""
 
+import errno
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +141,14 @@ def test_stored_login_is_a_json_object(folder):
 def test_folder_in_place_of_a_file_is_a_fault(folder, name):
     (folder / name).mkdir()
     assert f".kaggle/{name} could not be read (Is a directory); make it a file that you can read" in find_fault()
+
+
+def test_file_that_cannot_be_read_is_a_fault(folder, monkeypatch):
+    def read_bytes(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert find_fault().startswith("~/.kaggle/access_token could not be read (Permission denied); make it a file that")
 
 
 def test_token_that_is_too_long_for_the_client_is_a_fault(monkeypatch):

@@ -191,6 +191,12 @@ def test_refused_push_shows_kaggles_reason(ready, fault, message):
     [
         ({"title": "Another title"}, "expected the id .../another-title for its title, found"),
         ({"language": "perl"}, "kernel-metadata.json: A valid language must be specified in the metadata"),
+        ({"id": None}, "kernel-metadata.json: expected id as text, found another type; restore the file from git"),
+        ({"title": 5}, "kernel-metadata.json: expected title as text, found another type; restore"),
+        ({"code_file": ["a"]}, "kernel-metadata.json: expected code_file as text, found another type; restore"),
+        ({"dataset_sources": [5]}, "kernel-metadata.json: expected dataset_sources as a list of texts, found another"),
+        ({"competition_sources": "digit-recognizer"}, "expected competition_sources as a list of texts, found another"),
+        ({"keywords": {"a": 1}}, "expected keywords as a list of texts, found another"),
     ],
     ids=str,
 )
@@ -198,6 +204,81 @@ def test_invalid_metadata_are_refused(ready, change, message):
     files.write_json(kernel.METADATA, files.read_json(kernel.METADATA) | change)
     assert message in push_and_fail()
     assert ready.kernels.versions == {}
+
+
+@pytest.mark.parametrize("name", ["id", "title", "code_file"])
+def test_missing_metadata_are_named(ready, run_command, name):
+    metadata = files.read_json(kernel.METADATA)
+    del metadata[name]
+    files.write_json(kernel.METADATA, metadata)
+    line = f"kernel-metadata.json: expected {name} as text, found none; restore the file from git"
+    for command in ("push", "kernel-status", "kernel-output"):
+        assert failed(run_command(command)) == line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "kernel-metadata.json: expected a JSON object, found other JSON; restore the file from git"),
+        ("{", "expected JSON in kernel-metadata.json, found other text (Expecting property name enclosed in double"),
+        (None, "expected the file kernel-metadata.json, found none"),
+    ],
+)
+def test_metadata_that_are_no_object_are_refused(ready, run_command, content, message):
+    kernel.METADATA.unlink()
+    if content:
+        kernel.METADATA.write_text(content)
+    assert message in failed(run_command("push"))
+
+
+@pytest.mark.parametrize(
+    ("title", "slug"),
+    [
+        ("Chiffres écrits à la main", "chiffres-ecrits-a-la-main"),
+        ("Größe: ein Netz", "grosse-ein-netz"),
+        ("Håndskrevne tall, ø og æ", "handskrevne-tall-o-og-ae"),
+        ("手写数字 CNN", "shou-xie-shu-zi-cnn"),
+        ("  Digits -- it's 99,9 %  ", "digits-it-s-999"),
+    ],
+)
+def test_slug_of_a_title_is_the_one_that_the_client_makes(ready, title, slug):
+    files.write_json(kernel.METADATA, files.read_json(kernel.METADATA) | {"title": title, "id": f"someone/{slug}"})
+    push()
+    assert list(ready.kernels.versions) == [slug]
+    assert_pushed_once(ready)
+
+
+def test_kernel_is_watched_and_fetched_at_the_address_that_kaggle_answers_with(ready):
+    ready.kernels.saved_as = {NAME: "another-name"}
+    lines = push()
+    moved = f"Kaggle saved the kernel as {USERNAME}/another-name; change id and title in kernel-metadata.json, so that"
+    assert lines[1].startswith(moved)
+    assert lines[2] == f"version 1 is pushed: https://www.kaggle.com/code/{USERNAME}/another-name"
+    assert_pushed_once(ready)
+
+
+LOCK = """
+import sys
+from pathlib import Path
+from digit_recognizer.files import locked
+
+with locked(Path("kernel")):
+    Path("held").touch()
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("command", ["push", "kernel-output"])
+def test_second_command_at_one_moment_names_the_first(ready, start_python, run_command, command):
+    holder = start_python(LOCK)
+    wait_until(Path("held").exists)
+    line = failed(run_command(command))
+    assert line.startswith(f"expected no other writer of kernel, found process {holder.pid}, which has been writing it")
+    assert ready.requests == []
+    holder.kill()
+    holder.wait()
+    push()
+    assert_pushed_once(ready)
 
 
 # Watching

@@ -139,6 +139,49 @@ def test_earlier_output_is_kept_until_the_new_one_is_complete(ready, kernel_file
     assert read_output() != before
 
 
+KILL = """
+import os
+from pathlib import Path
+from digit_recognizer.competition import client, kernel_output
+
+rename, steps = Path.rename, iter(range(10))
+def rename_and_die(path, target):
+    if next(steps) == {step}:
+        os.kill(os.getpid(), 9)
+    rename(path, target)
+
+Path.rename = rename_and_die
+kernel_output.shutil.rmtree = lambda path, **_: os.kill(os.getpid(), 9)  # after both renames
+kernel_output.fetch(client.connect(), "{slug}", Path("submissions"), print)
+"""
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_fetch_that_is_killed_leaves_one_of_both_outputs_for_the_next_command(
+    ready, kernel_files, start_python, run_command, step
+):
+    fetch()
+    before = read_output()
+    set_files(ready, kernel_files(left_out=[1]))
+    assert start_python(KILL.format(step=step, slug=SLUG)).wait() == -9
+    assert list(Path("kernel").glob(".output.*"))
+    kernel_output.make_submission(Path("submissions"))
+    if step < 2:
+        assert read_output() == before
+    fetch()
+    assert read_output() != before
+    assert not list(Path("kernel").glob(".output.*"))
+
+
+@pytest.mark.parametrize("run", ["../../outside", "/tmp/outside", "..", "", 5])  # noqa: S108
+def test_run_in_a_manifest_is_the_name_of_a_folder(ready, kernel_files, run):
+    output = kernel_files()
+    set_files(
+        ready, output | {"manifest.json": json.dumps(json.loads(output["manifest.json"]) | {"run": run}).encode()}
+    )
+    assert "the download of manifest.json failed: the downloaded content is not" in fetch_and_fail()
+
+
 def test_error_of_a_kernel_that_was_never_pushed(kaggle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = "Kaggle returned 403 (Permission 'kernels.get' was denied); there is no such kernel, or you may not read"
@@ -193,6 +236,24 @@ def test_only_an_unchanged_output_is_submitted(ready, run_command):
     path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
     assert "expected kernel/output/submission.csv as it was fetched" in failed(run_command("submit", "--kernel"))
     assert ready.submissions == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"run": "x", "files": ["submission.csv"]}'])
+def test_output_without_a_valid_manifest_is_refused(ready, run_command, content):
+    fetch()
+    (kernel_output.OUTPUT / "manifest.json").write_text(content)
+    assert "expected a kernel's output in kernel/output, found none" in failed(run_command("submit", "--kernel"))
+
+
+def test_unfinished_upload_is_not_overwritten_by_another_output(ready, run_command, kernel_files, labels):
+    fetch()
+    folder = kernel_output.make_submission(Path("submissions"))
+    record.update_record(folder, record.read_record(folder) | {"status": "uploading"})
+    before = (folder / "submission.csv").read_bytes()
+    set_files(ready, kernel_files(labels=9 - labels))
+    fetch()
+    assert "found an unfinished upload of other predictions in" in failed(run_command("submit", "--kernel"))
+    assert (folder / "submission.csv").read_bytes() == before
 
 
 def test_kernel_and_run_exclude_each_other(run_command):

@@ -1,15 +1,20 @@
 """The record of a submission and the ledger."""
 
+import contextlib
 import json
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from kaggle_checks import KilledError, kill_at
 
 from digit_recognizer.competition import record as records
 from digit_recognizer.competition.submission import check_submission
 from digit_recognizer.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 TEST_SHA256 = "2" * 64
 
 
@@ -72,6 +77,37 @@ def test_unfinished_upload_of_other_predictions_is_not_overwritten(write, folder
     assert write(9 - labels)["status"] == "written"
 
 
+@pytest.mark.parametrize("step", range(12))
+def test_writing_that_is_killed_at_any_step_is_repeated_by_the_next_call(write, folder, labels, monkeypatch, step):
+    write(9 - labels)
+    with monkeypatch.context() as patch:
+        kill = kill_at(step)
+        for name in ("write_submission", "sha256", "write_json"):
+            patch.setattr(records, name, kill(getattr(records, name)))
+        with contextlib.suppress(KilledError):
+            write(labels)
+            assert step >= 6
+    assert write(labels) == write(labels, folder=folder.with_name("undisturbed"))
+    assert {path.name for path in folder.iterdir()} == {"submission.csv", "record.json"}
+    assert np.array_equal(check_submission(folder / "submission.csv"), labels)
+
+
+def test_temporary_files_of_a_killed_writer_are_deleted(write, folder):
+    folder.mkdir(parents=True)
+    (folder / ".submission.0123abcd.csv").write_text("half")
+    (folder.parent / ".ledger.0123abcd.csv").write_text("half")
+    records.update_record(folder, write() | {"submission_id": 7})
+    assert {path.name for path in folder.iterdir()} == {"submission.csv", "record.json"}
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, "ledger.csv", ".lock", ".lock.json"}
+
+
+@pytest.mark.parametrize(("ones", "warnings"), [(89, []), (90, []), (91, ["91% of the predictions are the digit 1"])])
+def test_predictions_nearly_all_in_one_class_are_a_warning(write, ones, warnings):
+    labels = np.repeat([1, 2], [ones, 100 - ones])
+    assert write(labels)["warnings"] == warnings
+    assert write(labels, warnings=["of the run"])["warnings"] == ["of the run", *warnings]
+
+
 def test_submission_is_current_for_one_run_and_one_test_csv(write, folder, run_record):
     assert not records.is_current(folder, run_record, TEST_SHA256)
     write()
@@ -118,6 +154,39 @@ def test_ledger_has_one_row_per_submission_and_updates_it(write, folder):
     assert table["status"].tolist() == ["complete", "pending"]
     assert table["public_score"].fillna(-1).tolist() == [0.99421, -1]
     assert table["message"][1] == second["message"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from digit_recognizer.competition import record
+
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+written = record.read_record(folder)
+sys.stdin.read()
+record.update_record(folder.with_name(f"run-{number}"), written | {"submission_id": number})
+"""
+
+
+def test_twelve_writers_at_one_moment_leave_twelve_lines_in_the_ledger(write, folder, start_python):
+    write()
+    writers = [start_python(WRITER, folder, str(number)) for number in range(12)]
+    for writer in writers:
+        writer.stdin.close()
+    assert [writer.wait() for writer in writers] == [0] * 12
+    assert {row["submission_id"] for row in records.read_ledger(folder.parent / "ledger.csv")} == set(
+        map(str, range(12))
+    )
+
+
+def test_files_of_locks_are_not_tracked():
+    names = ["submissions/.lock", "submissions/.lock.json", "kernel/.lock", "kernel/.lock.json"]
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git repository")
+    assert (
+        subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True).stdout.split()
+        == names
+    )
 
 
 @pytest.mark.parametrize("content", ["", "run;status\n", ",".join(records.LEDGER_COLUMNS) + "\na,b\n"])

@@ -1,7 +1,9 @@
 """Submitting: the real client against a loopback Kaggle."""
 
+import errno
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from kaggle_checks import KilledError, kill_at, wait_until
 from kaggle_server import ROWS, STORAGE_HOST
 
+from digit_recognizer import files
 from digit_recognizer.competition import client, record, submission, submit
 from digit_recognizer.errors import UserError
 
@@ -270,7 +273,104 @@ def test_call_killed_at_any_step_is_continued_and_submits_once(kaggle, make_fold
     assert step >= 20
 
 
+# Several commands at once
+
+SUBMIT = """
+import sys
+from pathlib import Path
+from digit_recognizer.competition import submit
+
+submit.SCORE_POLL = lambda _: 0.05
+folder, log = map(Path, sys.argv[1:])
+
+def say(line):
+    with log.open("a") as file:
+        print(line, file=file)
+
+upload = submit._upload
+def wait(*args):
+    sys.stdin.read()
+    upload(*args)
+
+submit._upload = wait
+sys.stderr = log.open("a", buffering=1)  # where a command says that it waits
+submit.submit(folder, say=say)
+"""
+
+
+def test_two_commands_at_one_moment_upload_once(kaggle, start_python, folder, tmp_path):
+    kaggle.polls_until_scored = 10**6
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+
+    def has(log, text):
+        return lambda: log.exists() and text in log.read_text()
+
+    first = start_python(SUBMIT, folder, logs[0])
+    wait_until(lambda: files.read_json(folder.parent / ".lock.json")["process"] == first.pid)
+    second = start_python(SUBMIT, folder, logs[1])
+    wait_until(has(logs[1], f"{folder.parent}: waiting for process {first.pid}, which has been writing it since "))
+    first.stdin.close()
+    for log in logs:
+        wait_until(has(log, "submission 30000001 is uploaded; waiting for its score"))
+    score_pending(kaggle)
+    assert [first.wait(), second.wait()] == [0, 0]
+    assert "uploading" not in logs[1].read_text()
+    assert kaggle.requests.count("CreateSubmission") == 1
+    assert_submitted_once(kaggle, folder)
+
+
+def test_score_that_another_command_has_read_does_not_replace_a_later_upload(kaggle, folder):
+    kaggle.polls_until_scored = 10**6
+    submit_and_fail(folder)
+    waiting = record.read_record(folder)
+    kaggle.polls_until_scored = 0
+    score_pending(kaggle)
+    submit.submit(folder)
+    later = submit.submit(folder, force=True)
+    submit._wait_for_score(client.connect(), folder, waiting, print)
+    assert record.read_record(folder) == later
+    assert read_ledger(folder)["submission_id"].tolist() == [30000001, 30000002]
+
+
 # Refusals
+
+
+def test_folder_that_cannot_be_written_is_noticed_before_the_upload(kaggle, folder, monkeypatch):
+    def touch(path, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(OSError, match="Read-only"):
+        submit.submit(folder)
+    assert kaggle.requests == []
+
+
+def test_submission_that_is_not_plausible_needs_force(kaggle, make_folder):
+    folder = make_folder(labels=np.where(np.arange(ROWS) < 27_720, 1, 2), warnings=["the loss is not finite"])
+    assert submit_and_fail(folder) == (
+        f"{folder} is not plausible: the loss is not finite; 99% of the predictions are the digit 1; FORCE=1 (--force) "
+        "submits it nevertheless"
+    )
+    assert kaggle.requests == []
+    submit.submit(folder, force=True)
+    assert_submitted_once(kaggle, folder)
+
+
+def test_record_of_an_earlier_version_has_no_warnings(kaggle, folder):
+    written = record.read_record(folder)
+    del written["warnings"]
+    record.update_record(folder, written)
+    submit.submit(folder)
+    assert_submitted_once(kaggle, folder)
+
+
+def test_score_of_an_upload_that_is_not_plausible_is_awaited_without_force(kaggle, make_folder):
+    folder = make_folder(warnings=["the loss is not finite"])
+    kaggle.polls_until_scored = 1000
+    submit_and_fail(folder, force=True)
+    score_pending(kaggle)
+    submit.submit(folder)
+    assert_submitted_once(kaggle, folder)
 
 
 def test_repeated_predictions_are_submitted_only_with_force(kaggle, make_folder, folder):

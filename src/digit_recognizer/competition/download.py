@@ -76,7 +76,7 @@ def _download_archive(data_dir: Path, workspace: Path, say: Say) -> None:
         if not fault:
             break
         say(f"the archive is damaged: {fault}")
-        shutil.rmtree(workspace)
+        shutil.rmtree(workspace, ignore_errors=True)
     else:
         raise UserError(f"the archive was damaged twice: {fault}; {data_dir} was not changed; try again later")
     with zipfile.ZipFile(path) as archive:

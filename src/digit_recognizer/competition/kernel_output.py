@@ -117,7 +117,7 @@ def make_submission(submissions_dir: Path) -> Path:
     if sha256(path) != manifest["files"][FILE_NAME]:
         raise UserError(f"expected {path} as it was fetched, found it changed; run `make kernel-output`")
     record = runs.read_finished_record(OUTPUT / "models" / manifest["run"])
-    record["run"] += "-kernel"
+    record["run"] = f"{manifest['run']}-kernel"
     folder = submissions_dir / record["run"]
     if not is_pending(folder):  # otherwise `submit` waits for that score
         write_submission_folder(folder, record, labels, record["data"].get("test.csv"))
@@ -138,8 +138,11 @@ def _download(url: str, path: Path, digest: str | None) -> None:
 def _is_manifest(path: Path) -> bool:
     """Return whether a file is a manifest with a submission, and all its paths stay inside the folder."""
     try:
-        names = json.loads(path.read_bytes())["files"]
+        manifest = json.loads(path.read_bytes())
+        run, names = manifest["run"], manifest["files"]
     except (ValueError, KeyError, TypeError):
+        return False
+    if not isinstance(names, dict) or not isinstance(run, str) or Path(run).name != run or run in ("", ".."):
         return False
     folder = path.parent.resolve()
     return FILE_NAME in names and all((folder / name).resolve().is_relative_to(folder) for name in names)
