@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_line_with_the_name_of_the_file(clean_environment, tm
     answer = subprocess.run(
         [SCRIPT, "kernel"],
         cwd=tmp_path,
-        env=clean_environment,
+        env=clean_environment | {"PYTHONDONTWRITEBYTECODE": "1"},  # Python would keep the cut bytecode
         preexec_fn=partial(
             resource.setrlimit, resource.RLIMIT_FSIZE, (1000, 1000)
         ),  # an error like that of a full disk

@@ -40,8 +40,8 @@ def run(folder, *arguments, before=(), **variables):
 
 
 def list_files(folder):
-    """Return the contents of all files by path, without locks and matplotlib's cache in the home."""
-    hidden = {".lock", ".lock.txt", ".cache"}
+    """Return the contents of all files by path, without locks and what libraries keep in the home."""
+    hidden = {".lock", ".lock.txt", ".cache", ".keras"}
     files = [path for path in folder.rglob("*") if path.is_file() and not hidden & set(path.parts)]
     return {path: path.read_bytes() for path in files}
 

@@ -42,13 +42,15 @@ def train(
         The run's folder and its record.
 
     Raises:
-        UserError: The data are invalid, TensorBoard is missing, or the folder holds another run.
+        UserError: The data or the name are invalid, TensorBoard is missing, or the folder holds another run.
     """
     if log and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             "expected the package tensorboard, which --tensorboard needs, found none; run `make train TENSORBOARD=1`, "
             "or pip install '.[tensorboard]'"
         )
+    if run is not None and (run != Path(run).name or run.startswith(".")):
+        raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
     data = load_train(data_dir)
     hashes = {"train.csv": data.sha256, "test.csv": None}
     if (data_dir / "test.csv").exists():

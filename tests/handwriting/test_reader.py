@@ -1,9 +1,11 @@
 """Digits in pictures."""
 
 import cv2
+import made
 import numpy as np
 import pytest
 
+from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import detector, reader, transcription
 from digit_recognizer.handwriting.sample_digits import PAPER_COLOUR, PEN_COLOUR, draw_digits
 
@@ -147,3 +149,13 @@ def test_the_probability_of_a_reading_is_that_of_its_least_certain_digit():
     reading = reader.Reading([digits, digits[:1]])
     assert (reading.text, reading.probability, len(reading.digits)) == ("42\n4", 0.7, 3)
     assert reader.Reading([]).probability == 0
+
+
+def test_a_run_whose_training_diverged_is_not_read_with(demo_dir, tmp_path):
+    run_dir = made.write_run(tmp_path / "made", demo_dir)
+    path = run_dir / "member-0" / "validation.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {"probabilities": arrays["probabilities"] * np.nan})
+    with pytest.raises(UserError, match=r"expected probabilities in .*, found nan: its training diverged; train with"):
+        reader.load_reader(run_dir)

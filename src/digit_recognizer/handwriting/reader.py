@@ -9,6 +9,7 @@ import numpy as np
 
 from digit_recognizer.config import CLASSES
 from digit_recognizer.console import hide_native_messages
+from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.calibration import apply_temperature, fit_temperature
 from digit_recognizer.handwriting import binarisation, detector, normalisation, segmentation
 from digit_recognizer.handwriting.detector import Detect, Detection
@@ -66,6 +67,10 @@ def load_reader(run_dir: Path) -> Read:
 
     folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
     _, labels, probabilities = runs.read_predictions(run_dir)
+    if np.isnan(probabilities).any():
+        raise UserError(
+            f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
+        )
     temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
     predict = make_predictor([load_network(folder / "model.keras") for folder in folders])
     read = partial(read_pictures, classify=lambda one: apply_temperature(predict(one), temperature), detect=detect)

@@ -70,7 +70,7 @@ def train_members(
         folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
         record["precision"] = record["precision"] or choose_precision(gpus)
         members = count_members(record["config"])
-        missing = [index for index in range(members) if not records.member_dir(run_dir, index).exists()]
+        missing = [index for index in range(members) if not records.member_dir(run_dir, index).is_dir()]
         different = [
             f"{name} {version}" for name, version in record["versions"].items() if versions.get(name) != version
         ]

@@ -7,8 +7,8 @@ import importlib.metadata
 import os
 import platform
 import re
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,13 @@ def write_member(folder: Path, member: Any) -> None:
     """Write the files of a `training.member.Member` atomically: model.keras, history.csv, validation.npz."""
     import pandas as pd
 
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()
     try:
         member.model.save(temporary / "model.keras")
         history = pd.DataFrame(member.history)
         history.set_index(history.index + 1).to_csv(temporary / "history.csv", index_label="epoch")
         np.savez(temporary / "validation.npz", **member.predictions._asdict())
-        temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
