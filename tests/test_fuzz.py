@@ -20,6 +20,7 @@ from PIL import Image
 
 from digit_recognizer import pipeline
 from digit_recognizer.competition import download, record, submission
+from digit_recognizer.console import HOLD_MESSAGES
 from digit_recognizer.data import csv_files
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import image_files, reader, sample_digits
@@ -38,6 +39,8 @@ watching = False
 
 @sys.addaudithook
 def audit(event, arguments):
+    if event == "subprocess.Popen" and HOLD_MESSAGES in arguments[1]:
+        return  # hides messages of TensorFlow
     if watching and (CALLS.match(event) or (event in PATHS and (event != "open" or arguments[2] & WRITING))):
         seen.append((event, *arguments))
 
