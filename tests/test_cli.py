@@ -441,7 +441,7 @@ def test_an_interrupted_training_prints_one_line_and_leaves_no_process(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, inherited),
+        preexec_fn=lambda: (signal.signal(signal.SIGINT, inherited), signal.signal(signal.SIGHUP, signal.SIG_DFL)),
     )
     process = psutil.Process(training.pid)
     try:
@@ -470,7 +470,7 @@ def test_a_closed_terminal_ends_a_training_with_its_workers(small_run, tmp_path)
         stdout=end,
         stderr=end,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY),
+        preexec_fn=lambda: (fcntl.ioctl(0, termios.TIOCSCTTY), signal.signal(signal.SIGHUP, signal.SIG_DFL)),
     )
     os.close(end)
     process = psutil.Process(training.pid)

@@ -99,11 +99,13 @@ def hide_native_messages() -> Iterator[None]:
     assert hidden.stdin is not None  # noqa: S101 - for the type checker
     os.dup2(hidden.stdin.fileno(), 2)
     hidden.stdin.close()
-    end = SHOW
+    end = DISCARD
     try:
         yield
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # retracing warnings: one network per member
-        end = DISCARD
+    except Exception:  # not an interruption
+        end = SHOW
+        raise
     finally:
         sys.stderr.flush()
         os.write(2, end)

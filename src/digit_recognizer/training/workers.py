@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -17,25 +18,38 @@ from digit_recognizer.errors import UserError
 
 Result = TypeVar("Result")
 Report = Callable[[Any], None]
+ENDING = signal.SIGHUP, signal.SIGTERM
 # A fork of a process with TensorFlow's threads can deadlock.
 CONTEXT = multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
-def _ignoring_sigint() -> Iterator[None]:
-    """Block SIGINT during the block, and for ever in processes that start in it: only this one handles Ctrl+C."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _starting_processes() -> Iterator[None]:
+    """Put off signals that end this process to the end of the block, so that none leaves a half-started worker.
+
+    In workers SIGINT stays blocked, as only this process handles Ctrl+C.
+    """
+    resource_tracker.ensure_running()  # it unblocks SIGINT when it starts, which it does with the first process
+    received: list[int] = []
+    numbers: tuple[int, ...] = (signal.SIGINT, *ENDING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # of this thread; others can receive them
+    handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number in received:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager
 def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Open a process pool whose workers exit when this process does, even if it is killed.
 
-    They also exit at once if the block is interrupted.
+    If the block is interrupted, they finish the few tasks that they have begun: one that ended while it sends a result
+    would block the pool for ever.
 
     Raises:
         UserError: A worker was killed.
@@ -44,17 +58,15 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(processes, CONTEXT, _exit_with_parent, (reader,))
     with reader, writer:
         try:
-            with _ignoring_sigint():
-                pool.submit(os.getpid)  # starts all workers
+            with _starting_processes():
+                for _ in range(processes):
+                    pool.submit(os.getpid)  # starts a worker if none is idle
             yield pool
         except BrokenProcessPool:
             raise UserError(
                 "expected worker processes to run until the end, found one killed, probably because memory ran out; "
                 "close other programs and run the command again"
             ) from None
-        except BaseException:
-            writer.close()
-            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -84,7 +96,7 @@ def run_tasks(
 
     def start(device: Mapping[str, str]) -> tuple[Any, Any]:
         here, there = CONTEXT.Pipe()
-        with there, _ignoring_sigint():
+        with there, _starting_processes():
             processes.append(CONTEXT.Process(target=_work, args=(function, device, there, parent), daemon=True))
             processes[-1].start()
         return here, processes[-1]
@@ -139,7 +151,9 @@ def _describe_end(status: int) -> str:
 
 
 def _exit_with_parent(parent: Connection) -> None:
-    """Prepare a worker: it exits when the parent's end of the pipe is closed."""
+    """Prepare a worker: it ignores SIGINT and exits when the parent's end of the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def watch() -> None:
         parent.poll(None)
