@@ -1,4 +1,4 @@
-"""Measure which share of a training its checkpoints take: `python -m benchmarks.checkpoint --data-dir data`."""
+"""Measure which share of a training its checkpoints take: `python -m benchmarks.checkpoint_cost --data-dir data`."""
 
 import functools
 import sys
@@ -52,4 +52,4 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except UserError as error:
-        sys.exit(f"checkpoint: {error}")
+        sys.exit(f"checkpoint_cost: {error}")
