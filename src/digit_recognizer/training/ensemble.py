@@ -80,6 +80,7 @@ def train_members(
                 "these, or choose another RUN="
             )
         if not missing:
+            _delete_leftovers(run_dir)
             if different:
                 console.print(f"{run_dir.name} was trained with {', '.join(different)}", soft_wrap=True)
             return record
@@ -123,8 +124,7 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(job: Job, missing: int) -> None:
     """Delete leftovers of killed processes, make the working folder, and check that the disk has space."""
-    for leftover in {*job.run_dir.glob(".work-*"), *job.run_dir.glob(".member-*")} - {job.work_dir}:
-        shutil.rmtree(leftover)
+    _delete_leftovers(job.run_dir, job.work_dir)
     job.work_dir.mkdir(exist_ok=True)
     epochs = job.config.augmented_epochs if job.members > 1 else 0
     needed = missing * MEMBER_BYTES + (epochs - _count_epochs(job)) * job.data.images.nbytes
@@ -134,6 +134,11 @@ def _prepare(job: Job, missing: int) -> None:
             f"expected {needed / 1e6:,.0f} MB of free disk space for {job.run_dir}, found {free / 1e6:,.0f} MB; free "
             "some, or train fewer EPOCHS"
         )
+
+
+def _delete_leftovers(run_dir: Path, kept: Path | None = None) -> None:
+    for leftover in {*run_dir.glob(".work-*"), *run_dir.glob(".member-*")} - {kept}:
+        shutil.rmtree(leftover)
 
 
 def _epoch_path(job: Job, epoch: int) -> Path:
