@@ -205,7 +205,7 @@ def test_a_failed_augmentation_ends_the_run(rows, monkeypatch, tmp_path, folds):
 def test_a_killed_augmentation_process_is_an_error_of_the_user(rows, monkeypatch, tmp_path):
     def killing(images, *, executor, **_):
         yield images
-        executor.submit(os.kill, executor.submit(os.getpid).result(), signal.SIGKILL).result()
+        executor.submit(signal.raise_signal, signal.SIGKILL).result()
 
     monkeypatch.setattr(ensemble, "augmented_epochs", killing)
     with pytest.raises(UserError, match="found one killed, probably because memory ran out"):

@@ -216,9 +216,8 @@ def _choose_paper(image: Image.Image) -> tuple[int, int, int]:
     counts = np.zeros((3, 256), int)
     for _, strip in _split(image):
         strip = strip.convert("RGBA")
-        counts += np.reshape(strip.histogram(strip.getchannel("A").point(lambda alpha: 255 * (alpha > 127))), (4, 256))[
-            :3
-        ]
+        opaque = strip.getchannel("A").point(lambda alpha: 255 * (alpha > 127))
+        counts += np.reshape(strip.histogram(opaque), (4, 256))[:3]
     count = int(counts[0].sum())
     if 2 * count > image.width * image.height:
         middle = (count - 1) // 2, count // 2

@@ -1,6 +1,5 @@
 """Train the members of a run: one alone on the whole machine, several in parallel worker processes."""
 
-import hashlib
 import resource
 import shutil
 import sys
@@ -28,6 +27,7 @@ from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
 REPORTED_STEPS = 10  # a worker reports each tenth step, and the last of an epoch
 AUGMENTATION_WORKERS = 8  # at most; they augment an epoch in about a second
+WORK = ".work"  # in the run's folder until all members are trained: checkpoints and augmented epochs
 MEMBER_BYTES = 20_000_000  # disk space for a member's files and its checkpoint, with room to spare
 
 
@@ -39,7 +39,6 @@ class Job(NamedTuple):
     folds: list[Fold]
     members: int
     run_dir: Path  # models/<run>
-    work_dir: Path  # in the run's folder until all members are trained: checkpoints and augmented epochs
     precision: str
     log: bool  # for TensorBoard
 
@@ -77,16 +76,14 @@ def train_members(
         if different and missing:
             raise UserError(
                 f"expected the versions of the members in {run_dir} ({', '.join(different)}), found others; install "
-                "these, or choose another RUN="
+                "these, choose another RUN=, or delete the folder"
             )
         if not missing:
-            _delete_leftovers(run_dir)
+            shutil.rmtree(run_dir / WORK, ignore_errors=True)  # of a run that was killed at its very end
             if different:
                 console.print(f"{run_dir.name} was trained with {', '.join(different)}", soft_wrap=True)
             return record
-        fingerprint = hashlib.sha256(f"{versions} {record.get('code')} {record['precision']}".encode()).hexdigest()[:8]
-        work_dir = run_dir / f".work-{fingerprint}"
-        job = Job(config, data, folds, members, run_dir, work_dir, record["precision"], log)
+        job = Job(config, data, folds, members, run_dir, record["precision"], log)
         _prepare(job, len(missing))
         record |= {"scores": None, "left_out": []}
         cpu_seconds, first_step = _measure_usage()[0], None
@@ -99,7 +96,7 @@ def train_members(
             if first_step:
                 record["first_step_seconds"] = round(first_step - started, 1)
             files.write_json(run_dir / "run.json", record)
-        shutil.rmtree(work_dir)
+        shutil.rmtree(run_dir / WORK)
         record["machine"]["gpus"] = query_gpus("name", gpus) if gpus else []
         return record
 
@@ -124,8 +121,9 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(job: Job, missing: int) -> None:
     """Delete leftovers of killed processes, make the working folder, and check that the disk has space."""
-    _delete_leftovers(job.run_dir, job.work_dir)
-    job.work_dir.mkdir(exist_ok=True)
+    for leftover in job.run_dir.glob(".member-*"):
+        shutil.rmtree(leftover)
+    (job.run_dir / WORK).mkdir(exist_ok=True)
     epochs = job.config.augmented_epochs if job.members > 1 else 0
     needed = missing * MEMBER_BYTES + (epochs - _count_epochs(job)) * job.data.images.nbytes
     free = shutil.disk_usage(job.run_dir).free
@@ -136,22 +134,17 @@ def _prepare(job: Job, missing: int) -> None:
         )
 
 
-def _delete_leftovers(run_dir: Path, kept: Path | None = None) -> None:
-    for leftover in {*run_dir.glob(".work-*"), *run_dir.glob(".member-*")} - {kept}:
-        shutil.rmtree(leftover)
-
-
 def _epoch_path(job: Job, epoch: int) -> Path:
-    return job.work_dir / f"epoch-{epoch}.npy"
+    return job.run_dir / WORK / f"epoch-{epoch}.npy"
 
 
 def _count_epochs(job: Job) -> int:
     """Return the number of augmented epochs on disk, which are written in their order."""
-    return len(list(job.work_dir.glob("epoch-*.npy")))
+    return len(list((job.run_dir / WORK).glob("epoch-*.npy")))
 
 
 def _checkpoint_path(job: Job, index: int) -> Path:
-    return job.work_dir / f"member-{index}.npz"
+    return job.run_dir / WORK / f"member-{index}.npz"
 
 
 def _train_missing(job: Job, missing: list[int], gpus: Sequence[str], console: Console) -> float | None:

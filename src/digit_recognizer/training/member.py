@@ -154,28 +154,7 @@ def train_member(
         set_variables(model, resumed.variables)
     training = _TrainingCallback(report, learning_rates, steps, checkpoint, resumed)
     callbacks = [training, *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])]
-    # `fit` begins at the first step of an epoch: the rest of an epoch is an epoch with fewer steps.
-    whole = resumed.epoch + (resumed.step > 0)
-    failed: list[Exception] = []
-    augmented = _record_failure(augmented, failed)
-    for first, last, skipped in ((resumed.epoch, whole, resumed.step), (whole, config.epochs, 0)):
-        if first == last:
-            continue
-        try:
-            model.fit(
-                make_dataset(_batches(config, data, fold, augmented, range(first, last), skipped, seed=seed)),
-                initial_epoch=first,
-                epochs=last,
-                steps_per_epoch=steps - skipped,
-                shuffle=False,  # the batches are shuffled already
-                validation_data=_without_autotuning(validation.batch(PREDICTION_BATCH)) if len(monitored) else None,
-                callbacks=callbacks,
-                verbose=0,
-            )
-        except tf.errors.OpError:
-            if failed:
-                raise failed[0] from None
-            raise
+    _fit(model, config, data, fold, augmented, resumed, callbacks=callbacks, validation=validation, seed=seed)
     if choose_momentum(steps * config.epochs) < MOMENTUM:  # the weights changed much over the averaged steps
         for rows in np.split(fold.train[: steps * config.batch_size], steps):
             model(normalise(data.images[rows]), training=True)
@@ -186,6 +165,45 @@ def train_member(
     rows = fold.validation
     probabilities = make_predictor([fast], views=config.views)(data.images[rows])
     return Member(exported, training.history, Predictions(rows, data.labels[rows], probabilities))
+
+
+def _fit(
+    model: keras.Model,
+    config: Config,
+    data: Dataset,
+    fold: Fold,
+    augmented: Iterator[np.ndarray],
+    resumed: Checkpoint,
+    *,
+    callbacks: list[keras.callbacks.Callback],
+    validation: tf.data.Dataset,
+    seed: int,
+) -> None:
+    """Train a compiled model from a checkpoint on, whose variables it has, to the end.
+
+    `fit` begins at the first step of an epoch: the rest of an epoch is an epoch with fewer steps.
+    """
+    failed: list[Exception] = []
+    augmented = _record_failure(augmented, failed)
+    whole, steps = resumed.epoch + (resumed.step > 0), config.steps_per_epoch(len(fold.train))
+    for first, last, skipped in ((resumed.epoch, whole, resumed.step), (whole, config.epochs, 0)):
+        if first == last:
+            continue
+        try:
+            model.fit(
+                make_dataset(_batches(config, data, fold, augmented, range(first, last), skipped, seed=seed)),
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=steps - skipped,
+                shuffle=False,  # the batches are shuffled already
+                validation_data=_without_autotuning(validation.batch(PREDICTION_BATCH)) if len(validation) else None,
+                callbacks=callbacks,
+                verbose=0,
+            )
+        except tf.errors.OpError:
+            if failed:
+                raise failed[0] from None
+            raise
 
 
 def _record_failure(augmented: Iterator[np.ndarray], failed: list[Exception]) -> Iterator[np.ndarray]:
