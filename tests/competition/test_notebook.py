@@ -262,6 +262,32 @@ def test_members_that_would_end_too_late_are_left_out(demo_dir, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_notebook_that_is_run_again_resumes_the_training_with_the_same_submission(demo_dir, tmp_path):
+    def stop(text):
+        line = "    if last:\\n"  # of print_epoch
+        assert line in text
+        return text.replace(line, '    if last:\\n",\n    "        assert epoch < 1\\n')
+
+    for name in ("whole", "stopped"):
+        folder = tmp_path / name / "input" / "digit-recognizer"
+        folder.mkdir(parents=True)
+        for file in ("train.csv", "test.csv"):
+            (folder / file).symlink_to(demo_dir / file)
+    settings = {"preset": "fast", "epochs": 3, "augment": True}
+    assert execute(tmp_path / "whole", settings)[0] == 0
+    status, log = execute(tmp_path / "stopped", settings, change=stop)
+    assert status == 1
+    assert "member 0, epoch 1/3" in log
+    status, log = execute(tmp_path / "stopped", settings)
+    assert status == 0, log
+    assert "epoch 1/3" not in log
+    assert "member 0, epoch 2/3" in log
+    whole, stopped = (tmp_path / name / "working" / "submission.csv" for name in ("whole", "stopped"))
+    assert whole.read_bytes() == stopped.read_bytes()
+    assert not list((tmp_path / "stopped" / "working" / "models").glob("*.npz"))  # no checkpoint is left
+
+
+@pytest.mark.slow
 def test_without_input_the_notebook_ends_with_one_clear_message(tmp_path):
     (tmp_path / "input").mkdir()
     status, log = execute(tmp_path)
