@@ -125,7 +125,9 @@ def test_stages_work_in_an_unusual_environment(kit, tmp_path, before, variables)
 
 def test_data_dir_with_spaces_quotes_and_other_letters_reaches_the_command_unchanged():
     name = 'it\'s \u00e4 "b"'
-    answer = subprocess.run(["make", "-n", "train", f"DATA_DIR={name}"], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        ["make", "--no-print-directory", "-n", "train", f"DATA_DIR={name}"], capture_output=True, text=True, check=True
+    )
     command = answer.stdout.splitlines()[-1].replace(".venv/bin/digit-recognizer", "printf '%s\\n'")
     printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
     assert printed == f"train\n--data-dir\n{name}\n"
