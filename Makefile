@@ -21,7 +21,7 @@ run = $(call option,RUN,--run)
 json = $(call switch,JSON,--json)
 settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call option,MEMBERS,--members) \
 	$(call option,VALIDATION,--validation) \
-	$(call option,EPOCHS,--epochs) $(call option,SEED,--seed) \
+	$(call option,EPOCHS,--epochs) $(call option,SEED,--seed) $(call option,PRECISION,--precision) \
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
 .NOTPARALLEL: # the targets of one command run in their order
@@ -60,8 +60,8 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= TENSORBOARD=1
-	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(json)
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= TENSORBOARD=1
+	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)

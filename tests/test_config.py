@@ -24,7 +24,7 @@ def test_members_of_a_preset_without_folds_train_on_all_rows():
 def test_settings_are_json(tmp_path):
     settings = make_config("best", seed=3).to_dict()
     assert json.loads(json.dumps(settings)) == settings
-    assert settings["architectures"] == ["residual", "upright"]
+    assert settings["channels"] == [32, 64, 128]
 
 
 @pytest.mark.parametrize(
