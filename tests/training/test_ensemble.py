@@ -21,7 +21,7 @@ from digit_recognizer.config import PRESETS
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import ensemble, runs
+from digit_recognizer.training import ensemble, runs, session
 from digit_recognizer.training.estimate import Cost
 
 
@@ -97,7 +97,7 @@ def test_members_of_other_versions_are_not_mixed(trained, rows, tmp_path):
 
 
 def test_missing_disk_space_is_noticed_before_the_training(rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(ensemble.shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
+    monkeypatch.setattr(session.shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
     with pytest.raises(UserError, match=r"expected 20 MB of free disk space for .*run, found 10 MB"):
         train(TINY, rows, tmp_path / "run")
     with pytest.raises(UserError, match="expected 102 MB of free"):  # and 197 augmented epochs of 400 images
@@ -110,7 +110,7 @@ from pathlib import Path
 import tiny
 from test_ensemble import CONFIGS
 from digit_recognizer.data import csv_files
-from digit_recognizer.training import ensemble, member, records
+from digit_recognizer.training import ensemble, member, records, session
 
 def kill(*_, **__):
     os.killpg(0, signal.SIGKILL)
@@ -159,7 +159,7 @@ def undisturbed(rows, tmp_path_factory):
         ("single", "kill_at(records.np, 'savez', 41)", "the last step"),
         ("several", "kill_at(ensemble.np, 'save', 2)", None),
         ("several", UPDATE.format(5), "epoch "),
-        ("several", "kill_at(ensemble.files, 'write_json', 2)", None),
+        ("several", "kill_at(session.files, 'write_json', 2)", None),
     ],
 )
 def test_a_killed_training_is_resumed_with_the_same_result(

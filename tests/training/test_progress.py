@@ -23,7 +23,7 @@ def clock(monkeypatch):
 def display(output, *, terminal):
     console = Console(file=output, force_terminal=terminal, width=160)
     config = Config(preset="", epochs=2, batch_size=64, channels=(1,), augment=False)
-    return TrainingDisplay(config, {0: (0, 0), 2: (0, 0)}, 5 * 64, console)
+    return TrainingDisplay(config, {"member 0": (0, 0), "member 2": (0, 0)}, 5 * 64, console)
 
 
 def train(shown, clock):
@@ -35,7 +35,7 @@ def train(shown, clock):
                     clock[0] += 2
                     last = step == 4
                     more = {"val_loss": 0.5, "val_accuracy": 0.75} if last else {}
-                    shown.update(member, epoch, step, LOGS | more, last)
+                    shown.update(f"member {member}", epoch, step, LOGS | more, last)
 
 
 def test_piped_output_has_a_line_per_epoch(clock):
