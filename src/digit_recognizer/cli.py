@@ -127,10 +127,10 @@ def train(
     if cluster and tensorboard:
         raise UserError("expected either --cluster or --tensorboard, received both; train on one machine for the logs")
     if cores and not cluster:
-        raise UserError("expected --cores with --cluster only, received it without; on one machine all cores are used")
+        raise UserError("expected --cores with --cluster only, received it without; one machine uses all")
     if seeds and (run or seed is not None):
-        raise UserError("expected either --seeds or one run with --seed and --run, received both")
-    configs = [replace(config, seed=one) for one in _parse_seeds(seeds)] if seeds else [config]
+        raise UserError("expected either --seeds, or --seed and --run, received both")
+    configs = [replace(config, seed=one) for one in parse_seeds(seeds)] if seeds else [config]
     trained = pipeline.train_seeds(
         configs, data_dir, models_dir, _progress, run=run, log=tensorboard, cluster=cluster, cores=cores
     )
@@ -429,7 +429,7 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
     _console.print("\nWith an account: `make download train submit`.")
 
 
-def _parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
     """Return the seeds of a text such as "0-9" or "1,4-6", in ascending order."""
     seeds: set[int] = set()
     for part in text.split(","):

@@ -120,11 +120,11 @@ def _summarise(settings: dict[str, Any], found: dict[int, float], baseline: dict
         statistics.mean(values),
         deviation,
         statistics.mean(differences) if differences else None,
-        _test_mean(differences) if len(differences) > 1 else None,
+        test_mean(differences) if len(differences) > 1 else None,
     )
 
 
-def _test_mean(differences: list[float]) -> float:
+def test_mean(differences: list[float]) -> float:
     """Return the two-sided p-value of Student's t-test that the mean of paired differences is 0."""
     from scipy.stats import ttest_1samp
 

@@ -24,11 +24,10 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from digit_recognizer import __version__
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.errors import UserError, describe_os_error
-from digit_recognizer.training import records, runs
 from digit_recognizer.training.devices import find_gpus, split_devices, uses_onednn
+from digit_recognizer.training.session import describe_code, find_difference
 from digit_recognizer.training.workers import Report
 
 TRIES = 3  # of a task
@@ -57,11 +56,8 @@ class Attempt(NamedTuple):
 def connected(address: str) -> Iterator[None]:
     """Be connected with a running cluster during the block; at its end all tasks of this process are ended.
 
-    Args:
-        address: Host and port of the head, or "auto" for the cluster that this machine is part of.
-
-    Raises:
-        UserError: There is no such cluster, or a node has other code or versions.
+    The address is "auto", or host and port of the head. A `UserError` is raised if there is no cluster that this
+    machine is part of, or if a node has other code or versions.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
@@ -117,8 +113,7 @@ def choose_resources(members: int, cores: int | None) -> dict[str, int]:
 
 def describe(resources: Mapping[str, int]) -> str:
     """Return, for example, "up to 8 at once on 2 nodes, each with 1 CPU"."""
-    ((kind, count),) = resources.items()
-    slots = _count_slots(resources)
+    ((kind, count),), slots = resources.items(), _count_slots(resources)
     nodes = f"{len(slots)} node{'s' * (len(slots) != 1)}"
     return f"up to {sum(slots.values())} at once on {nodes}, each with {count} {UNITS[kind]}{'s' * (count != 1)}"
 
@@ -163,12 +158,12 @@ def run_tasks(
                         ray.cancel(stream, force=True)
                         again.append(running.pop(stream))
             while len(running) < 1.25 * sum(slots.values()):
-                attempt = again.popleft() if again else next(waiting, None)
-                if attempt is None:
+                following = again.popleft() if again else next(waiting, None)
+                if following is None:
                     break
-                avoided = attempt.avoided if slots.keys() - attempt.avoided else ()
+                avoided = following.avoided if slots.keys() - following.avoided else ()
                 others = {"label_selector": {"ray.io/node-id": f"!in({','.join(avoided)})"}} if avoided else {}
-                running[work.options(**others).remote(*common, *attempt.inputs)] = attempt
+                running[work.options(**others).remote(*common, *following.inputs)] = following
             if not running:
                 break
             ready, _ = ray.wait(list(running), timeout=CHECK_SECONDS)
@@ -191,11 +186,11 @@ def run_tasks(
                 if kind == "result":
                     yield attempt.name, value
                 elif kind == "error":
-                    line = f"{attempt.name} failed{_name_place(attempt.node)}: {value}"
+                    failure = f"{attempt.name} failed{_name_place(attempt.node)}:"
                     if attempt.number == TRIES:
-                        failed[attempt.name] = line
+                        failed[attempt.name] = f"{failure} {value}"
                         continue
-                    notice(f"{line.splitlines()[0]}; trying again")
+                    notice(f"{failure} {value.strip().splitlines()[-1]}; trying again")
                     failures = attempt.avoided | ({attempt.node} - {""})
                     again.append(Attempt(attempt.name, attempt.inputs, attempt.number + 1, avoided=failures))
     finally:
@@ -209,18 +204,6 @@ def run_tasks(
             f"expected all networks to be trained, found that in the last of {TRIES} tries {found}; run the command "
             "again to go on"
         )
-
-
-def describe_code() -> dict[str, str]:
-    """Return what all nodes must have in common: the versions of Python and of packages, and the hash of the code."""
-    versions = {name.removesuffix("-cpu"): version for name, version in records.find_versions().items()}
-    return versions | {"digit-recognizer": __version__, "code": runs.code_sha256()[:12]}
-
-
-def find_difference(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """Return the differences between two values of `describe_code` in words; "" if there are none."""
-    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
-    return ", ".join(f"{name} {found.get(name, 'missing')} instead of {expected.get(name, 'none')}" for name in names)
 
 
 def _require_same_code() -> None:

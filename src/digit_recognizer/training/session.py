@@ -1,11 +1,12 @@
 """A run in training: its lock, the checks of its folder, its working folder, and its record."""
 
 import contextlib
+import importlib.metadata
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,3 +160,18 @@ def measure_usage() -> tuple[float, int]:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 1 if sys.platform == "darwin" else 1024
     return sum(usage.ru_utime + usage.ru_stime for usage in used), max(usage.ru_maxrss for usage in used) * unit
+
+
+def describe_code() -> dict[str, str]:
+    """Return what all nodes must have in common: the versions of Python and of packages, and the hash of the code."""
+    versions = {name.removesuffix("-cpu"): version for name, version in records.find_versions().items()}
+    return versions | {
+        "digit-recognizer": importlib.metadata.version("digit-recognizer"),
+        "code": runs.code_sha256()[:12],
+    }
+
+
+def find_difference(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """Return the differences between two values of `describe_code` in words; "" if there are none."""
+    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    return ", ".join(f"{name} {found.get(name, 'missing')} instead of {expected.get(name, 'none')}" for name in names)
