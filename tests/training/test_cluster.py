@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import digit_recognizer
 
 pytestmark = pytest.mark.cluster
 TESTS = Path(__file__).parents[1]
-SETTINGS = "train", "--preset=fast", "--folds=2", "--epochs=4", "--augment"
+SETTINGS = "train", "--preset=fast", "--folds=2", "--epochs=3", "--augment"
 
 
 def find_processes(folder, name=""):
@@ -73,25 +74,34 @@ def start():
         shutil.rmtree(folder)
 
 
+def start_training(data_dir, models_dir, *arguments, cluster=None):
+    """Start a training on one machine, or on a cluster."""
+    where = [f"--cluster={cluster.address}"] if cluster else []
+    variables = ray_nodes.environment(cluster.folder) if cluster else {}
+    return subprocess.Popen(
+        [
+            Path(sys.executable).with_name("digit-recognizer"),
+            *(*SETTINGS, *arguments, *where, f"--data-dir={data_dir}", f"--models-dir={models_dir}"),
+        ],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.fixture
 def train(tmp_path, demo_dir):
-    """Start a training in a folder of models, on one machine or on a cluster."""
+    """Start a training in the folder of models `there`."""
+    return partial(start_training, demo_dir, tmp_path / "there")
 
-    def start_training(models, *arguments, cluster=None):
-        where = [f"--cluster={cluster.address}"] if cluster else []
-        variables = ray_nodes.environment(cluster.folder) if cluster else {}
-        return subprocess.Popen(
-            [
-                Path(sys.executable).with_name("digit-recognizer"),
-                *(*SETTINGS, *arguments, *where, f"--data-dir={demo_dir}", f"--models-dir={tmp_path / models}"),
-            ],
-            env=os.environ | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
-    return start_training
+@pytest.fixture(scope="module")
+def here(demo_dir, tmp_path_factory):
+    """A folder of models that were trained on this machine alone: four members."""
+    models_dir = tmp_path_factory.mktemp("here")
+    finish(start_training(demo_dir, models_dir, "--members=2"))
+    return models_dir
 
 
 def finish(process):
@@ -126,10 +136,10 @@ def check_same(models, other, *, count):
     assert all((one[name] == two[name]).all() for name in one)
 
 
-def test_a_cluster_gives_the_predictions_of_one_machine_bit_for_bit(start, train, tmp_path):
-    finish(train("here", "--seeds=3-4"))
+def test_a_cluster_gives_the_predictions_of_one_machine_bit_for_bit(start, train, demo_dir, tmp_path):
+    finish(start_training(demo_dir, tmp_path / "here", "--seeds=3-4"))
     cluster = start()
-    out, err = finish(train("there", "--seeds=3-4", "--json", cluster=cluster))
+    out, err = finish(train("--seeds=3-4", "--json", cluster=cluster))
     check_same(tmp_path / "here", tmp_path / "there", count=4)
     records = json.loads(out)
     assert [record["config"]["seed"] for record in records] == [3, 4]
@@ -139,31 +149,30 @@ def test_a_cluster_gives_the_predictions_of_one_machine_bit_for_bit(start, train
         assert "unlike_members" not in record
     lines = err.splitlines()
     assert lines[0] == "4 networks, up to 4 at once on 2 nodes, each with 1 CPU"
-    assert len(lines) == 1 + 4 * 4  # one for each epoch, and none of Ray
-    assert all(text in lines[-1] for text in ("4/4 done", "epoch 4/4", " nodes  ", " images/s  ", " left"))
-    again, _ = finish(train("there", "--seeds=3-4", "--json", cluster=cluster))
+    assert len(lines) == 1 + 4 * 3  # one for each epoch, and none of Ray
+    assert all(text in lines[-1] for text in ("4/4 done", "epoch 3/3", " nodes  ", " images/s  ", " left"))
+    again, _ = finish(train("--seeds=3-4", "--json", cluster=cluster))
     assert json.loads(again) == records
 
 
-def test_members_of_a_lost_node_and_of_a_killed_process_are_trained_elsewhere(start, train, tmp_path):
+def test_members_of_a_lost_node_and_of_a_killed_process_are_trained_elsewhere(start, train, here, tmp_path):
     cluster = start()
-    training = train("there", "--members=2", cluster=cluster)
-    wait_for(training, "epoch 1/4")
+    training = train("--members=2", cluster=cluster)
+    wait_for(training, "epoch 1/3")
     cluster.stdin.write("kill\n")
     cluster.stdin.flush()
     wait_for(training, "the node was lost; trying again")
     find_processes(cluster.folder, "ray::_work")[0].kill()
     wait_for(training, "its process was killed; trying again")
     finish(training)
-    finish(train("here", "--members=2"))
-    check_same(tmp_path / "here", tmp_path / "there", count=4)
+    check_same(here, tmp_path / "there", count=4)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interruption_ends_the_remote_tasks_and_the_same_command_goes_on(start, train, tmp_path, sent):
+def test_an_interruption_ends_the_remote_tasks_and_the_same_command_goes_on(start, train, here, tmp_path, sent):
     cluster = start()
-    training = train("there", "--members=2", cluster=cluster)
-    deadline = time.monotonic() + 60
+    training = train("--members=2", cluster=cluster)
+    deadline = time.monotonic() + 200
     while not read_predictions(tmp_path / "there") and time.monotonic() < deadline:
         time.sleep(0.1)
     assert find_processes(cluster.folder, "ray::_work")
@@ -176,10 +185,9 @@ def test_an_interruption_ends_the_remote_tasks_and_the_same_command_goes_on(star
         time.sleep(0.2)
     done = len(read_predictions(tmp_path / "there"))
     assert 1 <= done < 4
-    _, err = finish(train("there", "--members=2", cluster=cluster))
+    _, err = finish(train("--members=2", cluster=cluster))
     assert err.startswith(f"{4 - done} networks")
-    finish(train("here", "--members=2"))
-    check_same(tmp_path / "here", tmp_path / "there", count=4)
+    check_same(here, tmp_path / "there", count=4)
 
 
 def test_a_node_with_other_code_is_refused_and_the_difference_is_named(start, train, tmp_path):
@@ -187,8 +195,8 @@ def test_a_node_with_other_code_is_refused_and_the_difference_is_named(start, tr
     shutil.copytree(source, tmp_path / "other" / "digit_recognizer")
     with (tmp_path / "other" / "digit_recognizer" / "config.py").open("a") as file:
         file.write("# changed\n")
-    training = train("there", cluster=start(str(tmp_path / "other")))
-    _, err = training.communicate(timeout=120)
+    training = train(cluster=start(str(tmp_path / "other")))
+    _, err = training.communicate(timeout=300)
     assert training.returncode == 1
     (line,) = err.splitlines()
     assert "digit-recognizer: expected the code and versions of this machine on all nodes, found on " in line
@@ -197,8 +205,8 @@ def test_a_node_with_other_code_is_refused_and_the_difference_is_named(start, tr
 
 def test_without_a_cluster_there_is_one_line(train, tmp_path):
     nowhere = type("Nowhere", (), {"address": "127.0.0.1:9", "folder": tmp_path})
-    training = train("there", cluster=nowhere)
-    _, err = training.communicate(timeout=120)
+    training = train(cluster=nowhere)
+    _, err = training.communicate(timeout=300)
     assert training.returncode == 1
     (line,) = err.splitlines()
     assert "expected a Ray cluster that this machine is part of at '127.0.0.1:9', found none (Failed to" in line
@@ -235,7 +243,7 @@ def test_a_task_that_fails_on_a_node_with_a_full_disk_is_tried_on_another_one_an
         env=os.environ | ray_nodes.environment(cluster.folder),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     attempts = sorted(path.name.split("-")[0] for path in tried.iterdir())

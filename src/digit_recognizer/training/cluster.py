@@ -9,6 +9,7 @@ import math
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -28,7 +29,7 @@ from digit_recognizer.console import hide_native_messages
 from digit_recognizer.errors import UserError, describe_os_error
 from digit_recognizer.training.devices import find_gpus, split_devices, uses_onednn
 from digit_recognizer.training.session import describe_code, find_difference
-from digit_recognizer.training.workers import Report
+from digit_recognizer.training.workers import ENDING, Report
 
 TRIES = 3  # of a task
 CHECK_SECONDS = 2.0  # between two looks at the nodes
@@ -60,14 +61,20 @@ def connected(address: str) -> Iterator[None]:
     machine is part of, or if a node has other code or versions.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces
-    fault = None
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    fault, received = None, list[int]()
+
+    def interrupt(number: int, _: Any) -> None:  # other exceptions of a signal end a process that waits for Ray
+        received.append(number)
+        raise KeyboardInterrupt
+
     with hide_native_messages():
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:
             fault = " ".join(str(error).split())[:300]
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():  # Ray has set its own for SIGTERM
+        signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else interrupt)
     if fault:
         raise UserError(
             f"expected a Ray cluster that this machine is part of at {address!r}, found none ({fault}); start it with "
@@ -76,8 +83,14 @@ def connected(address: str) -> Iterator[None]:
     try:
         _require_same_code()
         yield
+    except KeyboardInterrupt:
+        if received:
+            sys.exit(128 + received[0])
+        raise
     finally:
         ray.shutdown()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def share(value: Any) -> Any:
