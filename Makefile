@@ -26,7 +26,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict detector spotter bench-handwriting draw test test-browser test-slow \
+	kernel-output bench ablation demo predict detector spotter bench-handwriting draw test test-browser test-slow \
 	test-kaggle-image lint clean
 
 ##@ Start
@@ -120,8 +120,11 @@ test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary
 lint: setup ## Check style, format and types.
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup ## Benchmark against other recipes (two hours). ABLATION=1: compare settings instead. JSON=1
-	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
+bench: setup ## Benchmark against other recipes (three hours). PARTS="engine small single" JSON=1
+	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
+
+ablation: setup ## Compare settings of the preset single (half an hour).
+	@.venv/bin/python -m benchmarks.ablation $(data)
 
 bench-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)

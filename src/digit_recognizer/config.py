@@ -64,7 +64,7 @@ class Config:
 
 _AUGMENTED = Config(
     preset="single",
-    epochs=12,
+    epochs=15,
     channels=(32, 64, 128),
     learning_rate=5e-3,
     dropout=0.2,
