@@ -60,7 +60,7 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= TENSORBOARD=1
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= TENSORBOARD=1
 	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv

@@ -66,7 +66,6 @@ def train_members(
         UserError: The folder holds a run with other settings, data or code, another process is training this run, there
             is not enough disk space, or a worker process was killed.
     """
-    started = time.monotonic()
     with files.locked(run_dir, wait=False):
         versions, record = record["versions"], _open_record(run_dir, record)
         folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
@@ -88,6 +87,7 @@ def train_members(
             return record
         job = Job(config, data, folds, members, run_dir, record["precision"], log)
         console.print(_announce(job, len(missing), gpus, record), soft_wrap=True)
+        started = time.monotonic()
         _prepare(job, len(missing))
         record |= {"scores": None, "left_out": []}
         cpu_seconds, first_step = _measure_usage()[0], None
