@@ -91,10 +91,7 @@ VARIATIONS = {
     "all 3x3 positions to the dense layer": Variation({}, functools.partial(use_head, "Flatten")),
     "batches of 64": Variation({"batch_size": 64}),
     "dropout 0.4": Variation({"dropout": 0.4}),
-    "`plain` networks": Variation({"architectures": ("plain",)}),
     "1.5 times the channels": Variation({"channels": (48, 96, 192)}),
-    "no augmentation": Variation({"augment": False}),
-    "10 epochs": Variation({"epochs": 10}),
 }
 
 
