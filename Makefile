@@ -26,8 +26,8 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict detector spotter bench-handwriting draw test test-browser test-cluster test-slow \
-	test-kaggle-image lint clean
+	kernel-output bench ablation demo predict detector spotter bench-handwriting draw test test-browser test-slow \
+	test-cluster test-kaggle-image lint clean
 
 ##@ Start
 
@@ -60,7 +60,7 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
 	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) \
 		$(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) $(json)
 
@@ -124,8 +124,11 @@ test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary
 lint: setup ## Check style, format and types.
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup ## Benchmark against other recipes (two hours). ABLATION=1: compare settings instead. JSON=1
-	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
+bench: setup ## Benchmark against other recipes (three hours). PARTS="engine small single" JSON=1
+	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
+
+ablation: setup ## Compare settings of the preset single (half an hour).
+	@.venv/bin/python -m benchmarks.ablation $(data)
 
 bench-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)

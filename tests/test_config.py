@@ -52,5 +52,5 @@ def test_a_setting_out_of_range_is_an_error(overrides, message):
 
 
 def test_an_unknown_preset_is_reported_with_the_known_ones():
-    with pytest.raises(UserError, match="expected a preset out of fast, single, best, got 'slow'"):
+    with pytest.raises(UserError, match="expected a preset out of fast, single, best, max, got 'slow'"):
         make_config("slow")

@@ -37,7 +37,7 @@ HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy":
 _console = make_console()
 _progress = Console(stderr=True)  # stdout carries results only
 
-Preset = Annotated[str, typer.Option(help="fast (seconds), single (one good network) or best (ten networks).")]
+Preset = Annotated[str, typer.Option(help="fast (seconds), single (one network), best (ten) or max (for GPUs).")]
 Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold; 0: train on all rows.")]
 Members = Annotated[int | None, typer.Option(help="Networks per fold, with different seeds.")]
 Validation = Annotated[float | None, typer.Option(help="Fraction of the rows held out, with one fold.")]

@@ -96,12 +96,13 @@ def train_members(
         UserError: The folder holds a run with other settings, data or code, another process is training this run, there
             is not enough disk space, or a worker process was killed.
     """
-    started = time.monotonic()
     with open_run(Run(config, run_dir, record), data, console, log=log) as (job, missing, record):
         if missing:
+            opened = time.monotonic()
             job = job._replace(precision=record["precision"] or config.precision or choose_precision(gpus))
             console.print(_announce(job, len(missing), gpus, record), soft_wrap=True)
-            origin = describe_origin(job.precision, gpus)
+            origin, started = describe_origin(job.precision, gpus), time.monotonic()
+            record["training_seconds"] -= started - opened  # the measurement for the estimate does not count
             first_step = _train_missing(job, missing, gpus, console, lambda index: note_origin(record, index, origin))
             record["first_step_seconds"] = round(first_step - started, 1) if first_step else None
     return record

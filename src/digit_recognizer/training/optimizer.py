@@ -21,6 +21,11 @@ class Muon(keras.optimizers.AdamW):
     The moving average of the weights (`use_ema`) replaces them when `finish` is called, not after each `fit`.
     """
 
+    def __init__(self, *arguments: Any, product_dtype: str = "float32", **options: Any) -> None:
+        """Make the optimizer; `product_dtype` is that of the matrix products, for which bfloat16 is precise enough."""
+        super().__init__(*arguments, **options)
+        self._product_dtype = product_dtype
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable, given its gradient."""
         if len(variable.shape) < 4 or variable.shape[2] == 1:  # one input channel: too few for a direction to matter
@@ -29,8 +34,9 @@ class Muon(keras.optimizers.AdamW):
         momentum = self._momentums[self._get_variable_index(variable)]
         self.assign(momentum, BETA * momentum + gradient)
         matrix = ops.reshape(gradient + BETA * momentum, (-1, variable.shape[-1]))
-        update = SCALE * max(matrix.shape) ** 0.5 * orthogonalise(matrix)
-        self.assign_sub(variable, learning_rate * ops.reshape(update, variable.shape))
+        update = ops.cast(orthogonalise(ops.cast(matrix, self._product_dtype)), variable.dtype)
+        scale = SCALE * max(matrix.shape) ** 0.5
+        self.assign_sub(variable, learning_rate * scale * ops.reshape(update, variable.shape))
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Do nothing: a training that is resumed within an epoch calls `fit` twice."""

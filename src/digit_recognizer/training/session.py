@@ -53,7 +53,6 @@ def open_run(
     At the end of the block, also of an interrupted one, the record is written with the time that it took.
     """
     config, run_dir, record = run
-    started = time.monotonic()
     with files.locked(run_dir, wait=False):
         versions, record = record["versions"], _open_record(run_dir, record)
         folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
@@ -76,12 +75,12 @@ def open_run(
             return
         _prepare(job, len(missing))
         record |= {"scores": None, "left_out": [], "peak_memory_bytes": 0}
-        cpu_seconds = measure_usage()[0]
+        cpu_seconds, started = measure_usage()[0], time.monotonic()
         try:
             yield job, missing, record
         finally:
             used_seconds, peak = measure_usage()
-            record["training_seconds"] += round(time.monotonic() - started, 1)
+            record["training_seconds"] = round(record["training_seconds"] + time.monotonic() - started, 1)
             record["processor_seconds"] = round(record["processor_seconds"] + used_seconds - cpu_seconds, 1)
             record["peak_memory_bytes"] = max(record["peak_memory_bytes"], peak)
             files.write_json(run_dir / "run.json", record)
