@@ -39,7 +39,7 @@ REASONS = {  # of Ray's exceptions
     "NodeDiedError": "the node was lost",
     "WorkerCrashedError": "its process was killed",
     "OutOfMemoryError": "its process was killed, because memory ran out",
-    "GetTimeoutError": f"no answer in {START_SECONDS} s",
+    "GetTimeoutError": "there is no answer",
 }
 
 
@@ -71,10 +71,10 @@ def connected(address: str) -> Iterator[None]:
     with hide_native_messages():
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, RayError) as error:
             fault = " ".join(str(error).split())[:300]
     for number, handler in handlers.items():  # Ray has set its own for SIGTERM
-        signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else interrupt)
+        signal.signal(number, handler if fault or handler is signal.SIG_IGN else interrupt)
     if fault:
         raise UserError(
             f"expected a Ray cluster that this machine is part of at {address!r}, found none ({fault}); start it with "
@@ -107,10 +107,7 @@ def choose_resources(members: int, cores: int | None) -> dict[str, int]:
     """Return what Ray reserves for each task: a GPU if the cluster has any, otherwise the given number of cores.
 
     By default a member gets the cores that one machine of the cluster would give it (`split_devices`), because the
-    number of threads is part of the result.
-
-    Raises:
-        UserError: No node has so many cores.
+    number of threads is part of the result. A `UserError` is raised if no node has so many cores.
     """
     if any(node.get("GPU") for node in _find_nodes().values()):
         return {"num_gpus": 1}
@@ -155,7 +152,7 @@ def run_tasks(
         an exception, is tried again, on another node if there is one.
 
     Raises:
-        UserError: Tasks failed `TRIES` times, or no node is left; the others are completed before that.
+        UserError: Tasks failed `TRIES` times, and the others are completed; or no node is left.
     """
     waiting, failed, checked = (Attempt(*task) for task in tasks), dict[str, str](), -math.inf
     again, running = deque[Attempt](), dict[Any, Attempt]()  # by the stream of its messages
@@ -209,14 +206,9 @@ def run_tasks(
     finally:
         for stream in running:
             ray.cancel(stream, force=True)
-    found = "; ".join(failed.values())
-    if "\n" in found:  # a traceback
-        raise RuntimeError(found)
-    if found:
-        raise UserError(
-            f"expected all networks to be trained, found that in the last of {TRIES} tries {found}; run the command "
-            "again to go on"
-        )
+    if found := "; ".join(failed.values()):
+        message = f"expected all networks to be trained, found that in the last of {TRIES} tries {found}"
+        raise RuntimeError(message) if "\n" in found else UserError(f"{message}; run the command again to go on")
 
 
 def _require_same_code() -> None:
