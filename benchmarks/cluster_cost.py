@@ -35,9 +35,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         seconds, found = list[float](), list[Any]()
         for name, where in (("here", None), ("there", cluster)):
-            started, models = time.perf_counter(), Path(folder) / name
-            run_dir, _ = pipeline.train(config, data_dir, models, Console(stderr=True), cluster=where)
-            seconds.append(time.perf_counter() - started)
+            run_dir, record = pipeline.train(config, data_dir, Path(folder) / name, Console(stderr=True), cluster=where)
+            seconds.append(record["training_seconds"])
             found.append(runs.read_predictions(run_dir).probabilities)
         sizes = [path.stat().st_size for path in run_dir.glob("member-0/*")]
     typer.echo(f"processes: {seconds[0]:.1f} s, cluster: {seconds[1]:.1f} s for {members} networks")

@@ -137,7 +137,7 @@ def run_tasks(
     notice: Callable[[str], None],
     watch: Callable[[int], None],
 ) -> Iterator[tuple[str, Any]]:
-    """Call a function once for each task, in a process of its own on a node of the cluster.
+    """Call a function once for each task, in processes on the nodes of the cluster.
 
     Args:
         function: Called with a callback for progress messages and the inputs of the task.
@@ -156,8 +156,8 @@ def run_tasks(
     """
     waiting, failed, checked = (Attempt(*task) for task in tasks), dict[str, str](), -math.inf
     again, running = deque[Attempt](), dict[Any, Attempt]()  # by the stream of its messages
-    options: dict[str, Any] = {"max_calls": 1, "max_retries": 0, "num_returns": "streaming"}
-    work = ray.remote(**options, **resources, scheduling_strategy="SPREAD")(_work)
+    options: dict[str, Any] = {"max_retries": 0, "num_returns": "streaming", "scheduling_strategy": "SPREAD"}
+    work = ray.remote(**options, **resources)(_work)  # with a GPU in a new process each
     common = function, dict(resources), describe_code(), uses_onednn()
     try:
         while True:
@@ -268,7 +268,7 @@ def _describe_error(error: Exception) -> str:
 def _work(
     function: Callable[..., Any], resources: dict[str, int], code: dict[str, str], onednn: bool, *inputs: Any
 ) -> Iterator[tuple[str, Any]]:
-    """Call a function on a node, in a new process; yield its node, its progress messages, and its result or error."""
+    """Call a function on a node; yield the node, its progress messages, and its result or error."""
     yield "node", ray.get_runtime_context().get_node_id()
     different = find_difference(code, describe_code())  # on a node that was added later
     if different:
