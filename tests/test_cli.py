@@ -119,7 +119,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("train", "--preset", "slow"), "expected a preset out of fast, single, best, got 'slow'"),
+        (("train", "--preset", "slow"), "expected a preset out of fast, single, best, max, got 'slow'"),
         (("train", "--epochs", "0"), "expected epochs 1 or more, got 0"),
         (("train",), "expected the competition's train.csv as data/train.csv, found none; run `make download`"),
         (("train", "--seeds=9-0"), "expected seeds such as 0-9 or 1,4,7, at most 500, got '9-0'"),
