@@ -26,7 +26,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict detector spotter bench-handwriting draw test test-browser test-slow \
+	kernel-output bench demo predict detector spotter bundled bench-handwriting draw test test-browser test-slow \
 	test-kaggle-image lint clean
 
 ##@ Start
@@ -130,6 +130,9 @@ detector: setup ## Retrain the network that finds digits in lines (minutes).
 	@.venv/bin/python -m benchmarks.train_detector $(data)
 
 spotter: detector # its former name
+
+bundled: setup ## Replace the network that the package ships by that of a finished run. RUN=
+	@.venv/bin/python -m benchmarks.bundle_network $(run)
 
 clean: ## Delete what can be made again; asks before it deletes downloaded data or trained models.
 	rm -rf .mypy_cache .pytest_cache .ruff_cache build demo src/*.egg-info .venv

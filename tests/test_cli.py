@@ -315,6 +315,7 @@ def test_the_demo_runs_all_stages(command, tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["ImageId"]) for row in rows] == list(range(1, demo.TEST_ROWS + 1))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["demo"]
+    assert "`make draw`, and `make predict IMAGES=photo.jpg`" in answer.stdout
 
 
 @pytest.fixture
@@ -408,6 +409,17 @@ def test_predict_prints_all_answers_before_it_draws(predict, tmp_path, form):
     ]
     assert all(name in answer.stdout for name in ("pictures/drawing.png", "pictures/blank.jpg"))
     assert not form or len(json.loads(answer.stdout)) == 2
+
+
+def test_without_a_run_the_network_of_the_package_reads_and_a_trained_run_takes_its_place(run, trained, tmp_path):
+    for digit, drawing in enumerate(sample_digits.draw_digits()):
+        cv2.imwrite(str(tmp_path / f"{digit}.png"), drawing[..., ::-1])
+    paths = [f"{digit}.png" for digit in range(10)]
+    answer = run("predict", *paths, "--json")
+    assert (answer.returncode, [one["text"] for one in json.loads(answer.stdout)]) == (0, list("0123456789"))
+    assert "\nRead by the network of the package (single, validation accuracy 99." in run("predict", *paths).stdout
+    shutil.copytree(trained.parent, tmp_path / "models")
+    assert f"\nRead by {trained.name}\n" in run("predict", *paths).stdout
 
 
 def test_predict_without_files_is_an_error(predict):

@@ -310,7 +310,6 @@ def predict(
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
     from digit_recognizer.handwriting import image_files, reader, transcription
-    from digit_recognizer.training import runs
 
     skipped: list[Path] = []
     listed = image_files.list_pictures(files or [], labels, skip=skipped.append)
@@ -321,7 +320,8 @@ def predict(
         raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    read = reader.load_reader(runs.find_run(models_dir, run))
+    run_dir = reader.choose_networks(models_dir, run)
+    read = reader.load_reader(run_dir)
     refused: list[UserError] = []
 
     def refuse(error: UserError) -> None:
@@ -337,6 +337,7 @@ def predict(
     folder = output_dir or (None if as_json else PREDICTIONS)
     drawn = transcription.draw_transcripts(transcripts, folder, refuse=refuse) if folder else 0
     if not as_json:
+        _print(f"Read by {reader.name_networks(run_dir)}")
         _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
     if refused:
         raise typer.Exit(1)
@@ -351,8 +352,7 @@ def draw(
     models_dir: ModelsDir = MODELS,
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
-    from digit_recognizer.handwriting.reader import load_reader
-    from digit_recognizer.training import runs
+    from digit_recognizer.handwriting import reader
 
     try:
         from digit_recognizer.web import server
@@ -360,8 +360,10 @@ def draw(
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
-    load = partial(load_reader, runs.find_run(models_dir, run))
-    server.serve(load, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+    run_dir = reader.choose_networks(models_dir, run)
+    load = partial(reader.load_reader, run_dir)
+    name, folder = reader.name_networks(run_dir), data_dir / "handwriting"
+    server.serve(load, folder, name=name, port=port, browser=not no_browser, say=_say)
 
 
 @app.command()
@@ -378,7 +380,8 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
     train(preset="fast", epochs=20, augment=True, validation=0.2, data_dir=data_dir, models_dir=models_dir)
     evaluate(data_dir=data_dir, models_dir=models_dir)
     submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
-    _console.print("\nWith an account: `make download train submit`.")
+    _console.print("\nYour own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
+    _console.print("With an account: `make download train submit`.")
 
 
 def _print_transcripts(transcripts: "list[Transcript]") -> None:

@@ -160,7 +160,9 @@ def test_more_connections_than_the_limit_are_refused(folder, monkeypatch):
 
     monkeypatch.setattr(server.uvicorn, "Server", Server)
     thread = threading.Thread(
-        target=server.serve, args=(lambda: three, folder), kwargs={"port": 0, "browser": False, "say": addresses.put}
+        target=server.serve,
+        args=(lambda: three, folder),
+        kwargs={"name": "three", "port": 0, "browser": False, "say": addresses.put},
     )
     thread.start()
     try:
@@ -327,15 +329,15 @@ def test_a_port_in_use_is_refused_before_the_reader_is_loaded(tmp_path):
         ):
             server.listen(port)
         with pytest.raises(UserError, match="expected a free port"):
-            server.serve(pytest.fail, tmp_path, port=port, browser=False, say=pytest.fail)
+            server.serve(pytest.fail, tmp_path, name="", port=port, browser=False, say=pytest.fail)
     with pytest.raises(UserError, match="expected a port from 0 to 65535, received 70000"):
         server.listen(70_000)
 
 
-def run_draw(monkeypatch, capsys, tmp_path):
+def run_draw(monkeypatch, capsys, tmp_path, *arguments):
     """Run `digit-recognizer draw` in an empty folder; return what it wrote to stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["digit-recognizer", "draw"])
+    monkeypatch.setattr(sys, "argv", ["digit-recognizer", "draw", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
     output = capsys.readouterr()
@@ -351,5 +353,5 @@ def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, t
     assert re.search(r"found no uvicorn; run `make draw`, or pip install '\.\[draw\]'$", line)
 
 
-def test_without_a_run_the_command_names_the_target(monkeypatch, capsys, tmp_path):
-    assert "run `make train`" in run_draw(monkeypatch, capsys, tmp_path)
+def test_a_named_run_that_does_not_exist_is_refused(monkeypatch, capsys, tmp_path):
+    assert "run `make train`" in run_draw(monkeypatch, capsys, tmp_path, "--run=other")

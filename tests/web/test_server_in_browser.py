@@ -49,6 +49,7 @@ def address(competition_models, data_dir):
         line = server.stdout.readline()
         found = re.fullmatch(r"Draw at (http://127\.0\.0\.1:\d+/) \(press Ctrl\+C to stop\)\n", line)
         assert found, line
+        assert re.fullmatch(r"Read by fast-seed0-\w+\n", server.stdout.readline())
         yield found[1]
         server.send_signal(signal.SIGINT)
         assert server.communicate(timeout=20) == ("", "")

@@ -15,6 +15,7 @@ from digit_recognizer.handwriting import binarisation, detector, normalisation, 
 from digit_recognizer.handwriting.detector import Detect, Detection
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.segmentation import Component
+from digit_recognizer.model.bundled import load_bundled, read_bundled_record
 from digit_recognizer.training import runs
 
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
@@ -60,22 +61,50 @@ class Glyph(NamedTuple):
     is_whole: bool  # False if it was cut from its neighbours
 
 
-def load_reader(run_dir: Path) -> Read:
-    """Load the detector and a finished run's networks, calibrated on its out-of-fold predictions; run each once."""
+def load_reader(run_dir: Path | None) -> Read:
+    """Load the detector and the networks of `load_classifier`; run each once."""
+    return make_reader(load_classifier(run_dir))
+
+
+def make_reader(classify: Classify) -> Read:
+    """Load the detector, and combine it with a classifier; run each once."""
+    read = partial(read_pictures, classify=classify, detect=detector.load_detector())
+    read(draw_digits())
+    return read
+
+
+def load_classifier(run_dir: Path | None) -> Classify:
+    """Load a finished run's networks, calibrated on its out-of-fold predictions; None: the network of the package."""
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
-    folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
-    _, labels, probabilities = runs.read_predictions(run_dir)
-    if np.isnan(probabilities).any():
-        raise UserError(
-            f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
-        )
-    temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
-    predict = make_predictor([load_network(folder / "model.keras") for folder in folders])
-    read = partial(read_pictures, classify=lambda one: apply_temperature(predict(one), temperature), detect=detect)
-    read(draw_digits())
-    return read
+    if run_dir is None:
+        temperature, networks = read_bundled_record()["temperature"], [load_bundled()]
+    else:
+        folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
+        _, labels, probabilities = runs.read_predictions(run_dir)
+        if np.isnan(probabilities).any():
+            raise UserError(
+                f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
+            )
+        temperature = fit_temperature(labels, probabilities)
+        networks = [load_network(folder / "model.keras") for folder in folders]
+    predict = make_predictor(networks)
+    return lambda images: apply_temperature(predict(images), temperature)
+
+
+def choose_networks(models_dir: Path, run: str | None) -> Path | None:
+    """Return the folder of a run, see `find_run`; None, the network of the package, if none is named or trained."""
+    return runs.find_run(models_dir, run) if run or (models_dir / "latest.json").exists() else None
+
+
+def name_networks(run_dir: Path | None) -> str:
+    """Return the name of what `load_classifier` loads."""
+    if run_dir is not None:
+        return run_dir.name
+    record = read_bundled_record()
+    made = f"{record['config']['preset']}, validation accuracy {record['validation_accuracy']:.2%}"
+    return f"the network of the package ({made}); a run of `make train` takes its place"
 
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:

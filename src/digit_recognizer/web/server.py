@@ -58,10 +58,13 @@ HEADERS = {
 }
 
 
-def serve(load: Callable[[], Read], folder: Path, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def serve(
+    load: Callable[[], Read], folder: Path, *, name: str, port: int, browser: bool, say: Callable[[str], None]
+) -> None:
     """Serve the page until Ctrl+C, and save labelled drawings to a folder.
 
-    The port is bound before `load` is called, so that a port in use is reported at once; 0 picks a free port.
+    `name` is that of the networks. The port is bound before `load` is called, so that a port in use is reported at
+    once; 0 picks a free port.
 
     Raises:
         UserError: The port is in use or not allowed.
@@ -69,7 +72,7 @@ def serve(load: Callable[[], Read], folder: Path, *, port: int, browser: bool, s
     with listen(port) as listener:
         app = make_app(load(), folder)
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
-        say(f"Draw at {address} (press Ctrl+C to stop)")
+        say(f"Draw at {address} (press Ctrl+C to stop)\nRead by {name}")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         settings = uvicorn.Config(
