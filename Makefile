@@ -26,7 +26,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict detector spotter bundled bench-handwriting draw test test-browser test-slow \
+	kernel-output bench demo predict detector spotter bundled bench-handwriting draw handwriting test test-browser test-slow \
 	test-kaggle-image lint clean
 
 ##@ Start
@@ -60,13 +60,13 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= TENSORBOARD=1
-	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(json)
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= EXTRA=data/handwriting TENSORBOARD=1
+	@$(KIT) train $(settings) $(run) $(data) $(call option,EXTRA,--extra) $(call switch,TENSORBOARD,--tensorboard) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, or although not plausible. KERNEL=1: the kernel's output
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible, or trained with EXTRA=. KERNEL=1: the kernel's output
 	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
 		$(call switch,KERNEL,--kernel) $(json)
 
@@ -88,6 +88,9 @@ predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS
 
 draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)
+
+handwriting: setup ## List the drawings that the page saved, with what a run reads, and score it. RUN= JSON=1
+	@$(KIT) handwriting $(run) $(data) $(json)
 
 ##@ Kaggle notebook
 

@@ -99,6 +99,7 @@ def train(
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
+    extra: Annotated[Path | None, typer.Option(help="Folder of labelled drawings to train on as well.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +110,7 @@ def train(
 
     settings = {"folds": folds, "members": members, "validation": validation, "epochs": epochs, "seed": seed}
     config = make_config(preset, **settings, augment=augment)
-    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, log=tensorboard)
+    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, extra=extra, log=tensorboard)
     for warning in record.get("warnings", []):
         _say(f"warning: {warning}", error=True)
     if as_json:
@@ -323,11 +324,7 @@ def predict(
     run_dir = reader.choose_networks(models_dir, run)
     read = reader.load_reader(run_dir)
     refused: list[UserError] = []
-
-    def refuse(error: UserError) -> None:
-        refused.append(error)
-        _say(f"digit-recognizer: {error}", error=True)
-
+    refuse = partial(_refuse, refused)
     found = transcription.transcribe(listed, read, refuse=refuse)
     transcripts = list(track(found, "reading", len(listed), _progress))
     if as_json:
@@ -339,6 +336,33 @@ def predict(
     if not as_json:
         _print(f"Read by {reader.name_networks(run_dir)}")
         _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def handwriting(
+    run: RunName = None, data_dir: DataDir = DATA, models_dir: ModelsDir = MODELS, as_json: AsJson = False
+) -> None:
+    """List the drawings that the page has saved in DATA_DIR/handwriting/, with what a run reads, and score it."""
+    from digit_recognizer.handwriting import image_files, reader, transcription
+
+    table = data_dir / "handwriting" / image_files.LABELS
+    if not table.exists():
+        raise UserError(
+            f"expected drawings with their labels in {table.parent}, found none; save some with `make draw`"
+        )
+    run_dir, listed = reader.choose_networks(models_dir, run), image_files.read_table(table)
+    read, refused = reader.load_reader(run_dir), list[UserError]()
+    found = transcription.transcribe(listed, read, refuse=partial(_refuse, refused))
+    transcripts = list(track(found, "reading", len(listed), _progress))
+    if as_json:
+        accuracy = transcription.score(transcripts)[""]._asdict() if transcripts else None
+        described = [transcription.describe(transcript) for transcript in transcripts]
+        _print_json({"networks": reader.name_networks(run_dir), "accuracy": accuracy, "drawings": described})
+    else:
+        _print_transcripts(transcripts)
+        _print(f"Read by {reader.name_networks(run_dir)}")
     if refused:
         raise typer.Exit(1)
 
@@ -387,8 +411,12 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
 def _print_transcripts(transcripts: "list[Transcript]") -> None:
     from digit_recognizer.handwriting import transcription
 
-    rows = [transcription.summarise(transcript) for transcript in transcripts]
-    table = make_table("", ("file", "digits", "probability", "runner-up"), rows)
+    columns = ["file", "digits", "probability", "runner-up"]
+    rows: list[tuple[str, ...]] = [*map(transcription.summarise, transcripts)]
+    labels = [one.file.label and one.file.label + " (not read)" * one.is_mistake for one in transcripts]
+    if any(labels):
+        columns, rows = [*columns, "label"], [(*row, label or "") for row, label in zip(rows, labels, strict=True)]
+    table = make_table("", columns, rows)
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     _console.print(table)
     scores = transcription.score(transcripts)
@@ -400,6 +428,12 @@ def _print_transcripts(transcripts: "list[Transcript]") -> None:
             for kind, one in scores.items()
         ]
         _console.print(make_table("By kind", ("kind", "correct", "95% confidence interval", "images"), rows))
+
+
+def _refuse(refused: list[UserError], error: UserError) -> None:
+    """Print an error of one file, and append it to those of the others."""
+    refused.append(error)
+    _say(f"digit-recognizer: {error}", error=True)
 
 
 def _print(line: str) -> None:

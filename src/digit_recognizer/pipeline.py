@@ -25,18 +25,28 @@ from digit_recognizer.data.folds import Predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import cache_arrays, read_cached_arrays
+from digit_recognizer.handwriting.collection import collect_digits
 from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
+from digit_recognizer.training.workers import worker_pool
 
 GALLERY_SIZE = 30  # images in the figure of mistakes
 
 
 def train(
-    config: Config, data_dir: Path, models_dir: Path, console: Console, *, run: str | None = None, log: bool = False
+    config: Config,
+    data_dir: Path,
+    models_dir: Path,
+    console: Console,
+    *,
+    run: str | None = None,
+    extra: Path | None = None,
+    log: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
-    The run's name is made of settings, data and code unless it is given. With `log`, TensorBoard logs are written too.
+    The run's name is made of settings, data and code unless it is given. The labelled drawings of the folder `extra`
+    are added to the training rows of every fold. With `log`, TensorBoard logs are written too.
 
     Returns:
         The run's folder and its record.
@@ -52,12 +62,22 @@ def train(
     if run is not None and (run != Path(run).name or run.startswith(".")):
         raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
     data = load_train(data_dir)
-    hashes = {"train.csv": data.sha256, "test.csv": None}
+    hashes: dict[str, Any] = {"train.csv": data.sha256, "test.csv": None}
     if (data_dir / "test.csv").exists():
         hashes["test.csv"] = load_test(data_dir).sha256
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     code = runs.code_sha256()
-    run_dir = models_dir / (run or records.run_name(config, data=data.sha256, code=code))
+    name = records.run_name(config, data=data.sha256, code=code)
+    if extra is not None:
+        with worker_pool(1) as pool:  # TensorFlow is not imported here before the training's workers have started
+            collected = pool.submit(collect_digits, extra).result()
+        for line in collected.left_out:
+            console.print(f"not used: {line}", soft_wrap=True, markup=False, highlight=False)
+        images, labels = np.concatenate([data.images, collected.images]), np.append(data.labels, collected.labels)
+        data = Dataset(images, labels, data.sha256)
+        hashes["extra"] = {"folder": str(extra), "images": len(collected.images), "sha256": collected.sha256}
+        name += f"-extra-{collected.sha256[:6]}"
+    run_dir = models_dir / (run or name)
     record = records.new_record(
         config, run=run_dir.name, competition=competition, data=hashes, code=code, git_commit=runs.git_commit()
     )

@@ -78,7 +78,10 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     one = runs.Predictions(*(values[first_index] for values in one))
     two = runs.Predictions(*(values[second_index] for values in two))
     old, new = (
-        record["config"] | record["versions"] | record["machine"] | {"git_commit": record["git_commit"]}
+        record["config"]
+        | {"extra": record["data"].get("extra"), "git_commit": record["git_commit"]}
+        | record["versions"]
+        | record["machine"]
         for record in records
     )
     return Comparison(

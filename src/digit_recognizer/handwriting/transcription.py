@@ -79,7 +79,9 @@ def describe(transcript: Transcript) -> dict[str, Any]:
     """Return a transcript as a JSON value."""
     path, found = str(transcript.file.path), transcript.reading.digits
     digits = [{"digit": one.digit, "probability": round(one.probability, 4), "box": list(one.box)} for one in found]
-    return {"path": path, "digits": digits, "text": transcript.reading.text}
+    scored = {"label": transcript.file.label, "correct": not transcript.is_mistake}
+    value = {"path": path, "digits": digits, "text": transcript.reading.text}
+    return value | ({} if transcript.file.label is None else scored)
 
 
 def summarise(transcript: Transcript) -> tuple[str, str, str, str]:
