@@ -385,7 +385,11 @@ def draw(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
     run_dir = reader.choose_networks(models_dir, run)
-    load = partial(reader.load_reader, run_dir)
+
+    def load() -> tuple[reader.Read, reader.Classify]:
+        classify = reader.load_classifier(run_dir)
+        return reader.make_reader(classify), classify
+
     name, folder = reader.name_networks(run_dir), data_dir / "handwriting"
     server.serve(load, folder, name=name, port=port, browser=not no_browser, say=_say)
 

@@ -49,7 +49,7 @@ class Reading:
 
 
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
-Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] each, RGB
+Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] RGB or [h, w] gray
 
 
 class Glyph(NamedTuple):
@@ -108,7 +108,7 @@ def name_networks(run_dir: Path | None) -> str:
 
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
-    """Read pictures, uint8 [h, w, 3] each, RGB, in one batch."""
+    """Read pictures, uint8 [h, w, 3] RGB or [h, w] gray, in one batch."""
     small = [normalisation.rescale(picture, min(1, MAX_SIDE / max(picture.shape[:2]))) for picture in pictures]
     found = _find_glyphs(small, detect)
     glyphs = [glyph for lines in found for line in lines for glyph in line]
@@ -135,7 +135,7 @@ def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: 
 
 def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[list[Glyph]]]:
     """Return the lines of glyphs in each picture, from the binarisation whose foreground the digits explain best."""
-    grays = [binarisation.to_gray(picture) for picture in pictures]
+    grays = [picture if picture.ndim == 2 else binarisation.to_gray(picture) for picture in pictures]
     candidates = [binarisation.propose_settings(gray) for gray in grays]
     best: list[tuple[float, list[list[Glyph]]]] = [(0.0, [])] * len(pictures)
     for attempt in range(max(map(len, candidates), default=0)):
