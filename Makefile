@@ -26,7 +26,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict detector spotter bundled bench-handwriting draw handwriting test test-browser test-slow \
+	kernel-output bench demo predict detector spotter bundled bench-handwriting draw export handwriting test test-browser test-slow \
 	test-kaggle-image lint clean
 
 ##@ Start
@@ -89,6 +89,9 @@ predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS
 draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)
 
+export: setup ## Write the page as static files with the network in the browser, for any web server. RUN= PAGE=page
+	@$(KIT) export $(call option,PAGE) $(run)
+
 handwriting: setup ## List the drawings that the page saved, with what a run reads, and score it. RUN= JSON=1
 	@$(KIT) handwriting $(run) $(data) $(json)
 
@@ -126,7 +129,10 @@ lint: setup ## Check style, format and types.
 bench: setup ## Benchmark against other recipes (two hours). ABLATION=1: compare settings instead. JSON=1
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
 
-bench-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
+bench-export: setup ## Write the page as static files with the network in the browser, for any web server. RUN= PAGE=page
+	@$(KIT) export $(call option,PAGE) $(run)
+
+handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
 
 detector: setup ## Retrain the network that finds digits in lines (minutes).

@@ -395,6 +395,22 @@ def draw(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder for the page.")] = Path("page"),
+    run: RunName = None,
+    models_dir: ModelsDir = MODELS,
+) -> None:
+    """Write the page as static files, with the networks in the browser, for any web server."""
+    from digit_recognizer.handwriting import reader
+    from digit_recognizer.web.export import export_page
+
+    run_dir = reader.choose_networks(models_dir, run)
+    export_page(run_dir, folder)
+    _print(f"Read by {reader.name_networks(run_dir)}")
+    _print(f"Wrote {folder}; try it with: python3 -m http.server --bind 127.0.0.1 --directory {folder}")
+
+
+@app.command()
 def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo")) -> None:
     """Run all stages without an account, on digits that scikit-learn ships."""
     from digit_recognizer.data.demo import write_demo_data

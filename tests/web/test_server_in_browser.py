@@ -3,7 +3,6 @@
 import base64
 import csv
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from drawing import brightness, draw, expect_answer
 from hostile import HOSTILE
 
 from digit_recognizer.handwriting import sample_digits
@@ -20,10 +20,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 REFUSED = "the server responded with a status of 422"  # Chromium's own line in the console
 CONTROLS = ["undo", "clear", "width", "file", "explain", *(f"Save as {digit}" for digit in range(10)), "number", "save"]
 
@@ -60,17 +56,6 @@ def address(competition_models, data_dir):
         server.communicate()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def open_page(browser, address):
     """Open the page; at the end check that it sent requests to the server only and logged no error."""
@@ -92,33 +77,6 @@ def open_page(browser, address):
     assert requests
     assert not [url for url in requests if not url.startswith((address, "data:image/"))]
     assert not [line for line in errors if REFUSED not in line]
-
-
-def draw(page, digit, *, left=0.3, top=0.12, size=0.75):
-    """Draw a digit with the mouse; left and top are fractions of the paper, size is a fraction of its height."""
-    paper = page.locator("#pad").bounding_box()
-    side = size * paper["height"]
-    for stroke in sample_digits.STROKES[digit]:
-        for index, point in enumerate(stroke.split()):
-            x, y = (float(value) / 100 for value in point.split(","))
-            page.mouse.move(
-                paper["x"] + left * paper["width"] + x * side, paper["y"] + top * paper["height"] + y * side, steps=5
-            )
-            if index == 0:
-                page.mouse.down()
-        page.mouse.up()
-
-
-def expect_answer(page, text):
-    playwright.expect(page.locator("#answer")).to_have_text(text, timeout=15_000)
-
-
-def brightness(canvas):
-    """Return the mean red level of a canvas."""
-    return canvas.evaluate(
-        """canvas => { const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        return data.filter((value, at) => at % 4 === 0).reduce((sum, value) => sum + value) * 4 / data.length; }"""
-    )
 
 
 def status(page):

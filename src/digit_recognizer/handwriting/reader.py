@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,23 +74,32 @@ def make_reader(classify: Classify) -> Read:
 
 
 def load_classifier(run_dir: Path | None) -> Classify:
-    """Load a finished run's networks, calibrated on its out-of-fold predictions; None: the network of the package."""
-    with hide_native_messages():
-        from digit_recognizer.model.prediction import load_network, make_predictor
+    """Compile the networks of `load_networks`."""
+    temperature, networks = load_networks(run_dir)
+    from digit_recognizer.model.prediction import make_predictor
 
-    if run_dir is None:
-        temperature, networks = read_bundled_record()["temperature"], [load_bundled()]
-    else:
-        folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
-        _, labels, probabilities = runs.read_predictions(run_dir)
-        if np.isnan(probabilities).any():
-            raise UserError(
-                f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
-            )
-        temperature = fit_temperature(labels, probabilities)
-        networks = [load_network(folder / "model.keras") for folder in folders]
     predict = make_predictor(networks)
     return lambda images: apply_temperature(predict(images), temperature)
+
+
+def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
+    """Load the networks of a finished run, or of the package if it is None, each a `keras.Model`.
+
+    Returns:
+        The temperature of their mean probabilities, fitted to the out-of-fold predictions; the networks.
+    """
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network
+
+    if run_dir is None:
+        return read_bundled_record()["temperature"], [load_bundled()]
+    folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
+    _, labels, probabilities = runs.read_predictions(run_dir)
+    if np.isnan(probabilities).any():
+        raise UserError(
+            f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
+        )
+    return fit_temperature(labels, probabilities), [load_network(folder / "model.keras") for folder in folders]
 
 
 def choose_networks(models_dir: Path, run: str | None) -> Path | None:

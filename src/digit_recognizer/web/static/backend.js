@@ -3,6 +3,7 @@
 const UPLOAD_LIMIT = 20_000_000; // bytes; server.py has the same limit
 
 export const abilities = { pictures: true, saving: true };
+export const note = "";
 
 async function post(path, body) {
   if (body.size > UPLOAD_LIMIT) {

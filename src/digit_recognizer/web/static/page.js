@@ -321,7 +321,11 @@ find("explain").addEventListener("click", () => {
 });
 find("open").hidden = !backend.abilities.pictures;
 find("labelling").hidden = !backend.abilities.saving;
-backend.findName().then((name) => { find("networks").textContent = `Read by ${name.replaceAll("`", "")}.`; }, (error) => say(error.message, true));
+if (!backend.abilities.pictures) find("hint").textContent = "Draw here";
+backend.findName().then(
+  (name) => { find("networks").textContent = `Read by ${name.replaceAll("`", "")}. ${backend.note}`; },
+  () => say("the network could not be loaded; reload the page", true),
+);
 new ResizeObserver(resize).observe(canvas);
 setWidth();
 resize();
