@@ -21,13 +21,13 @@ run = $(call option,RUN,--run)
 json = $(call switch,JSON,--json)
 settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call option,MEMBERS,--members) \
 	$(call option,VALIDATION,--validation) \
-	$(call option,EPOCHS,--epochs) $(call option,SEED,--seed) \
+	$(call option,EPOCHS,--epochs) $(call option,SEED,--seed) $(call option,PRECISION,--precision) \
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench demo predict detector spotter bundled bench-handwriting draw export handwriting test test-browser test-slow \
-	test-kaggle-image lint clean
+	kernel-output bench ablation demo predict detector spotter bundled bench-handwriting draw export handwriting test \
+	test-browser test-slow test-kaggle-image lint clean
 
 ##@ Start
 
@@ -60,8 +60,8 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 RUN= EXTRA=data/handwriting TENSORBOARD=1
-	@$(KIT) train $(settings) $(run) $(data) $(call option,EXTRA,--extra) $(call switch,TENSORBOARD,--tensorboard) $(json)
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= EXTRA=data/handwriting TENSORBOARD=1
+	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call option,EXTRA,--extra) $(call switch,TENSORBOARD,--tensorboard) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
@@ -126,13 +126,13 @@ test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary
 lint: setup ## Check style, format and types.
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup ## Benchmark against other recipes (two hours). ABLATION=1: compare settings instead. JSON=1
-	@.venv/bin/python -m benchmarks.benchmark $(data) $(call switch,ABLATION,--ablation) $(json)
+bench: setup ## Benchmark against other recipes (three hours). PARTS="engine small single" JSON=1
+	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
-bench-export: setup ## Write the page as static files with the network in the browser, for any web server. RUN= PAGE=page
-	@$(KIT) export $(call option,PAGE) $(run)
+ablation: setup ## Compare settings of the preset single (half an hour).
+	@.venv/bin/python -m benchmarks.ablation $(data)
 
-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
+bench-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
 
 detector: setup ## Retrain the network that finds digits in lines (minutes).

@@ -1,23 +1,27 @@
-"""Throughput of one network in training and prediction, and of its convolutions alone."""
+"""Throughput of one network in training and prediction, of its convolutions alone, and of a matrix product."""
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from digit_recognizer.config import PRESETS
+from digit_recognizer.config import CLASSES, IMAGE_SIZE, PRESETS
 from digit_recognizer.console import hide_native_messages
-from digit_recognizer.data.csv_files import load_test
+from digit_recognizer.data.csv_files import Dataset, load_test
+from digit_recognizer.data.folds import Fold
 
 STEPS = 150  # training steps that are timed
+WARM_UP = 10  # steps before them, the first of which includes tracing
 REPETITIONS = 3  # the fastest of which counts
+MATRIX = 2048  # rows and columns of the matrices
 
 
 def measure_training(precision: str) -> dict[str, float]:
-    """Return the training throughput of the network of `single`, and that of its convolutions alone.
+    """Return the arithmetic rate of the training of `single`, of its convolutions alone, and of a matrix product.
 
     Args:
         precision: A dtype policy of Keras.
@@ -27,36 +31,44 @@ def measure_training(precision: str) -> dict[str, float]:
         import tensorflow as tf
 
         from digit_recognizer.model.networks import build_model
-        from digit_recognizer.training.member import make_dataset
+        from digit_recognizer.training.member import train_member
 
-    config = PRESETS["single"]
+    config = replace(PRESETS["single"], epochs=1, augment=False)
+    rows, random = (STEPS + WARM_UP + 1) * config.batch_size, np.random.default_rng(0)
+    images = random.integers(0, 256, (rows + CLASSES, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    data = Dataset(images, random.integers(0, CLASSES, len(images), np.uint8), "")
+    ends: list[float] = []
+    train_member(
+        config,
+        data,
+        [Fold(np.arange(rows), np.arange(rows, len(images)))],
+        0,
+        precision=precision,
+        augmented=iter(()),
+        report=lambda *_: ends.append(time.perf_counter()),
+    )
+    step = statistics.median(np.diff(ends)[WARM_UP:-1])  # the last one includes the validation
+    dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
+    operations, convolution_seconds = 0, 0.0
     model = build_model(
         architecture=config.architectures[0], channels=config.channels, dropout=config.dropout, precision=precision
     )
-    model.compile(keras.optimizers.AdamW(1e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    batch = (
-        np.random.default_rng(0).random((config.batch_size, 28, 28, 1), np.float32),
-        np.zeros(config.batch_size, np.uint8),
-    )
-    ends: list[float] = []
-    timer = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: ends.append(time.perf_counter()))
-    steps = STEPS + 10  # the first ones include tracing
-    batches = make_dataset(lambda: iter([batch] * steps))
-    model.fit(batches, steps_per_epoch=steps, shuffle=False, callbacks=[timer], verbose=0)
-    step = statistics.median(np.diff(ends)[10:])
-    dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
-    operations, convolution_seconds = 0, 0.0
     for number, layer in enumerate(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)):
         shape = (config.batch_size, *layer.input.shape[1:])
         seconds, passes = _time_convolution(shape, layer.kernel.shape, dtype, first=number == 0)
         convolution_seconds += seconds
         multiply_adds = config.batch_size * int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
         operations += 2 * passes * multiply_adds
+    matrix = tf.cast(tf.random.normal((MATRIX, MATRIX)), dtype)
+    product = 2 * MATRIX**3 / _time_operator(lambda: tf.matmul(matrix, matrix), dtype)
+    convolutions = operations / convolution_seconds
     return {
         "images_per_second": config.batch_size / step,
         "gflops": operations / step / 1e9,
-        "convolutions_gflops": operations / convolution_seconds / 1e9,
+        "convolutions_gflops": convolutions / 1e9,
+        "matrix_gflops": product / 1e9,
         "share": convolution_seconds / step,
+        "convolutions_share": convolutions / product,
     }
 
 
@@ -65,8 +77,7 @@ def _time_convolution(
 ) -> tuple[float, int]:
     """Return the seconds of a convolution, forward and backward, and the number of its passes.
 
-    The first convolution of a network needs no gradient of its input. Each pass is repeated inside one graph, so that
-    the overhead of a call does not count.
+    The first convolution of a network needs no gradient of its input.
     """
     import tensorflow as tf
 
@@ -79,23 +90,26 @@ def _time_convolution(
         lambda: ops.Conv2DBackpropFilter(input=images, filter_sizes=kernel_shape, out_backprop=gradient, **options),
         lambda: ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=gradient, **options),
     ][: 2 if first else 3]
-    total, repeats = 0.0, 20
-    for one_pass in passes:
+    return sum(_time_operator(one, dtype) for one in passes), len(passes)
 
-        @tf.function
-        def repeat(count: Any, one_pass: Callable[[], Any] = one_pass) -> Any:
-            last = tf.zeros([], dtype)
-            for _ in tf.range(count):
-                last += tf.reshape(one_pass(), [-1])[0]  # uses the result, so that no pass is optimised away
-            return last
 
-        repeat(tf.constant(2))
-        total += min(_time(lambda: repeat(tf.constant(repeats)).numpy()) for _ in range(REPETITIONS)) / repeats
-    return total, len(passes)
+def _time_operator(operator: Callable[[], Any], dtype: Any, repeats: int = 20) -> float:
+    """Return the seconds of an operator, repeated inside one graph, so that the overhead of a call does not count."""
+    import tensorflow as tf
+
+    @tf.function
+    def repeat(count: Any) -> Any:
+        last = tf.zeros([], dtype)
+        for _ in tf.range(count):
+            last += tf.reshape(operator(), [-1])[0]  # uses the result, so that no pass is optimised away
+        return last
+
+    repeat(tf.constant(2))
+    return min(_time(lambda: repeat(tf.constant(repeats)).numpy()) for _ in range(REPETITIONS)) / repeats
 
 
 def measure_prediction(data_dir: Path, path: Path, precision: str) -> float:
-    """Return the images of test.csv that one saved network predicts per second, without test-time augmentation.
+    """Return the images of test.csv that one saved network predicts per second.
 
     Args:
         data_dir: Folder of test.csv.

@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,22 +14,23 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/ablation.md")
 DEOTTE_NETWORKS = 15  # networks in Deotte's ensemble; see benchmarks/peers.py
-NOT_MEASURED = "not measured"
+Result = Mapping[str, Any]
 
 
-def update_document(text: str, benchmark: Mapping[str, Any], ablation: Mapping[str, Any]) -> str:
+def update_document(text: str, benchmarks: Sequence[Result], ablation: Result) -> str:
     """Return a document with all of its tables replaced.
 
     Args:
         text: Markdown with markers around its tables.
-        benchmark: Content of docs/benchmark.json.
+        benchmarks: Contents of docs/benchmark*.json: the first has all parts, others those that depend on the machine.
         ablation: Content of docs/ablation.json.
     """
+    first = benchmarks[0]
     tables = {
-        "summary": readme_table(benchmark),
-        "ensembles": ensemble_table(benchmark),
-        "hold-out": hold_out_table(benchmark),
-        "single": single_table(benchmark),
+        "machines": machines_table(benchmarks),
+        "accuracy": accuracy_table(first),
+        "ensembles": ensemble_table(first),
+        "engine": engine_table(benchmarks),
         "ablation": ablation_table(ablation),
     }
     return re.sub(
@@ -39,177 +41,127 @@ def update_document(text: str, benchmark: Mapping[str, Any], ablation: Mapping[s
     )
 
 
-def readme_table(result: Mapping[str, Any]) -> str:
-    """Return the summary for the README: seven rows.
+def benchmark_tables(result: Result) -> str:
+    """Return the tables of those parts that were measured."""
+    tables = []
+    if {"small", "single"} <= set(result):
+        tables.append(machines_table([result]))
+    if {"engine", "single"} <= set(result):
+        tables.append(engine_table([result]))
+    if {"folds", "best", "deotte"} <= set(result):
+        tables.append(accuracy_table(result))
+    if {"difference", "deotte_stock"} <= set(result):
+        tables.append(ensemble_table(result))
+    return "\n\n".join(tables)
 
-    Args:
-        result: Content of docs/benchmark.json.
-    """
-    fast, best, deotte = result["fast"], result["best"], result["deotte"]
-    cpu, wall = _deotte_costs(result, deotte["networks"])
-    cpu_all, wall_all = _deotte_costs(result, DEOTTE_NETWORKS)
-    hold_out, cross_validation = "10% hold-out, 3 runs", f"2-fold CV, {result['difference']['rows']:,} rows"
+
+def machines_table(results: Sequence[Result]) -> str:
+    """Return a row for each machine: small networks on it, and the default preset."""
     return _make_table(
-        ("recipe", "evaluation", "accuracy", "training, wall time", "CPU time"),
         (
-            "preset `fast`",
-            hold_out,
-            _spread(fast["fast"]["accuracy"], _percent),
-            f"{fast['fast']['seconds']['mean']:.0f} s",
-            "",
-        ),
-        (
+            "machine, 2 cores",
+            "`fast`: accuracy",
+            "training",
             "small CNN in stock Keras, 5 epochs",
-            hold_out,
-            _spread(fast["predecessor"]["accuracy"], _percent),
-            f"{fast['predecessor']['seconds']['mean']:.0f} s",
-            "",
-        ),
-        ("preset `single`", "none, trained on all rows", "", f"{result['single']['seconds']['mean']:.0f} s", ""),
-        (
-            f"preset `best`, {best['members']} networks per fold",
-            cross_validation,
-            f"{best['accuracy']:.3%}",
-            _minutes(best["seconds"]),
-            _minutes(best["processor_seconds"]),
-        ),
-        (
-            f"Deotte's recipe, {deotte['networks']} networks per fold",
-            cross_validation,
-            f"{deotte['accuracy']:.3%}",
-            f"{_minutes(wall)} (extrapolated)",
-            f"{_minutes(cpu)} (extrapolated)",
-        ),
-        (
-            f"Deotte's recipe, {DEOTTE_NETWORKS} networks per fold",
-            "",
-            NOT_MEASURED,
-            f"{_minutes(wall_all)} (extrapolated)",
-            f"{_minutes(cpu_all)} (extrapolated)",
-        ),
-        (
-            f"`best` against Deotte's {deotte['networks']} (and {DEOTTE_NETWORKS}) networks",
-            "same rows, paired",
-            _points(result["difference"]),
-            f"{_ratio(wall, best['seconds'])} ({_ratio(wall_all, best['seconds'])}) less",
-            f"{_ratio(cpu, best['processor_seconds'])} ({_ratio(cpu_all, best['processor_seconds'])}) less",
-        ),
-    )
-
-
-def benchmark_tables(result: Mapping[str, Any]) -> str:
-    """Return all tables of the benchmark."""
-    return "\n\n".join([ensemble_table(result), hold_out_table(result), single_table(result)])
-
-
-def ensemble_table(result: Mapping[str, Any]) -> str:
-    """Return the comparison of ensembles on two folds."""
-    best, deotte, stock, difference = (result[name] for name in ("best", "deotte", "deotte_stock", "difference"))
-    costs = {count: _deotte_costs(result, count) for count in (deotte["networks"], DEOTTE_NETWORKS)}
-
-    def compare(count: int, accuracy: str) -> tuple[str, ...]:
-        cpu, wall = costs[count]
-        against = f"`best` against {count} networks in stock Keras"
-        return against, accuracy, "", "", _ratio(cpu, best["processor_seconds"]), _ratio(wall, best["seconds"])
-
-    return _make_table(
-        (
-            "",
-            f"2-fold CV accuracy ({difference['rows']:,} rows)",
-            "single-network accuracy",
-            "processes x threads",
-            "CPU time",
-            "wall time",
-        ),
-        (
-            f"`best`, {best['members']} networks per fold",
-            f"{best['accuracy']:.3%}",
-            _spread(best["alone"], _percent),
-            _threads(best),
-            _minutes(best["processor_seconds"]),
-            _minutes(best["seconds"]),
-        ),
-        (
-            f"Deotte's recipe, {deotte['networks']} networks per fold, on this kit's training engine",
-            f"{deotte['accuracy']:.3%}",
-            _spread(deotte["alone"], _percent),
-            _threads(deotte),
-            NOT_MEASURED,
-            _minutes(deotte["seconds"]),
+            "training",
+            "ratio",
+            "`single`: training",
         ),
         *(
             (
-                f"Deotte's recipe, {count} networks per fold, in stock Keras (extrapolated)",
-                "as above" if count == deotte["networks"] else NOT_MEASURED,
+                _describe(result),
+                _mean(small["fast"], "accuracy", _percent),
+                _mean(small["fast"], "seconds", _seconds),
+                _mean(small["predecessor"], "accuracy", _percent),
+                _mean(small["predecessor"], "seconds", _seconds),
+                _ratio(small["fast"]["seconds"]["mean"], small["predecessor"]["seconds"]["mean"]),
+                _mean(result["single"], "seconds", _seconds),
+            )
+            for result in results
+            for small in [result["small"]]
+        ),
+    )
+
+
+def accuracy_table(result: Result) -> str:
+    """Return accuracies of all 42,000 rows, out of fold, with the measured cost of the training."""
+    single, best, deotte = result["folds"], result["best"], result["deotte"]
+    halves = "half of the rows"
+    return _make_table(
+        ("networks", "each trained on", "out-of-fold accuracy", "CPU time of the training"),
+        (
+            f"`single`, {single['folds']} networks, mean of {single['repetitions']} seeds",
+            f"{1 - 1 / single['folds']:.0%} of the rows",
+            _mean(single, "accuracy", _permille),
+            _minutes(single["processor_seconds"]["mean"]),
+        ),
+        (f"`best`, {best['networks']} per half", halves, _permille(best["accuracy"]), _cpu(best)),
+        (f"Deotte's, {deotte['networks']} per half", halves, _permille(deotte["accuracy"]), _cpu(deotte)),
+        (
+            "`best` less Deotte's, paired",
+            "",
+            _points(result["difference"]),
+            f"{_ratio(best['processor_seconds'], deotte['processor_seconds'])} of it",
+        ),
+    )
+
+
+def ensemble_table(result: Result) -> str:
+    """Return costs and accuracies of the ensembles on two folds."""
+    best, deotte, stock = result["best"], result["deotte"], result["deotte_stock"]
+    return _make_table(
+        ("two folds", "accuracy", "accuracy of one network", "processes x threads", "CPU time", "wall time"),
+        (f"`best`, {best['networks']} networks per fold", *_ensemble(best)),
+        (f"Deotte's recipe, {deotte['networks']} networks per fold, on this kit's engine", *_ensemble(deotte)),
+        *(
+            (
+                f"Deotte's recipe, {count} networks per fold, in stock Keras",
+                "not measured",
                 "",
                 _threads(stock),
-                *map(_minutes, costs[count]),
+                *(f"{_minutes(count * stock[name])} (extrapolated)" for name in ("processor_seconds", "seconds")),
             )
-            for count in costs
+            for count in (deotte["networks"], DEOTTE_NETWORKS)
         ),
-        (
-            f"`best` against {deotte['networks']} networks on the same engine",
-            _points(difference),
-            "",
-            "",
-            NOT_MEASURED,
-            _ratio(deotte["seconds"], best["seconds"]),
-        ),
-        compare(deotte["networks"], "as above"),
-        compare(DEOTTE_NETWORKS, NOT_MEASURED),
-        ("difference on the first fold, on the second", ", ".join(map(_points, result["halves"])), "", "", "", ""),
     )
 
 
-def hold_out_table(result: Mapping[str, Any]) -> str:
-    """Return the comparison of `fast` with a small CNN in stock Keras."""
-    fast = result["fast"]
-    rows = [("`fast`", fast["fast"]), ("small CNN in stock Keras, 5 epochs", fast["predecessor"])]
+def engine_table(results: Sequence[Result]) -> str:
+    """Return time, memory and arithmetic rate of one network on each machine."""
+    rows: list[tuple[str, str, str, Callable[[float], str]]] = [
+        ("training of `single`, wall time", "single", "seconds", _seconds),
+        ("time to the end of the first step, data loaded", "single", "first_step_seconds", _seconds),
+        ("peak memory of all processes, GB", "single", "memory_bytes", lambda value: f"{value / 1e9:.1f}"),
+        ("predictions per second", "single", "predictions_per_second", _count),
+        ("training, images per second", "engine", "images_per_second", _count),
+        ("training, GFLOP/s", "engine", "gflops", _count),
+        ("its convolutions alone, GFLOP/s", "engine", "convolutions_gflops", _count),
+        ("a matrix product, GFLOP/s", "engine", "matrix_gflops", _count),
+        ("training relative to its convolutions", "engine", "share", lambda value: f"{value:.0%}"),
+        ("convolutions relative to the matrix product", "engine", "convolutions_share", lambda value: f"{value:.0%}"),
+    ]
     return _make_table(
-        ("10% hold-out", "validation accuracy", "processes x threads", "training, wall time"),
-        *(
-            (name, _spread(values["accuracy"], _percent), _threads(fast), _spread(values["seconds"], _seconds))
-            for name, values in rows
-        ),
-        ("ratio", "", "", _ratio(fast["predecessor"]["seconds"]["mean"], fast["fast"]["seconds"]["mean"])),
+        ("", *map(_describe, results)),
+        *((name, *(_mean(result[part], value, form) for result in results)) for name, part, value, form in rows),
     )
 
 
-def single_table(result: Mapping[str, Any]) -> str:
-    """Return time, memory and throughput of one network."""
-    single, engine, best = result["single"], result["engine"], result["best"]
-    memory = f"{single['memory_bytes']['mean'] / 1e9:.1f} GB (`best`: {best['memory_bytes'] / 1e9:.1f} GB)"
-    return _make_table(
-        (f"`single` on all rows, processes x threads: {_threads(single)}", ""),
-        ("training, wall time", _spread(single["seconds"], _seconds)),
-        ("time to the end of the first step, data loaded", _spread(single["first_step_seconds"], _seconds)),
-        ("peak memory of all processes", memory),
-        ("prediction throughput, images/s", _spread(single["predictions_per_second"], _count)),
-        (f"training throughput, images/s ({engine['precision']})", _spread(engine["images_per_second"], _count)),
-        ("training throughput, GFLOP/s", _spread(engine["gflops"], _count)),
-        ("convolution peak, GFLOP/s", _spread(engine["convolutions_gflops"], _count)),
-        ("training throughput vs. convolution peak", f"{engine['share']['mean']:.0%}"),
-    )
-
-
-def ablation_table(result: Mapping[str, Any]) -> str:
+def ablation_table(result: Result) -> str:
     """Return the ablation.
 
     Args:
         result: Content of docs/ablation.json.
     """
     return _make_table(
-        ("setting", "one network", "difference to the first row", "two networks", "CPU time of two", "used in"),
+        ("setting", "accuracy", "difference to the first row", "CPU time"),
         *(
             (
                 name,
-                f"{values['accuracy']:.3%}",
-                _points(values["difference"]),
-                f"{values['together']:.3%}",
+                _permille(values["accuracy"]),
+                _points(values["difference"]) if number else "",
                 f"{values['processor_seconds'] / 60:.1f} min",
-                values["kept"],
             )
-            for name, values in result["variations"].items()
+            for number, (name, values) in enumerate(result["variations"].items())
         ),
     )
 
@@ -220,22 +172,35 @@ def _make_table(*rows: Sequence[str]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *others))
 
 
-def _deotte_costs(result: Mapping[str, Any], networks: int) -> tuple[float, float]:
-    """Return the CPU and wall seconds of some of Deotte's networks per fold in stock Keras; 15 were extrapolated."""
-    factor = networks / DEOTTE_NETWORKS
-    return factor * result["deotte_stock"]["processor_seconds"], factor * result["deotte_stock"]["seconds"]
+def _describe(result: Result) -> str:
+    """Return the processor with its best features, its precision, and how it was imitated."""
+    machine = result["machine"]
+    name = f"{machine['processor']} with {', '.join(machine['features'])}; {machine['precision']}"
+    return f"the same, oneDNN limited to AVX2; {machine['precision']}" if machine["limited"] else name
 
 
-def _spread(value: Mapping[str, float], form: Callable[[float], str]) -> str:
-    return f"{form(value['mean'])} ± {form(value['deviation'])}"
+def _ensemble(part: Result) -> tuple[str, ...]:
+    alone = part["alone"]
+    single = f"{alone['mean']:.3%} ± {alone['deviation'] / math.sqrt(2 * part['networks']):.3%}"
+    return _permille(part["accuracy"]), single, _threads(part), _cpu(part), _minutes(part["seconds"])
 
 
-def _points(difference: Mapping[str, float]) -> str:
+def _mean(part: Result, name: str, form: Callable[[float], str]) -> str:
+    """Return the mean of the repetitions with its standard error."""
+    value = part[name]
+    return f"{form(value['mean'])} ± {form(value['deviation'] / math.sqrt(part['repetitions']))}"
+
+
+def _points(difference: Result) -> str:
     return f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points"
 
 
 def _percent(value: float) -> str:
     return f"{value:.2%}"
+
+
+def _permille(value: float) -> str:
+    return f"{value:.3%}"
 
 
 def _seconds(value: float) -> str:
@@ -246,27 +211,34 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:,.0f} min"
 
 
+def _cpu(part: Result) -> str:
+    return _minutes(part["processor_seconds"])
+
+
 def _count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _ratio(theirs: float, ours: float) -> str:
-    ratio = theirs / ours
-    return f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
+def _ratio(ours: float, theirs: float) -> str:
+    return f"{ours / theirs:.2f}"
 
 
-def _threads(part: Mapping[str, Any]) -> str:
+def _threads(part: Result) -> str:
     return f"{part['processes']} x {part['threads']}"
+
+
+def read_results() -> tuple[list[Any], Any]:
+    """Return the contents of docs/benchmark*.json, the one of all parts first, and of docs/ablation.json."""
+    benchmarks = [json.loads(path.read_text()) for path in sorted((ROOT / "docs").glob("benchmark*.json"))]
+    return sorted(benchmarks, key=len, reverse=True), json.loads((ROOT / "docs" / "ablation.json").read_text())
 
 
 def main() -> None:
     """Update the tables of all documents."""
-    benchmark, ablation = (
-        json.loads((ROOT / "docs" / f"{name}.json").read_text()) for name in ("benchmark", "ablation")
-    )
+    benchmarks, ablation = read_results()
     for document in DOCUMENTS:
         path = ROOT / document
-        path.write_text(update_document(path.read_text(), benchmark, ablation))
+        path.write_text(update_document(path.read_text(), benchmarks, ablation))
 
 
 if __name__ == "__main__":

@@ -164,10 +164,11 @@ def on_small_run(small_run, run):
 def test_training_prints_lines_when_piped_and_a_table_at_the_end(small_run):
     _, answer = small_run
     lines = answer.stderr.splitlines()
-    assert len(lines) == 2, answer.stderr  # no messages from TensorFlow
-    assert lines[0].startswith("epoch 1/2  accuracy ")
-    assert "validation accuracy" in lines[1]
-    assert "images/s" in lines[1]
+    assert len(lines) == 3, answer.stderr  # no messages from TensorFlow
+    assert lines[0] == "fast: 1 network, 2 epochs on 1,149 images"
+    assert lines[1].startswith("epoch 1/2  accuracy ")
+    assert "validation accuracy" in lines[2]
+    assert "images/s" in lines[2]
     assert "validation loss   validation accuracy" in answer.stdout
     assert "95% confidence interval" in answer.stdout
     assert "\x1b" not in answer.stdout + answer.stderr
@@ -238,7 +239,7 @@ def predict_for_ever(images):
     Path("predicting").touch()
     sys.stdin.read()
 
-prediction.make_predictor = lambda networks, views: predict_for_ever
+prediction.make_predictor = lambda networks: predict_for_ever
 sys.argv = ["digit-recognizer", "submission", *sys.argv[1:]]
 cli.main()
 """
@@ -519,6 +520,7 @@ def test_an_interrupted_training_prints_one_line_and_leaves_no_process(
     process = psutil.Process(training.pid)
     try:
         if begun:
+            assert "network" in training.stderr.readline()
             assert training.stderr.readline().startswith(begun)
         while len(process.children()) < 2:
             time.sleep(0.01)
@@ -528,7 +530,7 @@ def test_an_interrupted_training_prints_one_line_and_leaves_no_process(
     finally:
         os.killpg(training.pid, signal.SIGKILL) if training.poll() is None else None
     assert out == ""
-    assert [line for line in error.splitlines() if not line.startswith(begun or "epoch ")] == [
+    assert [line for line in error.splitlines() if not line.startswith((begun or "epoch ", "single:"))] == [
         f"digit-recognizer: ended by {sent.name}; run the same command again to go on from there"
     ]
     assert training.returncode == status

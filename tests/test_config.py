@@ -24,7 +24,7 @@ def test_members_of_a_preset_without_folds_train_on_all_rows():
 def test_settings_are_json(tmp_path):
     settings = make_config("best", seed=3).to_dict()
     assert json.loads(json.dumps(settings)) == settings
-    assert settings["architectures"] == ["residual", "upright"]
+    assert settings["channels"] == [32, 64, 128]
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_a_setting_out_of_range_is_an_error(overrides, message):
 
 
 def test_an_unknown_preset_is_reported_with_the_known_ones():
-    with pytest.raises(UserError, match="expected a preset out of fast, single, best, got 'slow'"):
+    with pytest.raises(UserError, match="expected a preset out of fast, single, best, max, got 'slow'"):
         make_config("slow")

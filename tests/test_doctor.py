@@ -139,7 +139,11 @@ def write_run(folder, config, scores=None):
 
 @pytest.mark.parametrize(
     ("preset", "settings"),
-    [("best", {"seed": 3}), ("single", {"members": 4, "folds": 1}), ("fast", {"folds": 5, "augment": True})],
+    [
+        ("best", {"seed": 3}),
+        ("single", {"members": 4, "folds": 1}),
+        ("fast", {"folds": 5, "augment": True, "precision": "float32"}),
+    ],
 )
 def test_an_interrupted_run_has_the_command_that_continues_it(check, folders, preset, settings):
     config = make_config(preset, **settings)
@@ -150,8 +154,9 @@ def test_an_interrupted_run_has_the_command_that_continues_it(check, folders, pr
     assert (status, found) == (WARNING, f"mine has 1 of {members} networks")
     given = dict(word.split("=") for word in shlex.split(command)[2:])
     assert (given.pop("RUN"), given.pop("PRESET"), bool(int(given.pop("AUGMENT")))) == ("mine", preset, config.augment)
-    numbers = {name.lower(): float(value) if name == "VALIDATION" else int(value) for name, value in given.items()}
-    assert make_config(preset, **numbers, augment=config.augment) == config
+    kinds = {"VALIDATION": float, "PRECISION": str}
+    values = {name.lower(): kinds.get(name, int)(value) for name, value in given.items()}
+    assert make_config(preset, **values, augment=config.augment) == config
 
 
 def test_runs_that_are_finished_or_being_trained_need_nothing(check, folders):
@@ -205,7 +210,7 @@ def test_a_long_training_is_a_warning(check, monkeypatch):
     monkeypatch.setattr(estimate, "estimate_on_this_machine", lambda config, rows: 0.005 * rows * config.epochs)
     assert check("preset fast") == (OK, "trains in about 7 min", "")
     monkeypatch.setattr(estimate, "estimate_on_this_machine", lambda config, rows: rows)
-    assert check("preset best") == (WARNING, "trains in about 10 h", "on Kaggle: make push PRESET=best")
+    assert check("preset best") == (WARNING, "trains in about 12 h", "on Kaggle: make push PRESET=best")
 
 
 # Findings

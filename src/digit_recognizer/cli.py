@@ -34,12 +34,16 @@ HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy":
 _console = make_console()
 _progress = Console(stderr=True)  # stdout carries results only
 
-Preset = Annotated[str, typer.Option(help="fast (seconds), single (one good network) or best (ten networks).")]
+Preset = Annotated[str, typer.Option(help="fast (seconds), single (one network), best (ten) or max (for GPUs).")]
 Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold; 0: train on all rows.")]
 Members = Annotated[int | None, typer.Option(help="Networks per fold, with different seeds.")]
 Validation = Annotated[float | None, typer.Option(help="Fraction of the rows held out, with one fold.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")]
+SplitSeed = Annotated[int | None, typer.Option(help="Another seed holds out other rows.")]
+Precision = Annotated[
+    str | None, typer.Option(help="Keras dtype policy.", show_default="what the hardware computes in")
+]
 Augment = Annotated[bool | None, typer.Option(help="Augment the training images.")]
 DataDir = Annotated[Path, typer.Option(help="Folder of train.csv, test.csv and sample_submission.csv.")]
 ModelsDir = Annotated[Path, typer.Option(help="Folder with one folder per run.")]
@@ -96,6 +100,8 @@ def train(
     epochs: Epochs = None,
     seed: Seed = None,
     augment: Augment = None,
+    split_seed: SplitSeed = None,
+    precision: Precision = None,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
@@ -108,8 +114,9 @@ def train(
     from digit_recognizer.evaluation import metrics
     from digit_recognizer.training import runs
 
-    settings = {"folds": folds, "members": members, "validation": validation, "epochs": epochs, "seed": seed}
-    config = make_config(preset, **settings, augment=augment)
+    settings: dict[str, Any] = {"folds": folds, "members": members, "validation": validation, "epochs": epochs}
+    settings |= {"seed": seed, "augment": augment, "split_seed": split_seed, "precision": precision}
+    config = make_config(preset, **settings)
     run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, extra=extra, log=tensorboard)
     for warning in record.get("warnings", []):
         _say(f"warning: {warning}", error=True)
@@ -272,6 +279,7 @@ def push(
     epochs: Epochs = None,
     seed: Seed = None,
     augment: Augment = None,
+    precision: Precision = None,
     hours: Annotated[float | None, typer.Option(help="Time limit for the training.", show_default="11")] = None,
     submissions_dir: SubmissionsDir = SUBMISSIONS,
 ) -> None:
@@ -279,7 +287,7 @@ def push(
     from digit_recognizer.competition import kernel
 
     settings = {"preset": preset, "folds": folds, "members": members, "validation": validation, "epochs": epochs}
-    settings |= {"seed": seed, "augment": augment, "hours": hours}
+    settings |= {"seed": seed, "augment": augment, "precision": precision, "hours": hours}
     kernel.push(settings, submissions_dir, say=_say)
 
 

@@ -35,6 +35,7 @@ REQUEST_LIMIT = (4, 5)  # seconds to connect, and between two reads
 ROWS = download.EXPECTED["train.csv"][1]
 DATA_BYTES, RUN_BYTES = 220_000_000, 30_000_000  # archive, files and cache; run and submission
 EPOCH_BYTES = PRESETS["best"].augmented_epochs * ROWS * 784  # augmented images that several networks share
+SETTINGS = "preset", "seed", "split_seed", "folds", "members", "validation", "epochs", "precision"  # of make train
 LONG = 3600  # seconds
 
 
@@ -132,8 +133,9 @@ def check_runs(folders: Folders) -> str:
             if is_locked(path.parent):
                 states[-1] += " and is being trained"
                 continue
-            given = {one.upper(): config[one] for one in ("preset", "seed", "folds", "members", "validation", "epochs")}
-            commands.append(folders.make("train", **given, AUGMENT=int(config["augment"]), RUN=name))
+            settings = {one: config.get(one) for one in SETTINGS} | {"augment": int(config["augment"]), "run": name}
+            given = {one.upper(): value for one, value in settings.items() if value is not None}
+            commands.append(folders.make("train", **given))
     return _report_unfinished(states, commands)
 
 

@@ -187,7 +187,7 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     for index, folder in enumerate(folders):
         step(f"predicting with {folder.name}", index / len(folders))
         network = load_network(folder / "model.keras", precision)
-        members.append(make_predictor([network], views=record["config"].get("views") or 1)(test.images))
+        members.append(make_predictor([network])(test.images))
     cache_arrays(path, trained_at=record["finished_at"], probabilities=members)
     return np.stack(members)
 

@@ -1,16 +1,19 @@
 """The benchmark's statistics and tables, and other people's recipes."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from tiny import QUIET, TINY
 from typer.testing import CliRunner
 
-from benchmarks import benchmark, tables
+from benchmarks import ablation, benchmark, tables
 from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.data.folds import Fold, make_folds
+from digit_recognizer.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,61 +46,110 @@ def test_ensembles_are_scored_on_the_held_out_rows_of_their_fold():
     assert found["alone"] == {"mean": pytest.approx(0.625), "deviation": pytest.approx(0.25)}
 
 
-def read_results():
-    return [json.loads((ROOT / "docs" / f"{name}.json").read_text()) for name in ("benchmark", "ablation")]
-
-
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("README.md", 1), ("docs/benchmark.md", 3), ("docs/ablation.md", 1)],
+    [("README.md", 2), ("docs/benchmark.md", 2), ("docs/ablation.md", 1)],
     ids=lambda value: str(value),
 )
 def test_tables_in_the_documents_show_the_stored_results(name, count):
     text = (ROOT / name).read_text()
     assert text.count("<!-- table: ") == text.count("<!-- end of table -->") == count
-    assert tables.update_document(text, *read_results()) == text, "run python -m benchmarks.tables"
+    assert tables.update_document(text, *tables.read_results()) == text, "run python -m benchmarks.tables"
 
 
-def test_the_readme_table_has_at_most_eight_rows_and_both_ratios():
-    header, _, *rows = tables.readme_table(read_results()[0]).splitlines()
-    assert len(rows) <= 8
-    assert {row.count("|") for row in rows} == {header.count("|")}
-    assert "5.9x (30x) less | 5.3x (27x) less" in rows[-1]
+def test_stored_results_name_what_they_depend_on():
+    benchmarks, ablation = tables.read_results()
+    for result in [*benchmarks, ablation]:
+        machine = result["machine"]
+        assert machine["features"] and machine["precision"] and machine["versions"]["keras"]
+        assert {"processor", "onednn", "cores", "git_commit", "measured_on"} <= set(machine)
+    assert set(benchmark.PARTS) <= set(benchmarks[0])
+    assert {"engine", "small", "single"} <= set.intersection(*map(set, benchmarks))
+    assert all(part["repetitions"] >= 2 for part in (result["single"] for result in benchmarks))
 
 
-def test_costs_are_extrapolated_to_a_number_of_networks():
-    result = {"deotte_stock": {"processor_seconds": 1500.0, "seconds": 750.0}}
-    assert tables._deotte_costs(result, 3) == (300, 150)
-    assert tables._deotte_costs(result, 15) == (1500, 750)
+def test_no_ratio_is_made_of_an_extrapolated_cost():
+    benchmarks, _ = tables.read_results()
+    for text in (tables.accuracy_table(benchmarks[0]), tables.ensemble_table(benchmarks[0])):
+        rows = [line for line in text.splitlines() if "stock" in line]
+        assert all(cell.strip() == "" or "." not in cell for row in rows for cell in row.split("|")[2:4])
+        assert all(row.count("(extrapolated)") == 2 for row in rows)
+
+
+def test_after_a_mean_comes_its_standard_error():
+    values = {"repetitions": 4, "seconds": {"mean": 10.0, "deviation": 3.0}}
+    assert tables._mean(values, "seconds", tables._seconds) == "10.0 s ± 1.5 s"
 
 
 def test_stored_ablation_has_all_variations():
-    assert list(read_results()[1]["variations"]) == list(benchmark.VARIATIONS)
+    assert list(tables.read_results()[1]["variations"]) == list(ablation.VARIATIONS)
 
 
 def test_ablation_table():
     difference = {"accuracy": -0.0001, "standard_error": 0.00026}
-    values = {"accuracy": 0.99456, "difference": difference, "together": 0.995, "processor_seconds": 90.0, "kept": "no"}
-    text = tables.ablation_table({"rows": 21000, "variations": {"6 epochs": values}})
-    assert text.splitlines()[-1] == "| 6 epochs | 99.456% | -0.010 ± 0.026 points | 99.500% | 1.5 min | no |"
+    values = {"accuracy": 0.99456, "difference": difference, "processor_seconds": 90.0}
+    text = tables.ablation_table({"variations": {"as it is": values, "6 epochs": values}})
+    assert text.splitlines()[-2:] == [
+        "| as it is | 99.456% |  | 1.5 min |",
+        "| 6 epochs | 99.456% | -0.010 ± 0.026 points | 1.5 min |",
+    ]
 
 
-def test_bench_options_reach_the_benchmark(monkeypatch, tmp_path):
-    received = {}
-
-    def measure(data_dir, work_dir, **options):
-        options.pop("say")("benchmark: engine")
-        received.update(options, data_dir=data_dir)
-        return {"machine": {}}
-
-    monkeypatch.setattr(benchmark, "measure", measure)
+def test_bench_options_reach_the_parts_that_are_named_and_results_are_kept(monkeypatch, tmp_path):
+    received = []
+    monkeypatch.setattr(benchmark, "describe_machine", dict)
+    parts = {name: lambda options, name=name: received.append((name, options)) or {} for name in ("engine", "small")}
+    monkeypatch.setattr(benchmark, "PARTS", parts)
     app = typer.Typer()
     app.command()(benchmark.main)
     arguments = ["--data-dir=d", f"--work-dir={tmp_path}", "--networks=1", "--members=2", "--rival-epochs=3", "--json"]
-    result = CliRunner().invoke(app, arguments)
-    assert (result.exit_code, json.loads(result.stdout), result.stderr) == (0, {"machine": {}}, "benchmark: engine\n")
-    assert received == {"data_dir": Path("d"), "networks": 1, "members": 2, "rival_epochs": 3}
-    assert json.loads((tmp_path / "benchmark-result.json").read_text()) == {"machine": {}}
+    result = CliRunner().invoke(app, [*arguments, "--parts=small"])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"machine": {}, "small": {}})
+    assert result.stderr == "benchmark: small\n"
+    assert received == [("small", benchmark.Options(Path("d"), tmp_path, 1, 2, 3))]
+    assert json.loads((tmp_path / "benchmark.json").read_text()) == {"machine": {}, "small": {}}
+    CliRunner().invoke(app, [*arguments, "--parts=engine small"])
+    assert [name for name, _ in received] == ["small", "engine"]
+    assert isinstance(CliRunner().invoke(app, [*arguments, "--parts=x"]).exception, UserError)
+
+
+@pytest.mark.slow
+def test_variations_change_the_training(demo_dir):
+    """Each patch is applied during the training, and undone after it."""
+    import keras
+    from keras import layers
+
+    from digit_recognizer.training.optimizer import Muon
+
+    targets = [(Muon, "update_step"), (Muon, "finish"), (layers, "GlobalAveragePooling2D"), (keras.Model, "compile")]
+    before, changed = [getattr(*target) for target in targets], 0
+    for variation in ablation.VARIATIONS.values():
+        with variation.patch():
+            different = [getattr(*target) is not value for target, value in zip(targets, before, strict=True)]
+        assert sum(different) == (variation.patch is not contextlib.nullcontext)
+        changed += sum(different)
+        assert [getattr(*target) for target in targets] == before
+    assert changed >= 4
+
+
+@pytest.mark.slow
+def test_an_ablation_keeps_its_networks_and_compares_them_with_the_first(demo_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(ablation.PRESETS, "single", TINY)
+    some = {name: ablation.VARIATIONS[name] for name in ("as it is", "8 epochs")}
+    monkeypatch.setattr(ablation, "VARIATIONS", some)
+    monkeypatch.setattr(ablation, "run_tasks", run_here)
+    result = ablation.measure(demo_dir, tmp_path, QUIET)
+    assert result["rows"] == 1437
+    first, other = result["variations"].values()
+    assert first["difference"]["accuracy"] == 0 < first["accuracy"]
+    assert other["accuracy"] == pytest.approx(first["accuracy"] + other["difference"]["accuracy"])
+    monkeypatch.setattr(ablation, "run_tasks", lambda _, tasks, *__, **___: list(tasks))
+    assert ablation.measure(demo_dir, tmp_path, QUIET)["variations"] == result["variations"]
+
+
+def run_here(function, tasks, *_, **__):
+    for task in tasks:
+        yield function(task, None)
 
 
 @pytest.mark.slow

@@ -1,11 +1,15 @@
 """The fused batch normalisation."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from digit_recognizer.model.layers import FusedBatchNormalization, choose_momentum
+from digit_recognizer.model.layers import FusedBatchNormalization
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -34,6 +38,25 @@ def test_outputs_gradients_and_statistics_equal_those_of_keras(precision, tolera
         assert np.asarray(found) == pytest.approx(expected, abs=tolerance * float(np.abs(expected).max()))
 
 
-@pytest.mark.parametrize(("steps", "momentum"), [(1, 0), (10, 0), (20, 0.5), (100, 0.9), (9999, 0.9)])
-def test_moving_statistics_of_a_short_training_average_over_fewer_steps(steps, momentum):
-    assert choose_momentum(steps) == pytest.approx(momentum)
+def test_networks_train_on_the_jax_backend():
+    program = """
+import keras, numpy
+from digit_recognizer.model.networks import build_model, fold_normalisation
+assert keras.backend.backend() == "jax"
+keras.utils.set_random_seed(0)
+random = numpy.random.default_rng(0)
+images = random.random((64, 28, 28, 1), numpy.float32)
+images[:32, :14] = 0  # blank above or below
+network = {"architecture": "residual", "channels": (4, 8), "dropout": 0.1}
+images[32:, 14:], labels = 0, numpy.repeat([3, 7], 32)
+model = build_model(**network)
+model.compile(keras.optimizers.AdamW(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(images, labels, batch_size=16, epochs=8, verbose=0)
+folded = build_model(**network, folded=True)
+folded.set_weights(fold_normalisation(model))
+probabilities = folded.predict(images, verbose=0)
+assert numpy.abs(probabilities - model.predict(images, verbose=0)).max() < 1e-4
+assert (probabilities.argmax(axis=1) == labels).all()
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -6,10 +6,10 @@ import pytest
 
 from digit_recognizer.config import PRESETS
 from digit_recognizer.model.layers import FusedBatchNormalization
-from digit_recognizer.model.networks import UPRIGHT_DEVIATION, build_model, build_upright, fold_normalisation
+from digit_recognizer.model.networks import build_model, fold_normalisation
 from digit_recognizer.model.prediction import make_predictor
 
-ARCHITECTURES = ("plain", "residual", "upright")
+ARCHITECTURES = ("plain", "residual")
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ ARCHITECTURES = ("plain", "residual", "upright")
         ("plain", (16, 32, 64), 72_442),
         ("plain", (32, 64, 128), 287_722),
         ("residual", (32, 64, 128), 435_818),
-        ("upright", (32, 64, 128), 287_722),
+        ("residual", (64, 128, 256), 1_737_930),
     ],
 )
 def test_input_output_and_parameters_of_the_networks_of_the_presets(architecture, channels, parameters):
@@ -69,21 +69,3 @@ def test_the_folded_network_is_stock_keras_and_computes_the_same(architecture):
     probabilities = make_predictor([trained])(images)
     assert make_predictor([folded])(images) == pytest.approx(probabilities, abs=1e-5)
     assert probabilities.std(axis=0).max() > 1e-3  # differs between images
-
-
-def test_digits_are_sheared_upright_and_scaled_to_one_width():
-    rows, columns = np.mgrid[:28, :28].astype(np.float32)
-    bar = np.exp(-(((columns - 15 - 0.5 * (rows - 13)) / 3) ** 2)) * np.exp(-(((rows - 13) / 5) ** 2))
-    (upright,) = build_upright().predict(bar[np.newaxis, ..., np.newaxis], verbose=0)[..., 0]
-    shares = upright / upright.sum()
-    middle = (shares * columns).sum()
-    assert middle == pytest.approx(13.5, abs=0.1)
-    assert (shares * (columns - middle) * (rows - 13)).sum() == pytest.approx(0, abs=0.1)  # no slant
-    before = np.sqrt((bar / bar.sum() * (columns - 15 - 0.5 * (rows - 13)) ** 2).sum())
-    after = np.sqrt((shares * (columns - middle) ** 2).sum())
-    assert before < 2.5 and after == pytest.approx(UPRIGHT_DEVIATION, abs=0.1)
-    assert shares.sum(axis=1) == pytest.approx((bar / bar.sum()).sum(axis=1), abs=0.01)  # rows do not move
-
-
-def test_a_blank_image_stays_blank():
-    assert not build_upright().predict(np.zeros((2, 28, 28, 1), np.float32), verbose=0).any()

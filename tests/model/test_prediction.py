@@ -1,4 +1,4 @@
-"""Prediction with saved networks, and test-time augmentation."""
+"""Prediction with saved networks."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 from digit_recognizer.data.csv_files import normalise
 from digit_recognizer.errors import UserError
 from digit_recognizer.model.networks import build_model
-from digit_recognizer.model.prediction import VIEWS, load_network, make_predictor, make_views
+from digit_recognizer.model.prediction import load_network, make_predictor
 from digit_recognizer.training import runs
 
 BFLOAT16 = 0.03  # largest difference of probabilities computed in half precision
@@ -33,26 +33,8 @@ def test_a_network_whose_loss_was_not_finite_prefers_no_digit():
     assert make_predictor([model])(np.zeros((1, 28, 28), np.uint8)).tolist() == [[np.float32(0.1)] * 10]
 
 
-def test_views_are_averaged():
-    model = build_model(architecture="plain", channels=(4, 8), dropout=0)
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
-    each = [make_predictor([model])(view) for view in make_views(images, 9)]
-    assert make_predictor([model], views=9)(images) == pytest.approx(np.mean(each, axis=0), abs=1e-6)
-
-
-def test_views_are_the_image_and_moved_copies():
-    images = np.zeros((3, 28, 28), np.uint8)
-    images[:, 6:22, 11:17] = 255
-    views = list(make_views(images, 5))
-    assert len(views) == 5
-    assert (views[0] == images).all()
-    shifted = [np.roll(images, shift, axis) for shift, axis in ((1, 2), (-1, 2), (1, 1), (-1, 1))]
-    assert all((view == expected).all() for view, expected in zip(views[1:], shifted, strict=True))
-    assert len(VIEWS) == len(list(make_views(images, 9))) == 9
-
-
 def test_a_network_loaded_in_half_precision_predicts_nearly_the_same(tmp_path):
-    model = build_model(architecture="upright", channels=(16, 32), dropout=0.2, folded=True)
+    model = build_model(architecture="residual", channels=(16, 32), dropout=0.2, folded=True)
     model.save(tmp_path / "model.keras")
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
     full, half = (

@@ -39,11 +39,3 @@ def test_an_addition_lists_both_inputs():
         assert skipped == last - 2
     assert all(len(layer.inputs) == 1 for layer in layers[1:] if layer.kind != "Add")
     assert layers[0].inputs == ()
-
-
-def test_a_nested_model_follows_the_layer_before_it():
-    layers = summary.describe(build_model(architecture="upright", channels=(4, 8), dropout=0))
-    assert [layer.kind for layer in layers[:3]] == ["InputLayer", "Functional", "Conv2D 3x3"]
-    assert [layer.inputs for layer in layers[:3]] == [(), ("images",), ("upright",)]
-    assert layers[1].shape == (28, 28, 1)
-    assert layers[1].parameters == 0

@@ -10,14 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from rich.console import Console
 from tiny import TINY, train
 
 from digit_recognizer import files
+from digit_recognizer.config import PRESETS
+from digit_recognizer.data.csv_files import Dataset
+from digit_recognizer.data.folds import Fold
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import ensemble, runs
+from digit_recognizer.training.estimate import Cost
 
 
 @pytest.mark.slow
@@ -210,3 +215,26 @@ def test_a_killed_augmentation_process_is_an_error_of_the_user(rows, monkeypatch
     monkeypatch.setattr(ensemble, "augmented_epochs", killing)
     with pytest.raises(UserError, match="found one killed, probably because memory ran out"):
         train(replace(TINY, epochs=4, augment=True), rows, tmp_path / "run")
+
+
+FASTER = "; PRESET=single is faster"
+
+
+@pytest.mark.parametrize(
+    ("preset", "members", "epochs", "line"),
+    [
+        ("fast", 1, 2, "fast: 1 network, 2 epochs on 320 images"),
+        ("fast", 1, 9, "fast: 1 network, 9 epochs on 32,000 images, about 55 s on this machine"),
+        ("best", 20, 9, "best: 20 networks, 9 epochs on 32,000 images, about 14 min on this machine" + FASTER),
+    ],
+)
+def test_what_is_trained_is_said_in_one_line(monkeypatch, tmp_path, preset, members, epochs, line):
+    config = replace(PRESETS[preset], epochs=epochs, augment=False)
+    monkeypatch.setattr(ensemble, "measure_once", lambda *_, **__: Cost(10, 0.01, 0.02, 1, 0))
+    monkeypatch.setattr(ensemble, "count_cores", lambda: 1)
+    rows = 320 if epochs == 2 else 32_000
+    fold = Fold(np.arange(rows), np.arange(rows, rows))
+    data = Dataset(np.zeros((rows, 1)), np.zeros(rows), "")
+    job = ensemble.Job(config, data, [fold], members, tmp_path, "float32", log=False)
+    record = dict.fromkeys(("machine", "versions", "onednn", "code"))
+    assert ensemble._announce(job, members, [], record) == line

@@ -9,7 +9,7 @@ from digit_recognizer.config import PRESETS
 from digit_recognizer.training import estimate
 from digit_recognizer.training.estimate import Cost
 
-COST = Cost(step=2.0, step_cpu=3.0, member=5.0, augmentation=0.5)
+COST = Cost(start=0.0, step=2.0, step_cpu=3.0, member=5.0, augmentation=0.5)
 CONFIG = replace(tiny.TINY, batch_size=10, epochs=3, validation=0.1)  # one member on 90 of 100 rows
 STEPS = 3 * 9
 PREDICTED = (3 + 1) * 10 / 10 / 3  # steps that cost as much: validation of three epochs, and the prediction
@@ -40,9 +40,8 @@ def test_augmentation_is_shared_between_the_cores():
     assert seconds(augmented) - seconds() == pytest.approx(100 * 0.5 / 2)
 
 
-def test_folds_and_views_change_the_number_of_predictions():
+def test_folds_change_the_number_of_predictions():
     assert seconds(replace(CONFIG, folds=0)) == pytest.approx(5 + 2 * 3 * 10)
-    assert seconds(replace(CONFIG, views=9)) - seconds() == pytest.approx(2 * 8 / 3)
     five = replace(CONFIG, folds=5)
     assert seconds(five, gpus=5) == pytest.approx(5 + 2 * (3 * 8 + (3 + 1) * 20 / 10 / 3))
 
@@ -54,11 +53,13 @@ def test_folds_and_views_change_the_number_of_predictions():
         (8.4, "about 8 s"),
         (28, "about 30 s"),
         (89, "about 90 s"),
-        (91, "about 2 min"),
+        (91, "about 1.5 min"),
+        (220, "about 3.5 min"),
+        (760, "about 13 min"),
         (1234, "about 20 min"),
         (5300, "about 90 min"),
-        (5500, "about 2 h"),
-        (40000, "about 10 h"),
+        (5500, "about 1.5 h"),
+        (40000, "about 11 h"),
     ],
 )
 def test_estimates_are_rounded(seconds, text):
@@ -78,11 +79,36 @@ def test_a_measurement_trains_each_network_once(monkeypatch):
     two = replace(one, preset="other", folds=5, members=2, architectures=("residual", "plain"), augment=True, epochs=9)
     costs = [estimate.measure_steps(config, "float32") for config in (one, two)]
     assert [config.architectures for config in trained] == [("residual",), ("plain",)]
-    assert all(value > 0 for cost in costs for value in cost[:3])
+    assert all(value > 0 for cost in costs for value in cost[:4])
     assert costs[0].augmentation == 0
     assert costs[1].augmentation > 0
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_estimated(name):
-    assert estimate.estimate_seconds(PRESETS[name], 42_000, Cost(0.03, 0.05, 3, 1e-4), cores=2) > 0
+    assert estimate.estimate_seconds(PRESETS[name], 42_000, Cost(9, 0.03, 0.05, 3, 1e-4), cores=2) > 0
+
+
+def test_a_measurement_is_kept_for_the_same_networks_and_machine(tmp_path, monkeypatch):
+    measured = []
+
+    def run_tasks(function, *_, **__):
+        measured.append(function)
+        return [COST._replace(step=len(measured))]
+
+    monkeypatch.setattr(estimate, "run_tasks", run_tasks)
+
+    def step(config, precision="float32", **machine):
+        return estimate.measure_once(config, precision, [], tmp_path / "speed.json", machine=machine).step
+
+    assert step(CONFIG) == step(replace(CONFIG, epochs=9, seed=7)) == 1
+    assert step(replace(CONFIG, channels=(8, 16))) == 2
+    assert step(CONFIG, "mixed_bfloat16") == 3
+    assert step(CONFIG, cores=2) == 4
+    assert step(CONFIG) == 1
+
+
+def test_a_measurement_in_a_worker_process_has_all_costs(tmp_path):
+    config = replace(tiny.TINY, batch_size=8)
+    cost = estimate.measure_once(config, "float32", [], tmp_path / "speed.json", machine={})
+    assert all(value > 0 for value in cost[:4])

@@ -22,6 +22,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # value in the committed notebook, and
     "epochs": (None, "passes over the training rows"),
     "seed": (None, "another seed gives other networks, scored on the same rows"),
     "augment": (None, "True or False: augment the training images"),
+    "precision": (None, "float32, mixed_bfloat16 or mixed_float16"),
     "hours": (11.0, "no further network starts that would end later; Kaggle ends a session after 12"),
 }
 

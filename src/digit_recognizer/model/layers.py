@@ -3,18 +3,10 @@
 from functools import partial
 from typing import Any
 
-import tensorflow as tf
+import keras
 from keras import layers
 
 MOMENTUM = 0.9  # of the moving statistics; Keras' default 0.99 averages over more steps than a short training has
-
-
-def choose_momentum(steps: int) -> float:
-    """Return the momentum of the moving statistics for a number of steps.
-
-    In a short training they average over its last tenth, so that nothing of their initial values is left.
-    """
-    return min(MOMENTUM, max(0.0, 1 - 10 / steps))
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
@@ -22,15 +14,19 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     Keras computes mean, variance and result in separate passes over the tensor; the fused operator needs two passes and
     accepts half precision with float32 statistics. Outputs, gradients, moving statistics and weights are those of
-    `keras.layers.BatchNormalization`.
+    `keras.layers.BatchNormalization`, which computes them on Keras' other backends.
     """
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
         """Add a weight that stays float32 when the layer computes in half precision."""
         return super().add_weight(*args, **kwargs | {"autocast": False})
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG002
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise float [n, height, width, channels]."""
+        if keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
         operator = partial(
             tf.raw_ops.FusedBatchNormV3,
             x=inputs,

@@ -25,12 +25,28 @@ def count_cores() -> int:
     return int(cpu_count())
 
 
-def describe_processor() -> str:
-    """Return the cores, the features that training gains from, and the precision that it will choose."""
+def limited_to_avx2(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether oneDNN is told to use no more than AVX2, which shows what a processor without AVX-512 does."""
+    return environment.get("ONEDNN_MAX_CPU_ISA", "").upper() == "AVX2"
+
+
+def find_features() -> list[str]:
+    """Return those of `FEATURES` that oneDNN finds in the processor; none on systems other than Linux."""
     found = re.search(r"^flags\s*:(.*)", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
     flags = set(found[1].split()) if found else set()
-    known = ", ".join(name for name, any_of in FEATURES.items() if any_of & flags) or "no known features"
+    flags &= FEATURES["AVX2"] if limited_to_avx2() else flags
+    return [name for name, any_of in FEATURES.items() if any_of & flags]
+
+
+def describe_processor() -> str:
+    """Return the cores, the features that training gains from, and the precision that it will choose."""
+    known = ", ".join(find_features()) or "no known features"
     return f"{count_cores()} of {os.cpu_count()} cores, {known}; trains in {choose_precision(find_gpus())}"
+
+
+def uses_onednn(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether TensorFlow computes with oneDNN, as it does unless TF_ENABLE_ONEDNN_OPTS is 0."""
+    return environment.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
 
 
 def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -65,15 +81,14 @@ def split_devices(members: int, gpus: Sequence[str]) -> list[dict[str, str]]:
 def choose_precision(gpus: Sequence[str]) -> str:
     """Return the Keras dtype policy to train in: "mixed_bfloat16" if the hardware computes in it, or "float32".
 
-    That is a GPU of compute capability 8.0 or more, or a processor with AVX-512 BF16 or AMX. float16, for older GPUs,
-    would need loss scaling.
+    That is a GPU of compute capability 8.0 or more, or a processor with AVX-512 BF16 or AMX. "mixed_float16", which
+    older GPUs compute in, needs loss scaling and is not chosen: float32 is fast enough for these networks.
     """
     if gpus:
         capabilities = [float(value) for value in query_gpus("compute_cap", gpus) if re.fullmatch(r"\d+\.\d+", value)]
         fast = min(capabilities, default=0.0) >= 8
     else:
-        flags = re.search(r"^flags\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
-        fast = bool(flags and {"avx512_bf16", "amx_bf16"} & set(flags[1].split()))
+        fast = "bfloat16" in find_features()
     return "mixed_bfloat16" if fast else "float32"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from digit_recognizer import files
-from digit_recognizer.config import Config, count_members
+from digit_recognizer.config import PRESETS, Config, count_members
 from digit_recognizer.console import hide_native_messages, track
 from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset
@@ -22,12 +22,15 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.training import records, runs
 from digit_recognizer.training.checkpoint import count_begun_epochs, read_checkpoint
 from digit_recognizer.training.devices import choose_precision, count_cores, query_gpus, split_devices
+from digit_recognizer.training.estimate import describe_seconds, estimate_seconds, measure_once
 from digit_recognizer.training.progress import TrainingDisplay
 from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
 REPORTED_STEPS = 10  # a worker reports each tenth step, and the last of an epoch
 AUGMENTATION_WORKERS = 8  # at most; they augment an epoch in about a second
 WORK = ".work"  # in the run's folder until all members are trained: checkpoints and augmented epochs
+ESTIMATED_STEPS = 500  # fewer take less time than the measurement for an estimate
+LONG = 600  # seconds; before a training that takes longer, a faster preset is named
 MEMBER_BYTES = 20_000_000  # disk space for a member's files and its checkpoint, with room to spare
 
 
@@ -63,13 +66,12 @@ def train_members(
         UserError: The folder holds a run with other settings, data or code, another process is training this run, there
             is not enough disk space, or a worker process was killed.
     """
-    started = time.monotonic()
     with files.locked(run_dir, wait=False):
         versions, record = record["versions"], _open_record(run_dir, record)
         extra = record["data"].get("extra", {}).get("images", 0)
         split = partial(make_folds, folds=config.folds, validation=config.validation, seed=config.split_seed)
         folds = split(data.labels, extra=extra)
-        record["precision"] = record["precision"] or choose_precision(gpus)
+        record["precision"] = record["precision"] or config.precision or choose_precision(gpus)
         members = count_members(record["config"])
         missing = [index for index in range(members) if not records.member_dir(run_dir, index).is_dir()]
         different = [
@@ -86,6 +88,8 @@ def train_members(
                 console.print(f"{run_dir.name} was trained with {', '.join(different)}", soft_wrap=True)
             return record
         job = Job(config, data, folds, members, run_dir, record["precision"], log)
+        console.print(_announce(job, len(missing), gpus, record), soft_wrap=True)
+        started = time.monotonic()
         _prepare(job, len(missing))
         record |= {"scores": None, "left_out": []}
         cpu_seconds, first_step = _measure_usage()[0], None
@@ -112,13 +116,29 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     found = runs.read_record(run_dir)
     different = [name for name, value in record["config"].items() if found["config"].get(name) != value]
     different += [name for name in ("train.csv", "extra") if found["data"].get(name) != record["data"].get(name)]
-    different += ["code"] if found.get("code", record["code"]) != record["code"] else []
+    different += [name for name in ("code", "onednn") if found.get(name, record[name]) != record[name]]
     if different:
         raise UserError(
             f"expected {run_dir} to hold a run with these settings, found one that differs in {', '.join(different)}; "
             "choose another RUN=, or delete the folder"
         )
     return found
+
+
+def _announce(job: Job, missing: int, gpus: Sequence[str], record: dict[str, Any]) -> str:
+    """Return a line about what is trained and how long that takes here; a training of a few steps is not estimated."""
+    config, rows = job.config, len(job.folds[0].train)
+    networks = f"{missing} network{'s' if missing > 1 else ''}"
+    what = f"{config.preset}: {networks}, {config.epochs} epochs on {rows:,} images"
+    if missing * config.epochs * config.steps_per_epoch(rows) < ESTIMATED_STEPS:
+        return what
+    machine = {name: record[name] for name in ("machine", "versions", "onednn", "code")}
+    cost = measure_once(config, job.precision, gpus, job.run_dir.parent / ".speed.json", machine=machine)
+    seconds = estimate_seconds(config, len(job.data.images), cost, cores=count_cores(), gpus=len(gpus), members=missing)
+    presets = list(PRESETS)
+    faster = presets[max(presets.index(config.preset) - 1, 0)] if config.preset in presets else presets[0]
+    hint = f"; PRESET={faster} is faster" if seconds > LONG else ""
+    return f"{what}, {describe_seconds(seconds)} on this machine{hint}"
 
 
 def _prepare(job: Job, missing: int) -> None:

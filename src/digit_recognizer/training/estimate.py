@@ -1,46 +1,53 @@
 """Estimate how long a run takes on this machine, from a measurement of a few seconds."""
 
 import functools
+import hashlib
 import importlib
 import math
-import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from digit_recognizer.config import CLASSES, IMAGE_SIZE, Config, count_members
+from digit_recognizer.console import hide_native_messages
 from digit_recognizer.data.augmentation import augment
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold
-from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus
+from digit_recognizer.files import read_json, write_json
+from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
+from digit_recognizer.training.workers import Report, run_tasks
 
 STEPS = 20  # measured, after the first one, which also traces the network
 HELD_OUT, AUGMENTED = 200, 200  # images
 START = 2  # the other imports, the reading of the data and the end, relative to the import of TensorFlow
+UNITS = {"h": 3600, "min": 60, "s": 1}
 FORWARD = 1 / 3  # prediction of an image relative to a training step on it, which has a backward pass of twice that
 
 
 @functools.cache
 def start_tensorflow() -> float:
     """Import TensorFlow and the training; return the seconds that this took."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     started = time.perf_counter()
-    importlib.import_module("digit_recognizer.training.member")
+    with hide_native_messages():
+        importlib.import_module("digit_recognizer.training.member")
     return time.perf_counter() - started
 
 
 def estimate_on_this_machine(config: Config, rows: int) -> float:
     """Return the expected wall time of `make train` on this many rows, after a measurement of a few seconds."""
-    gpus, start = find_gpus(), START * start_tensorflow()
-    cost = measure_steps(config, choose_precision(gpus))
-    return start + estimate_seconds(config, rows, cost, cores=count_cores(), gpus=len(gpus))
+    gpus = find_gpus()
+    cost = measure_steps(config, config.precision or choose_precision(gpus))
+    return estimate_seconds(config, rows, cost, cores=count_cores(), gpus=len(gpus))
 
 
 class Cost(NamedTuple):
     """What parts of a training cost, in seconds."""
 
+    start: float  # imports, reading the data, writing the results
     step: float  # wall time of a training step on all cores, or on a GPU
     step_cpu: float  # CPU time of that step: its wall time on one core
     member: float  # building, tracing and exporting a network
@@ -50,13 +57,36 @@ class Cost(NamedTuple):
 def measure_steps(config: Config, precision: str) -> Cost:
     """Train the networks of a preset for a few steps on random images, as `train_member` does, and time that.
 
-    `precision` is from `choose_precision`. TensorFlow must be imported already: its import is not a part of the cost.
+    `precision` is from `choose_precision`.
     """
+    start = START * start_tensorflow()
     same = replace(config, preset="measured", folds=1, members=1, epochs=1, augment=False)
     networks = [_measure_network(replace(same, architectures=(name,)), precision) for name in config.architectures]
     image_seconds = _measure_augmentation() if config.augmented_epochs else 0.0
     step, step_cpu, member = np.mean(networks, axis=0).tolist()
-    return Cost(step, step_cpu, member, image_seconds)
+    return Cost(start, step, step_cpu, member, image_seconds)
+
+
+def measure_once(
+    config: Config, precision: str, gpus: Sequence[str], path: Path, *, machine: dict[str, object]
+) -> Cost:
+    """Measure the steps in a process of its own, which leaves the GPUs free; keep the result in a JSON file.
+
+    `machine` describes what the result depends on besides the settings. A result of the file is not measured again.
+    """
+    measured = {"networks": [config.architectures, config.channels, config.batch_size, config.augmented_epochs > 0]}
+    key = hashlib.sha256(repr(measured | {"precision": precision} | machine).encode()).hexdigest()[:16]
+    costs = read_json(path) if path.exists() else {}
+    if key not in costs:
+        (costs[key],) = run_tasks(
+            functools.partial(_measure, config, precision), [0], split_devices(1, gpus), report=lambda _: None
+        )
+        write_json(path, costs)
+    return Cost(*costs[key])
+
+
+def _measure(config: Config, precision: str, _index: int, _report: Report) -> Cost:
+    return measure_steps(config, precision)
 
 
 @functools.cache  # presets share networks
@@ -80,7 +110,7 @@ def _measure_network(config: Config, precision: str) -> tuple[float, float, floa
     seconds = time.perf_counter() - started
     # The last report follows the validation.
     step, step_cpu = (np.subtract(times[-2], times[0]) / (STEPS - 1)).tolist()
-    images_predicted = HELD_OUT * (1 + config.views)
+    images_predicted = 2 * HELD_OUT
     steps = STEPS + 1 + FORWARD * images_predicted / config.batch_size
     return step, step_cpu, max(0.0, seconds - steps * step)
 
@@ -94,8 +124,10 @@ def _measure_augmentation() -> float:
     return (time.process_time() - started) / AUGMENTED
 
 
-def estimate_seconds(config: Config, rows: int, cost: Cost, *, cores: int, gpus: int = 0) -> float:
-    """Return the expected wall time of a run, without the start of TensorFlow.
+def estimate_seconds(
+    config: Config, rows: int, cost: Cost, *, cores: int, gpus: int = 0, members: int | None = None
+) -> float:
+    """Return the expected wall time of a run.
 
     Args:
         config: The settings.
@@ -103,21 +135,21 @@ def estimate_seconds(config: Config, rows: int, cost: Cost, *, cores: int, gpus:
         cost: From `measure_steps`, on the same machine.
         cores: From `count_cores`.
         gpus: Number of GPUs, of which each trains one member at a time.
+        members: Number of networks that are still to be trained; None: all.
     """
-    members = count_members(config.to_dict())
+    members = members or count_members(config.to_dict())
     parallel = min(gpus or cores, members)
     step = cost.step if gpus else max(cost.step, cost.step_cpu / (cores // parallel))
     held_out = {0: 0.0, 1: config.validation}.get(config.folds, 1 / max(config.folds, 1)) * rows
-    predicted = held_out * (config.epochs + config.views) / config.batch_size
+    predicted = held_out * (config.epochs + 1) / config.batch_size
     steps = config.steps_per_epoch(round(rows - held_out)) * config.epochs + FORWARD * predicted
     augmentation = config.augmented_epochs * rows * cost.augmentation / cores
-    return augmentation + math.ceil(members / parallel) * (cost.member + steps * step)
+    return cost.start + augmentation + math.ceil(members / parallel) * (cost.member + steps * step)
 
 
 def describe_seconds(seconds: float) -> str:
-    """Return an estimate in words, rounded to what it is worth: "about 3 min"."""
-    for unit, length in (("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= 1.5 * length or unit == "s":
-            value = seconds / length
-            return f"about {5 * max(1, round(value / 5)) if value > 10 else max(1, round(value))} {unit}"
-    raise AssertionError
+    """Return an estimate in words, rounded to what it is worth: "about 2.5 min"."""
+    unit, length = next((unit, length) for unit, length in UNITS.items() if seconds >= 1.5 * length or unit == "s")
+    value = max(1.0, seconds / length)
+    digits = 5 if value >= 20 else 1 if value >= 10 or unit == "s" else 0.5
+    return f"about {digits * round(value / digits):g} {unit}"

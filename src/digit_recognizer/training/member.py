@@ -14,7 +14,6 @@ import tensorflow as tf
 from digit_recognizer.config import IMAGE_SIZE, Config
 from digit_recognizer.data.csv_files import Dataset, normalise
 from digit_recognizer.data.folds import Fold, Predictions
-from digit_recognizer.model.layers import MOMENTUM, choose_momentum
 from digit_recognizer.model.networks import build_model, fold_normalisation
 from digit_recognizer.model.prediction import PREDICTION_BATCH, make_predictor
 from digit_recognizer.training.checkpoint import (
@@ -24,10 +23,13 @@ from digit_recognizer.training.checkpoint import (
     set_variables,
     write_checkpoint,
 )
+from digit_recognizer.training.optimizer import Muon
 
 MONITORED = 5000  # validation rows, at most, scored after each epoch; all of them are predicted at the end
 SAVE_SECONDS = 60  # between two checkpoints in an epoch
 WARMUP = 0.2  # fraction of the steps in which the learning rate rises
+AVERAGED = 0.25  # fraction of the steps over which the weights are averaged, with exponential decay
+STATISTICS = 10_000  # training rows, at most, for the statistics of batch normalisation
 # Progress callback of a step: epoch and step from 0, Keras' running means of the epoch (with validation in the last
 # step), and whether it is the epoch's last step.
 ReportStep = Callable[[int, int, Mapping[str, float], bool], None]
@@ -118,9 +120,10 @@ def train_member(
 ) -> Member:
     """Train one network.
 
-    AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) with a one-cycle learning rate (`one_cycle`). The first epoch
-    and the last ones use images without augmentation. The same arguments give the same weights on the same machine,
-    also if the training was interrupted and is resumed from its checkpoint.
+    `Muon` with a one-cycle learning rate (`one_cycle`). The first epoch and the last ones use images without
+    augmentation. The final weights are an average over the last steps (Polyak and Juditsky 1992, doi:10.1137/0330046);
+    the history is that of the weights themselves. The same arguments give the same weights on the same machine, also if
+    the training was interrupted and is resumed from its checkpoint.
 
     Args:
         config: The settings.
@@ -142,9 +145,13 @@ def train_member(
     architecture = config.architectures[index % len(config.architectures)]
     build = partial(build_model, architecture=architecture, channels=config.channels, dropout=config.dropout)
     steps = config.steps_per_epoch(len(fold.train))
-    model = build(precision=precision, momentum=choose_momentum(steps * config.epochs))
+    model = build(precision=precision)
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
-    optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay)
+    momentum = max(0.0, 1 - 1 / (AVERAGED * steps * config.epochs))
+    product_dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
+    muon = Muon(weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum, product_dtype=product_dtype)
+    # In float16 small gradients would become 0.
+    optimizer = keras.optimizers.LossScaleOptimizer(muon) if precision == "mixed_float16" else muon
     optimizer.build(model.trainable_variables)  # otherwise the first step is traced twice
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     monitored = np.random.default_rng(seed).permutation(fold.validation)[:MONITORED]
@@ -155,16 +162,24 @@ def train_member(
     training = _TrainingCallback(report, learning_rates, steps, checkpoint, resumed)
     callbacks = [training, *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])]
     _fit(model, config, data, fold, augmented, resumed, callbacks=callbacks, validation=validation, seed=seed)
-    if choose_momentum(steps * config.epochs) < MOMENTUM:  # the weights changed much over the averaged steps
-        for rows in np.split(fold.train[: steps * config.batch_size], steps):
-            model(normalise(data.images[rows]), training=True)
+    muon.finish(model)
+    _set_statistics(model, data.images[fold.train[:STATISTICS]])
     weights = fold_normalisation(model)
     exported, fast = (build(precision=chosen, folded=True) for chosen in ("float32", precision))
     for folded in (exported, fast):
         folded.set_weights(weights)
     rows = fold.validation
-    probabilities = make_predictor([fast], views=config.views)(data.images[rows])
+    probabilities = make_predictor([fast])(data.images[rows])
     return Member(exported, training.history, Predictions(rows, data.labels[rows], probabilities))
+
+
+def _set_statistics(model: keras.Model, images: np.ndarray) -> None:
+    """Set the statistics of batch normalisation, which are not those of averaged weights, to means over images."""
+    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for count, batch in enumerate(np.array_split(images, -(-len(images) // PREDICTION_BATCH))):
+        for layer in normalisations:
+            layer.momentum = count / (count + 1)
+        model(normalise(batch), training=True)
 
 
 def _fit(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from digit_recognizer.config import Config
-from digit_recognizer.training.devices import CPUINFO, count_cores
+from digit_recognizer.training.devices import CPUINFO, count_cores, find_features, uses_onednn
 
 PACKAGES = (
     *("albumentations", "keras", "matplotlib", "numpy", "opencv-python-headless", "pandas", "scikit-learn"),
@@ -42,7 +42,7 @@ def new_record(
 
     `data` has the SHA-256 of train.csv, and of test.csv or None; `code` is that of the training code.
     """
-    machine = {"system": platform.platform(), "processor": _processor()}
+    machine = {"system": platform.platform(), "processor": _processor(), "features": find_features()}
     return {
         "run": run,
         "competition": competition,
@@ -58,6 +58,7 @@ def new_record(
         "processor_seconds": 0.0,  # CPU time of all processes in these sessions
         "first_step_seconds": None,  # wall time from the loaded data to the end of the first step, last session
         "precision": None,  # Keras dtype policy, chosen when training starts
+        "onednn": uses_onednn(),
         "peak_memory_bytes": None,  # of the largest process of the last session
         "left_out": [],  # members that a Kaggle session had no time for
         "scores": None,

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the code that a member's weights depend on
     *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
     *("model/networks.py", "model/prediction.py", "training/checkpoint.py", "training/ensemble.py"),
-    "training/member.py",
+    *("training/member.py", "training/optimizer.py"),
 )
 NUMBER = int | float
 CONFIG = dict.fromkeys(("epochs", "folds", "members", "plain_epochs"), int) | dict.fromkeys(
@@ -30,7 +30,7 @@ RECORD: dict[str, Any] = (  # types in run.json
     dict.fromkeys(("run", "competition", "started_at"), str)
     | dict.fromkeys(("finished_at", "git_commit", "precision"), str | None)
     | dict.fromkeys(("training_seconds", "processor_seconds"), NUMBER)
-    | {"config": CONFIG | {"augment": bool, "validation": NUMBER, "views": int | None}, "data": {"train.csv": str}}
+    | {"config": CONFIG | {"augment": bool, "validation": NUMBER}, "data": {"train.csv": str}}
     | {"machine": {"system": str, "processor": str}, "versions": dict, "peak_memory_bytes": NUMBER | None}
     | {"left_out": list, "scores": dict | None}
 )

@@ -1,0 +1,188 @@
+"""Compare settings of the preset `single` by 2-fold cross-validation: `python -m benchmarks.ablation --data-dir data`.
+
+Each variation trains one network on each half of train.csv; together they predict all rows. Trained networks are kept
+in the working folder and not trained again.
+"""
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from benchmarks import tables
+from benchmarks.benchmark import FOLDS, compare_paired, describe_machine
+from digit_recognizer import files
+from digit_recognizer.config import PRESETS, Config
+from digit_recognizer.console import hide_native_messages, track
+from digit_recognizer.data.augmentation import augmented_epochs
+from digit_recognizer.data.csv_files import Dataset, load_train
+from digit_recognizer.data.folds import make_folds
+from digit_recognizer.errors import UserError
+from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
+from digit_recognizer.training.workers import Report, run_tasks, worker_pool
+
+SPLIT_SEED = 1  # settings are chosen on this split, and reported on another (benchmark.SPLIT_SEED)
+Patch = Callable[[], AbstractContextManager[Any]]
+
+
+class Variation(NamedTuple):
+    """Difference to the preset `single`."""
+
+    changes: dict[str, Any]  # fields of `Config`
+    patch: Patch = contextlib.nullcontext  # replaces a part of the code during the training
+
+
+def use_adamw() -> AbstractContextManager[Any]:
+    """Train all weights with AdamW."""
+    import keras
+
+    from digit_recognizer.training.optimizer import Muon
+
+    return mock.patch.object(Muon, "update_step", keras.optimizers.AdamW.update_step)
+
+
+def keep_last_weights() -> AbstractContextManager[Any]:
+    """Do not average the weights."""
+    from digit_recognizer.training.optimizer import Muon
+
+    return mock.patch.object(Muon, "finish", lambda *_: None)
+
+
+def use_head(name: str) -> AbstractContextManager[Any]:
+    """Replace the global average pooling by another layer of Keras."""
+    from keras import layers
+
+    return mock.patch.object(layers, "GlobalAveragePooling2D", getattr(layers, name))
+
+
+def smooth_labels(smoothing: float) -> AbstractContextManager[Any]:
+    """Train with smoothed labels."""
+    import keras
+    from keras import ops
+
+    compile_model = keras.Model.compile
+
+    def loss(labels: Any, probabilities: Any) -> Any:
+        targets = ops.one_hot(ops.reshape(labels, (-1,)), 10) * (1 - smoothing) + smoothing / 10
+        probabilities = ops.clip(probabilities, 1e-7, 1)
+        return ops.sum(-targets * ops.log(probabilities), axis=-1)
+
+    def compile_with(model: Any, optimizer: Any, **options: Any) -> None:
+        compile_model(model, optimizer, **options | {"loss": loss})
+
+    return mock.patch.object(keras.Model, "compile", compile_with)
+
+
+VARIATIONS = {
+    "as it is": Variation({}),
+    "AdamW for all weights": Variation({}, use_adamw),
+    "weights not averaged": Variation({}, keep_last_weights),
+    "label smoothing 0.1": Variation({}, functools.partial(smooth_labels, 0.1)),
+    "all 3x3 positions to the dense layer": Variation({}, functools.partial(use_head, "Flatten")),
+    "batches of 64": Variation({"batch_size": 64}),
+    "dropout 0.4": Variation({"dropout": 0.4}),
+    "1.5 times the channels": Variation({"channels": (48, 96, 192)}),
+}
+
+
+class Job(NamedTuple):
+    """What the networks of all variations have in common."""
+
+    data: Dataset
+    work_dir: Path
+    precision: str
+
+
+def measure(data_dir: Path, work_dir: Path, console: Console) -> dict[str, Any]:
+    """Train the networks that the working folder lacks, and compare each variation with the first."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    job = Job(load_train(data_dir), work_dir, choose_precision(find_gpus()))
+    names = [(name, fold) for name in VARIATIONS for fold in range(FOLDS)]
+    missing = [index for index, (name, fold) in enumerate(names) if not _path(work_dir, name, fold).exists()]
+    _augment(job, console)
+    trained = run_tasks(
+        functools.partial(_train, job, names), missing, split_devices(len(names), find_gpus()), report=lambda _: None
+    )
+    for _ in track(trained, "training", len(missing), console):
+        pass
+    results: dict[str, Any] = {}
+    first = None
+    for name, variation in VARIATIONS.items():
+        networks = [files.load_arrays(_path(work_dir, name, fold)) for fold in range(FOLDS)]
+        right = np.concatenate([network["right"] for network in networks])[
+            np.argsort(np.concatenate([network["rows"] for network in networks]))
+        ].astype(bool)
+        first = right if first is None else first
+        results[name] = {
+            "changes": variation.changes,
+            "accuracy": float(right.mean()),
+            "difference": compare_paired(first, right),
+            "processor_seconds": sum(float(network["seconds"]) for network in networks),
+        }
+    return {"machine": describe_machine(), "split_seed": SPLIT_SEED, "rows": len(right), "variations": results}
+
+
+def _path(work_dir: Path, name: str, fold: int) -> Path:
+    safe = "".join(letter if letter.isalnum() else "-" for letter in name)
+    return work_dir / f"ablation-{safe}-{fold}.npz"
+
+
+def _augment(job: Job, console: Console) -> None:
+    """Write the augmented epochs, which all variations share."""
+    config, last = PRESETS["single"], job.work_dir / "augmented.npy"
+    if last.exists():
+        return
+    with worker_pool(count_cores()) as pool:
+        epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
+        images = np.array(list(track(epochs, "augmenting", config.augmented_epochs, console)), np.uint8)
+    with files.replacing(last) as temporary:
+        np.save(temporary, images)
+
+
+def _train(job: Job, names: Sequence[tuple[str, int]], index: int, _report: Report) -> None:
+    """Train the network of a variation and a fold, and write which rows it predicts correctly."""
+    with hide_native_messages():
+        from digit_recognizer.training.member import train_member
+
+    name, fold = names[index]
+    variation = VARIATIONS[name]
+    config: Config = replace(PRESETS["single"], folds=FOLDS, split_seed=SPLIT_SEED, **variation.changes)
+    folds = make_folds(job.data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
+    epochs: Iterator[np.ndarray] = iter(np.load(job.work_dir / "augmented.npy", mmap_mode="r"))
+    if not config.augment:
+        epochs = iter(())
+    started = time.process_time()
+    with variation.patch():
+        member = train_member(
+            config, job.data, folds, fold, precision=job.precision, augmented=epochs, report=lambda *_: None
+        )
+    rows, labels, probabilities = member.predictions
+    right = probabilities.argmax(axis=1) == labels
+    files.cache_arrays(_path(job.work_dir, name, fold), rows=rows, right=right, seconds=time.process_time() - started)
+
+
+def main(
+    data_dir: Annotated[Path, typer.Option(help="Folder of train.csv.")] = Path("data"),
+    work_dir: Annotated[Path, typer.Option(help="Folder for results; trained networks are kept.")] = Path("bench"),
+) -> None:
+    """Compare settings of the preset single; takes half an hour."""
+    result = measure(data_dir, work_dir, Console(stderr=True))
+    files.write_json(work_dir / "ablation.json", result)
+    typer.echo(tables.ablation_table(result))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        sys.exit(f"ablation: {error}")

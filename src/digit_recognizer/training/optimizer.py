@@ -1,0 +1,61 @@
+"""The optimizer: Muon for the kernels of convolutions, AdamW for all other weights, and an average of all weights."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the polynomial of Jordan et al.
+ITERATIONS = 5
+BETA = 0.95  # decay rate of the momentum
+SCALE = 0.2  # of an update: the root mean square of AdamW's updates, about
+
+
+class Muon(keras.optimizers.AdamW):
+    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101), with Muon's updates for the kernels of convolutions.
+
+    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the momentum of a kernel, as a matrix of inputs
+    by outputs, orthogonal. Scaled by its size (Liu et al. 2025, arXiv:2502.16982) it takes the learning rate and the
+    weight decay of AdamW. `keras.optimizers.Muon` leaves convolutions to AdamW.
+
+    The moving average of the weights (`use_ema`) replaces them when `finish` is called, not after each `fit`.
+    """
+
+    def __init__(self, *arguments: Any, product_dtype: str = "float32", **options: Any) -> None:
+        """Make the optimizer; `product_dtype` is that of the matrix products, for which bfloat16 is precise enough."""
+        super().__init__(*arguments, **options)
+        self._product_dtype = product_dtype
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable, given its gradient."""
+        if len(variable.shape) < 4 or variable.shape[2] == 1:  # one input channel: too few for a direction to matter
+            super().update_step(gradient, variable, learning_rate)
+            return
+        momentum = self._momentums[self._get_variable_index(variable)]
+        self.assign(momentum, BETA * momentum + gradient)
+        matrix = ops.reshape(gradient + BETA * momentum, (-1, variable.shape[-1]))
+        update = ops.cast(orthogonalise(ops.cast(matrix, self._product_dtype)), variable.dtype)
+        scale = SCALE * max(matrix.shape) ** 0.5
+        self.assign_sub(variable, learning_rate * scale * ops.reshape(update, variable.shape))
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Do nothing: a training that is resumed within an epoch calls `fit` twice."""
+
+    def finish(self, model: keras.Model) -> None:
+        """Set the weights of a model to their moving average."""
+        super().finalize_variable_values(model.trainable_variables)
+
+
+def orthogonalise(matrix: Any) -> Any:
+    """Return an almost orthogonal matrix with the singular vectors of a float [m, n], by Newton-Schulz iterations.
+
+    Its singular values are between 0.7 and 1.2.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else ops.transpose(matrix)
+    x = x / (ops.norm(x) + 1e-7)
+    linear, cubic, quintic = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        square = x @ ops.transpose(x)
+        x = linear * x + (cubic * square + quintic * square @ square) @ x
+    return x if wide else ops.transpose(x)
