@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -344,15 +345,23 @@ def test_on_a_phone_with_a_finger(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def measure_contention():
+    """Return the wall time of a second of CPU time: 1 unless other programs use the cores, too."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    while time.thread_time() - cpu < 0.3:
+        pass
+    return (time.perf_counter() - wall) / (time.thread_time() - cpu)
+
+
 def test_an_answer_takes_less_than_50_ms_while_digits_are_drawn(open_page):
-    page = open_page()
+    page, contention = open_page(), measure_contention()
     for index, digit in enumerate((2, 0, 3)):
         draw(page, digit, left=0.03 + 0.32 * index, top=0.3, size=0.4)
     expect_answer(page, "203")
     times = page.evaluate("performance.getEntriesByName('answer').map((one) => one.duration)")
-    assert len(times) > 20
-    # From the pixels of the drawing to the answer on the page; the lower quartile, as other programs may run, too.
-    assert sorted(times)[len(times) // 4] < 50, times
+    contention = max(contention, measure_contention())
+    assert len(times) > 20  # from the pixels of the drawing to the answer on the page
+    assert np.median(times) < 50 * contention, (contention, times)
 
 
 def test_an_answer_is_explained_on_demand(open_page):

@@ -8,7 +8,8 @@ export const note = "This page reads digits that are drawn on it and do not touc
 function load(script) {
   return new Promise((done, fail) => {
     const loaded = () => done();
-    document.head.append(Object.assign(document.createElement("script"), { src: script, onload: loaded, onerror: fail }));
+    const properties = { src: script, onload: loaded, onerror: fail };
+    document.head.append(Object.assign(document.createElement("script"), properties));
   });
 }
 

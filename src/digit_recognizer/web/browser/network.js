@@ -1,4 +1,4 @@
-// Networks of Keras, computed by TensorFlow.js on WebAssembly. network.json has their layers, network.bin their weights.
+// Keras networks, computed by TensorFlow.js on WebAssembly: their layers from network.json, weights from network.bin.
 
 /** Return the numbers of half precision (IEEE 754 binary16) in a buffer. */
 function decodeHalf(buffer) {
@@ -28,7 +28,7 @@ function findInputs(value) {
   return value && typeof value === "object" ? Object.values(value).flatMap(findInputs) : [];
 }
 
-/** Return a function from images, a Uint8Array [n * 784], to the mean probabilities of networks, Float32Array [n * 10]. */
+/** Return a function from images, Uint8Array [n * 784], to mean probabilities of the networks, Float32Array [n * 10]. */
 export function makePredictor({ networks, side, temperature }, buffer) {
   const values = decodeHalf(buffer);
   let start = 0;

@@ -3,6 +3,7 @@
 
 const FAR = 1e6; // pixels
 const map = (width, height, data = new Float32Array(width * height)) => ({ width, height, data });
+const clip = (value) => Math.min(1, Math.max(0, value));
 const maximum = ({ data }) => data.reduce((most, value) => Math.max(most, value), 0);
 const right = (part) => part.x + part.width;
 const bottom = (part) => part.y + part.height;
@@ -10,7 +11,7 @@ const bottom = (part) => part.y + part.height;
 /** Blur with a Gaussian of a standard deviation in pixels. */
 function blur(image, sigma) {
   const reach = Math.ceil(3 * sigma);
-  const weights = Array.from({ length: 2 * reach + 1 }, (_, at) => Math.exp(-((at - reach) ** 2) / (2 * sigma * sigma)));
+  const weights = Array.from({ length: 2 * reach + 1 }, (_, at) => Math.exp(-(((at - reach) / sigma) ** 2) / 2));
   const total = weights.reduce((sum, weight) => sum + weight);
   const tap = (size) => (place) => weights.map((weight, at) => {
     const source = Math.abs(place + at - reach); // mirrored at the edges
@@ -25,7 +26,9 @@ function resample(source, width, height, tapX, tapY) {
   const result = map(width, height);
   for (let x = 0; x < width; x += 1) {
     for (const [from, weight] of tapX(x)) {
-      for (let y = 0; y < source.height; y += 1) wide.data[y * width + x] += weight * source.data[y * source.width + from];
+      for (let y = 0; y < source.height; y += 1) {
+        wide.data[y * width + x] += weight * source.data[y * source.width + from];
+      }
     }
   }
   for (let y = 0; y < height; y += 1) {
@@ -59,7 +62,7 @@ function rescale(source, factor) {
   };
   const tap = factor < 1 ? area : cubic;
   const result = resample(source, ...size, tap(source.width, size[0]), tap(source.height, size[1]));
-  return map(...size, result.data.map((value) => Math.min(1, Math.max(0, value))));
+  return map(...size, result.data.map(clip));
 }
 
 /** Return a part of a map; outside of it there is paper. */
@@ -102,8 +105,9 @@ function measureDistances(inside, width, height) {
         const straight = Math.min(distances[at + sign], distances[row]) + 1;
         const diagonal = Math.min(distances[row - 1], distances[row + 1]) + 1.4;
         const two = row + sign * stride;
-        const knight = Math.min(distances[row - 2], distances[row + 2], distances[two - 1], distances[two + 1]) + 2.1969;
-        distances[at] = Math.min(distances[at], straight, diagonal, knight);
+        const wide = Math.min(distances[row - 2], distances[row + 2]) + 2.1969;
+        const high = Math.min(distances[two - 1], distances[two + 1]) + 2.1969;
+        distances[at] = Math.min(distances[at], straight, diagonal, wide, high);
       }
     }
   }
@@ -114,7 +118,7 @@ function measureDistances(inside, width, height) {
   return result;
 }
 
-/** Return the mean stroke width in pixels: across a stroke, the mean distance to the paper is a quarter of its width. */
+/** Return the mean stroke width in pixels: the mean distance to the paper is a quarter of it. */
 function measureStrokeWidth(strokes) {
   const { width, height, data } = cut(strokes, -1, -1, strokes.width + 2, strokes.height + 2);
   const distances = measureDistances(data.map((value) => value > 0.5), width, height).filter((value) => value > 0);
@@ -129,7 +133,7 @@ function thicken(strokes, growth, margin) {
   const outside = measureDistances(inside.map((one) => !one), padded.width, padded.height);
   const by = Math.max(growth, 1 - depth.reduce((most, value) => Math.max(most, value), 0));
   const edge = inside.map((one, at) => by + 0.5 + (one ? depth[at] - 0.5 : 0.5 - outside[at]));
-  return map(padded.width, padded.height, edge.map((value) => Math.min(1, Math.max(0, value))));
+  return map(padded.width, padded.height, edge.map(clip));
 }
 
 /** Return the strokes of one digit in MNIST's format: a Uint8Array [784]. */
@@ -168,7 +172,7 @@ export function makeVariants(pixels, { side, centre, variantScales }) {
       const [first, part] = [Math.floor(from), from - Math.floor(from)];
       return [[first, 1 - part], [first + 1, part]].filter(([cell]) => cell >= 0 && cell < side);
     };
-    return Uint8Array.from(resample(image, side, side, linear(scaleX), linear(scaleY)).data, (value) => Math.round(value));
+    return Uint8Array.from(resample(image, side, side, linear(scaleX), linear(scaleY)).data.map(Math.round));
   });
 }
 
@@ -243,9 +247,11 @@ function findComponents(gray, width) {
     const floor = sizes[index] <= 40 ? FLOOR.small : FLOOR.large;
     const [x, y] = [Math.max(0, box.left - 2), Math.max(0, box.top - 2)]; // the soft edge has 2 pixels
     const window = cut(contrast, x, y, box.end + 2 - x, box.low + 2 - y);
-    const [ink, owner] = [mask, labels].map((data) => cut(map(width, height, data), x, y, window.width, window.height).data);
+    const [ink, owner] = [mask, labels].map((data) => {
+      return cut(map(width, height, data), x, y, window.width, window.height).data;
+    });
     const around = dilate(ink.map((one, at) => one && owner[at] === index + 1), window.width, window.height, 2);
-    const strokes = window.data.map((value, at) => around[at] * Math.min(1, Math.max(0, (value / full - floor) / (1 - floor))));
+    const strokes = window.data.map((value, at) => around[at] * clip((value / full - floor) / (1 - floor)));
     const [left, top, wide, high] = findBox(map(window.width, window.height, strokes));
     return [makeComponent(x + left, y + top, cut(map(window.width, window.height, strokes), left, top, wide, high))];
   });
@@ -274,7 +280,8 @@ function areStacked(a, b, height) {
 /** Return whether b is a loose stroke of a, such as the flag of a 5. */
 function belongs(a, b, height) {
   const gap = Math.max(a.x, b.x) - Math.min(right(a), right(b));
-  return b.height < 0.4 * height && gap < 0.25 * height && Math.max(right(a), right(b)) - Math.min(a.x, b.x) < 1.3 * height;
+  const total = Math.max(right(a), right(b)) - Math.min(a.x, b.x);
+  return b.height < 0.4 * height && gap < 0.25 * height && total < 1.3 * height;
 }
 
 const areLevel = (a, b) => {
@@ -292,19 +299,22 @@ export function findDigits(gray, width, settings) {
   let mass = 0;
   const height = components.find((one) => (mass += one.mass) >= half)?.height ?? 0; // the median by mass
   const digits = [];
-  for (const one of components.filter((part) => Math.max(part.width, part.height) >= 0.25 * height).sort((a, b) => b.mass - a.mass)) {
+  const large = components.filter((part) => Math.max(part.width, part.height) >= 0.25 * height);
+  for (const one of large.sort((a, b) => b.mass - a.mass)) {
     const at = digits.findIndex((other) => areStacked(one, other, height) || belongs(other, one, height));
     if (at < 0) digits.push(one);
     else digits[at] = merge(digits[at], one);
   }
   const placed = [];
-  for (const one of digits.filter((part) => part.height > 0.4 * height).sort((a, b) => a.x + a.width / 2 - b.x - b.width / 2)) {
+  const high = digits.filter((part) => part.height > 0.4 * height);
+  for (const one of high.sort((a, b) => a.x + a.width / 2 - b.x - b.width / 2)) {
     const line = placed.findLast((other) => areLevel(other.one, one))?.line ?? [];
     line.push(one);
     placed.push({ one, line });
   }
   const middle = (line) => line.reduce((sum, one) => sum + one.y + one.height / 2, 0) / line.length;
-  return [...new Set(placed.map(({ line }) => line))].sort((a, b) => middle(a) - middle(b)).map((line) => line.map((one) => ({
-    box: [one.x, one.y, one.width, one.height], pixels: normalise(one.strokes, settings),
-  })));
+  const lines = [...new Set(placed.map(({ line }) => line))].sort((a, b) => middle(a) - middle(b));
+  return lines.map((line) => line.map((one) => {
+    return { box: [one.x, one.y, one.width, one.height], pixels: normalise(one.strokes, settings) };
+  }));
 }

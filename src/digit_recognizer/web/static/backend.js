@@ -1,4 +1,4 @@
-// Answers of the server of `make draw`. A page of `make export` has another module of this name, with the network in it.
+// Answers of the server of `make draw`; a page of `make export` has browser/backend.js in place of this module.
 
 const UPLOAD_LIMIT = 20_000_000; // bytes; server.py has the same limit
 
@@ -13,8 +13,8 @@ async function post(path, body) {
     throw new Error("the server does not respond; is `make draw` still running?");
   });
   if (response.ok) return response;
-  const { error } = await response.json().catch(() => ({ error: `the server responded with status ${response.status}` }));
-  throw new Error(error);
+  const value = await response.json().catch(() => ({}));
+  throw new Error(value.error ?? `the server responded with status ${response.status}`);
 }
 
 async function read(path, body) {

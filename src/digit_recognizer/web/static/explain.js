@@ -38,5 +38,6 @@ export async function explain(pixels, digit, classify) {
   const means = heat.map((sum, cell) => (counts[cell] ? sum / counts[cell] : 0));
   const most = Math.max(...means.map((mean, cell) => (pixels[cell] ? Math.abs(mean) : 0)), 1e-6);
   const worst = rows[drops.indexOf(Math.max(...drops))];
-  return { heat: means.map((mean) => Math.max(-1, Math.min(1, mean / most))), without: worst.indexOf(Math.max(...worst)) };
+  const scaled = means.map((mean) => Math.max(-1, Math.min(1, mean / most)));
+  return { heat: scaled, without: worst.indexOf(Math.max(...worst)) };
 }

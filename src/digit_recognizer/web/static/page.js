@@ -186,9 +186,10 @@ function detail(digits, index) {
 function paint(target, gray = new Uint8Array(SIDE ** 2), heat = null) {
   const image = new ImageData(SIDE, SIDE);
   for (const [cell, value] of gray.entries()) {
-    const rest = value * (1 - Math.abs(heat?.[cell] ?? 0)); // orange speaks for the digit, blue against it
-    const colour = (heat?.[cell] ?? 0) >= 0 ? [value, 0.55 * value + 0.45 * rest, rest] : [rest, 0.55 * value + 0.45 * rest, value];
-    image.data.set([...colour, 255], 4 * cell);
+    const weight = heat?.[cell] ?? 0;
+    const rest = value * (1 - Math.abs(weight));
+    const colour = [value, 0.55 * value + 0.45 * rest, rest]; // orange
+    image.data.set([...(weight < 0 ? colour.reverse() : colour), 255], 4 * cell); // blue
   }
   target.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 }
@@ -197,12 +198,14 @@ async function explainShown() {
   const digit = shown;
   find("why").textContent = "Network input, 28×28 pixels";
   if (find("explain").ariaPressed !== "true" || !digit) return;
+  await new Promise((done) => setTimeout(done, 250)); // while the hand draws on, answers come first
+  if (digit !== shown) return;
   try {
     const { heat, without } = await explain(digit.pixels, digit.digit, backend.classify);
-    if (digit !== shown) return;
+    if (digit !== shown || find("explain").ariaPressed !== "true") return;
     paint(find("seen"), digit.pixels, heat);
-    const otherwise = without === digit.digit ? `Without any one part it is still a ${without}.` : `Without the brightest part it is a ${without}.`;
-    find("why").textContent = `Orange speaks for ${digit.digit}, blue against it. ${otherwise}`;
+    const otherwise = without === digit.digit ? "any one part it is still" : "the brightest part it is";
+    find("why").textContent = `Orange speaks for ${digit.digit}, blue against it. Without ${otherwise} a ${without}.`;
   } catch (error) {
     say(error.message, true);
   }
@@ -323,7 +326,7 @@ find("open").hidden = !backend.abilities.pictures;
 find("labelling").hidden = !backend.abilities.saving;
 if (!backend.abilities.pictures) find("hint").textContent = "Draw here";
 backend.findName().then(
-  (name) => { find("networks").textContent = `Read by ${name.replaceAll("`", "")}. ${backend.note}`; },
+  (name) => { find("networks").textContent = `Read by ${name.replaceAll("`", "")}. ${backend.note}`.trim(); },
   () => say("the network could not be loaded; reload the page", true),
 );
 new ResizeObserver(resize).observe(canvas);
