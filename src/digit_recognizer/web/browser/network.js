@@ -28,7 +28,7 @@ function findInputs(value) {
   return value && typeof value === "object" ? Object.values(value).flatMap(findInputs) : [];
 }
 
-/** Return a function from images, Uint8Array [n * 784], to mean probabilities of the networks, Float32Array [n * 10]. */
+/** Return a function from images, Uint8Array [n * 784], to the mean probabilities, Float32Array [n * 10]. */
 export function makePredictor({ networks, side, temperature }, buffer) {
   const values = decodeHalf(buffer);
   let start = 0;
