@@ -18,7 +18,6 @@ ARCHITECTURES = ("plain", "residual")
         ("plain", (16, 32, 64), 72_442),
         ("plain", (32, 64, 128), 287_722),
         ("residual", (32, 64, 128), 435_818),
-        ("residual", (64, 128, 256), 1_737_930),
     ],
 )
 def test_input_output_and_parameters_of_the_networks_of_the_presets(architecture, channels, parameters):

@@ -103,3 +103,17 @@ def test_statistics_of_a_short_training_are_those_of_the_training_rows(rows, cou
     accuracy = (trained.model(member.normalise(few.images)).numpy().argmax(axis=1) == few.labels).mean()
     assert trained.history["accuracy"][-1] > 0.4
     assert accuracy > trained.history["accuracy"][-1] - 0.1
+
+
+def test_float16_trains_with_loss_scaling(rows):
+    (fold,) = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
+    config = replace(TINY, epochs=8, learning_rate=0.02)
+    options = {"augmented": iter([]), "report": lambda *_: None}
+    half, full = (
+        member.train_member(config, rows, [fold], 0, precision=precision, **options)
+        for precision in ("mixed_float16", "float32")
+    )
+    assert half.history["loss"][-1] < 0.8 * half.history["loss"][0]
+    assert half.history["loss"] == pytest.approx(full.history["loss"], rel=0.2)
+    assert half.history["loss"] != full.history["loss"]
+    assert np.isfinite(half.predictions.probabilities).all()
