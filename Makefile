@@ -26,8 +26,8 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench ablation demo predict detector spotter bench-handwriting draw test test-browser test-slow \
-	test-cluster test-kaggle-image lint clean
+	kernel-output bench ablation demo predict detector spotter bundled bench-handwriting draw export handwriting test \
+	test-browser test-slow test-cluster test-kaggle-image lint clean
 
 ##@ Start
 
@@ -60,14 +60,15 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= EXTRA=data/handwriting TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
 	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) \
-		$(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) $(json)
+		$(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) \
+		$(call option,EXTRA,--extra) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, or although not plausible. KERNEL=1: the kernel's output
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible, or trained with EXTRA=. KERNEL=1: the kernel's output
 	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
 		$(call switch,KERNEL,--kernel) $(json)
 
@@ -89,6 +90,12 @@ predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS
 
 draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)
+
+export: setup ## Write the page as static files with the network in the browser, for any web server. RUN= PAGE=page
+	@$(KIT) export $(call option,PAGE) $(run)
+
+handwriting: setup ## List the drawings that the page saved, with what a run reads, and score it. RUN= JSON=1
+	@$(KIT) handwriting $(run) $(data) $(json)
 
 ##@ Kaggle notebook
 
@@ -137,6 +144,9 @@ detector: setup ## Retrain the network that finds digits in lines (minutes).
 	@.venv/bin/python -m benchmarks.train_detector $(data)
 
 spotter: detector # its former name
+
+bundled: setup ## Replace the network that the package ships by that of a finished run. RUN=
+	@.venv/bin/python -m benchmarks.bundle_network $(run)
 
 clean: ## Delete what can be made again; asks before it deletes downloaded data or trained models.
 	rm -rf .mypy_cache .pytest_cache .ruff_cache build demo src/*.egg-info .venv

@@ -36,17 +36,17 @@ def make_note() -> np.ndarray:
     return ((1 - ink) * paper + ink * INK).clip(0, 255).astype(np.uint8)
 
 
-def draw_digit(page: Page, digit: int) -> None:
-    """Draw a digit on the drawing page with the mouse."""
+def draw_digit(page: Page, digit: int, left: float) -> None:
+    """Draw a digit on the drawing page with the mouse; `left` is a fraction of the paper's width."""
     paper = page.locator("#pad").bounding_box()
     if paper is None:
         raise RuntimeError("expected a canvas on the page, found none")
-    side = 0.8 * paper["height"]
-    left, top = paper["x"] + (paper["width"] - side) / 2, paper["y"] + 0.1 * paper["height"]
+    side = 0.45 * paper["height"]
+    start, top = paper["x"] + left * paper["width"], paper["y"] + 0.28 * paper["height"]
     for stroke in sample_digits.STROKES[digit]:
         for index, point in enumerate(stroke.split()):
             x, y = (float(value) / 100 * side for value in point.split(","))
-            page.mouse.move(left + x, top + y, steps=8)
+            page.mouse.move(start + x, top + y, steps=8)
             if index == 0:
                 page.mouse.down()
         page.mouse.up()
@@ -78,13 +78,17 @@ def main(
         command = [*KIT, "draw", *data, models, "--no-browser", "--port=0"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            page = browser.new_page(viewport={"width": 1100, "height": 730})
-            page.goto(server.stdout.readline().split()[2] if server.stdout else "")
-            draw_digit(page, 2)
-            page.mouse.move(0, 0)
-            page.wait_for_selector("#seen:not([hidden])")
-            page.wait_for_timeout(1000)
-            page.screenshot(path=DOCS / "draw.png")
+            address = server.stdout.readline().split()[2] if server.stdout else ""
+            for name in ("draw", "draw-dark"):
+                page = browser.new_page(viewport={"width": 1100, "height": 790})
+                page.emulate_media(color_scheme="dark" if name == "draw-dark" else "light")
+                page.goto(address)
+                for index, digit in enumerate((2, 0, 3)):
+                    draw_digit(page, digit, 0.02 + 0.32 * index)
+                page.get_by_role("button", name="Explain").click()
+                page.mouse.move(0, 0)
+                page.wait_for_timeout(2000)
+                page.screenshot(path=DOCS / f"{name}.png")
         finally:
             server.kill()
             server.wait()

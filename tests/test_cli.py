@@ -26,6 +26,7 @@ from digit_recognizer import cli
 from digit_recognizer.data import demo
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import sample_digits
+from digit_recognizer.training import runs
 
 STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
@@ -336,6 +337,7 @@ def test_the_demo_runs_all_stages(command, tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["ImageId"]) for row in rows] == list(range(1, demo.TEST_ROWS + 1))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["demo"]
+    assert "`make draw`, and `make predict IMAGES=photo.jpg`" in answer.stdout
 
 
 @pytest.fixture
@@ -429,6 +431,77 @@ def test_predict_prints_all_answers_before_it_draws(predict, tmp_path, form):
     ]
     assert all(name in answer.stdout for name in ("pictures/drawing.png", "pictures/blank.jpg"))
     assert not form or len(json.loads(answer.stdout)) == 2
+
+
+def test_without_a_run_the_network_of_the_package_reads_and_a_trained_run_takes_its_place(run, trained, tmp_path):
+    for digit, drawing in enumerate(sample_digits.draw_digits()):
+        cv2.imwrite(str(tmp_path / f"{digit}.png"), drawing[..., ::-1])
+    paths = [f"{digit}.png" for digit in range(10)]
+    answer = run("predict", *paths, "--json")
+    assert (answer.returncode, [one["text"] for one in json.loads(answer.stdout)]) == (0, list("0123456789"))
+    assert "\nRead by the network of the package (single, validation accuracy 99." in run("predict", *paths).stdout
+    shutil.copytree(trained.parent, tmp_path / "models")
+    assert f"\nRead by {trained.name}\n" in run("predict", *paths).stdout
+
+
+@pytest.fixture
+def drawings(tmp_path):
+    """Two drawings in data/handwriting, of which one has a wrong label, and a file that is none."""
+    folder = tmp_path / "data" / "handwriting"
+    folder.mkdir(parents=True)
+    for digit in (4, 7):
+        cv2.imwrite(str(folder / f"{digit}.png"), sample_digits.draw_digits()[digit][..., ::-1])
+    (folder / "cut.png").write_bytes(hostile.HOSTILE["cut.png"])
+    (folder / "labels.csv").write_text("path,label\n4.png,4\n7.png,1\n")
+    return folder
+
+
+def test_saved_drawings_are_listed_with_labels_and_scored(run, drawings):
+    answer = run("handwriting")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    rows = [line.split() for line in answer.stdout.splitlines() if ".png" in line]
+    assert [(row[0], row[1], " ".join(row[5:])) for row in rows] == [
+        ("data/handwriting/4.png", "4", "4"),
+        ("data/handwriting/7.png", "7", "1 (not read)"),
+    ]
+    assert "Accuracy 50.00% " in answer.stdout
+    assert "Read by the network of the package" in answer.stdout
+    result = json.loads(run("handwriting", "--json").stdout)
+    assert [(one["text"], one["label"], one["correct"]) for one in result["drawings"]] == [
+        ("4", "4", True),
+        ("7", "1", False),
+    ]
+    assert (result["accuracy"]["value"], result["accuracy"]["rows"]) == (0.5, 2)
+
+
+def test_saved_drawings_are_scored_against_any_run_and_a_broken_one_fails_alone(run, drawings, trained):
+    with (drawings / "labels.csv").open("a") as file:
+        file.write("cut.png,3\n")
+    answer = run("handwriting", "--models-dir", trained.parent, "--run", trained.name)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("digit-recognizer: data/handwriting/cut.png: expected a picture")
+    assert answer.stderr.count("\n") == 1
+    assert f"Read by {trained.name}\n" in answer.stdout
+
+
+def test_without_saved_drawings_the_command_names_the_target(run):
+    assert run("handwriting").stderr == (
+        "digit-recognizer: expected drawings with their labels in data/handwriting, found none; save some with `make "
+        "draw`\n"
+    )
+
+
+def test_drawings_are_mixed_into_a_training_and_named_in_its_record(run, drawings, small_run):
+    data = "--data-dir", small_run[0] / "data"
+    options = "train", "--preset=fast", "--epochs=1", *data
+    answer = run(*options, f"--extra={drawings}", "--json")
+    record = json.loads(answer.stdout)
+    extra = record["data"]["extra"]
+    assert (extra["images"], extra["folder"]) == (2, str(drawings))
+    assert record["run"].endswith(f"-extra-{extra['sha256'][:6]}")
+    assert max(runs.read_predictions(Path("models", record["run"])).rows) < 1437  # the extra images are no validation
+    refusal = run(*options, "--run", record["run"])
+    assert "found one that differs in extra; choose another RUN=" in refusal.stderr
 
 
 def test_predict_without_files_is_an_error(predict):

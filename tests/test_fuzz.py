@@ -436,6 +436,8 @@ def test_damaged_run_folders(inputs, tmp_path, folder, run, monkeypatch):
 PATHS_OF_REQUESTS = [
     "/read",
     "/read?preview",
+    "/read?width=1",
+    "/classify",
     "/save?label=3",
     "/",
     "/page.js",
@@ -473,7 +475,10 @@ def test_requests_to_the_page(inputs, tmp_path, read):
             assert answer.status_code < 500
             raise UserError(f"status {answer.status_code}: {answer.text[:300]}".replace("\n", " "))
 
-    with testclient.TestClient(server.make_app(read, tmp_path / "saved"), base_url="http://127.0.0.1:8028") as client:
+    with testclient.TestClient(
+        server.make_app(read, lambda images: np.zeros((len(images), 10)), tmp_path / "saved"),
+        base_url="http://127.0.0.1:8028",
+    ) as client:
         for index in range(350):
             method = str(random.choice(["POST", "POST", "POST", "GET", "HEAD", "PUT", "OPTIONS", "DELETE"]))
             path = PATHS_OF_REQUESTS[min(random.geometric(0.2), len(PATHS_OF_REQUESTS)) - 1]

@@ -108,6 +108,7 @@ def train(
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
+    extra: Annotated[Path | None, typer.Option(help="Folder of labelled drawings to train on as well.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
     seeds: Annotated[str | None, typer.Option(help="Train one run for each seed: 0-9, or 1,4,7.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, or the head's HOST:PORT.")] = None,
@@ -132,7 +133,7 @@ def train(
         raise UserError("expected either --seeds, or --seed and --run, received both")
     configs = [replace(config, seed=one) for one in parse_seeds(seeds)] if seeds else [config]
     trained = pipeline.train_seeds(
-        configs, data_dir, models_dir, _progress, run=run, log=tensorboard, cluster=cluster, cores=cores
+        configs, data_dir, models_dir, _progress, run=run, extra=extra, log=tensorboard, cluster=cluster, cores=cores
     )
     for run_dir, record in trained:
         for warning in record.get("warnings", []):
@@ -358,7 +359,6 @@ def predict(
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
     from digit_recognizer.handwriting import image_files, reader, transcription
-    from digit_recognizer.training import runs
 
     skipped: list[Path] = []
     listed = image_files.list_pictures(files or [], labels, skip=skipped.append)
@@ -369,13 +369,10 @@ def predict(
         raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    read = reader.load_reader(runs.find_run(models_dir, run))
+    run_dir = reader.choose_networks(models_dir, run)
+    read = reader.load_reader(run_dir)
     refused: list[UserError] = []
-
-    def refuse(error: UserError) -> None:
-        refused.append(error)
-        _say(f"digit-recognizer: {error}", error=True)
-
+    refuse = partial(_refuse, refused)
     found = transcription.transcribe(listed, read, refuse=refuse)
     transcripts = list(track(found, "reading", len(listed), _progress))
     if as_json:
@@ -385,7 +382,35 @@ def predict(
     folder = output_dir or (None if as_json else PREDICTIONS)
     drawn = transcription.draw_transcripts(transcripts, folder, refuse=refuse) if folder else 0
     if not as_json:
+        _print(f"Read by {reader.name_networks(run_dir)}")
         _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def handwriting(
+    run: RunName = None, data_dir: DataDir = DATA, models_dir: ModelsDir = MODELS, as_json: AsJson = False
+) -> None:
+    """List the drawings that the page has saved in DATA_DIR/handwriting/, with what a run reads, and score it."""
+    from digit_recognizer.handwriting import image_files, reader, transcription
+
+    table = data_dir / "handwriting" / image_files.LABELS
+    if not table.exists():
+        raise UserError(
+            f"expected drawings with their labels in {table.parent}, found none; save some with `make draw`"
+        )
+    run_dir, listed = reader.choose_networks(models_dir, run), image_files.read_table(table)
+    read, refused = reader.load_reader(run_dir), list[UserError]()
+    found = transcription.transcribe(listed, read, refuse=partial(_refuse, refused))
+    transcripts = list(track(found, "reading", len(listed), _progress))
+    if as_json:
+        accuracy = transcription.score(transcripts)[""]._asdict() if transcripts else None
+        described = [transcription.describe(transcript) for transcript in transcripts]
+        _print_json({"networks": reader.name_networks(run_dir), "accuracy": accuracy, "drawings": described})
+    else:
+        _print_transcripts(transcripts)
+        _print(f"Read by {reader.name_networks(run_dir)}")
     if refused:
         raise typer.Exit(1)
 
@@ -399,8 +424,7 @@ def draw(
     models_dir: ModelsDir = MODELS,
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
-    from digit_recognizer.handwriting.reader import load_reader
-    from digit_recognizer.training import runs
+    from digit_recognizer.handwriting import reader
 
     try:
         from digit_recognizer.web import server
@@ -408,8 +432,30 @@ def draw(
         raise UserError(
             f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
         ) from None
-    load = partial(load_reader, runs.find_run(models_dir, run))
-    server.serve(load, data_dir / "handwriting", port=port, browser=not no_browser, say=_say)
+    run_dir = reader.choose_networks(models_dir, run)
+
+    def load() -> tuple[reader.Read, reader.Classify]:
+        classify = reader.load_classifier(run_dir)
+        return reader.make_reader(classify), classify
+
+    name, folder = reader.name_networks(run_dir), data_dir / "handwriting"
+    server.serve(load, folder, name=name, port=port, browser=not no_browser, say=_say)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder for the page.")] = Path("page"),
+    run: RunName = None,
+    models_dir: ModelsDir = MODELS,
+) -> None:
+    """Write the page as static files, with the networks in the browser, for any web server."""
+    from digit_recognizer.handwriting import reader
+    from digit_recognizer.web.export import export_page
+
+    run_dir = reader.choose_networks(models_dir, run)
+    export_page(run_dir, folder)
+    _print(f"Read by {reader.name_networks(run_dir)}")
+    _print(f"Wrote {folder}; try it with: python3 -m http.server --bind 127.0.0.1 --directory {folder}")
 
 
 @app.command()
@@ -426,7 +472,8 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
     train(preset="fast", epochs=20, augment=True, validation=0.2, data_dir=data_dir, models_dir=models_dir)
     evaluate(data_dir=data_dir, models_dir=models_dir)
     submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
-    _console.print("\nWith an account: `make download train submit`.")
+    _console.print("\nYour own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
+    _console.print("With an account: `make download train submit`.")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -444,8 +491,12 @@ def parse_seeds(text: str) -> list[int]:
 def _print_transcripts(transcripts: "list[Transcript]") -> None:
     from digit_recognizer.handwriting import transcription
 
-    rows = [transcription.summarise(transcript) for transcript in transcripts]
-    table = make_table("", ("file", "digits", "probability", "runner-up"), rows)
+    columns = ["file", "digits", "probability", "runner-up"]
+    rows: list[tuple[str, ...]] = [*map(transcription.summarise, transcripts)]
+    labels = [one.file.label and one.file.label + " (not read)" * one.is_mistake for one in transcripts]
+    if any(labels):
+        columns, rows = [*columns, "label"], [(*row, label or "") for row, label in zip(rows, labels, strict=True)]
+    table = make_table("", columns, rows)
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     _console.print(table)
     scores = transcription.score(transcripts)
@@ -457,6 +508,12 @@ def _print_transcripts(transcripts: "list[Transcript]") -> None:
             for kind, one in scores.items()
         ]
         _console.print(make_table("By kind", ("kind", "correct", "95% confidence interval", "images"), rows))
+
+
+def _refuse(refused: list[UserError], error: UserError) -> None:
+    """Print an error of one file, and append it to those of the others."""
+    refused.append(error)
+    _say(f"digit-recognizer: {error}", error=True)
 
 
 def _print(line: str) -> None:

@@ -27,8 +27,10 @@ from digit_recognizer.data.folds import Predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import cache_arrays, read_cached_arrays
+from digit_recognizer.handwriting.collection import collect_digits
 from digit_recognizer.training import ensemble, records, runs
 from digit_recognizer.training.devices import choose_precision, find_gpus
+from digit_recognizer.training.workers import worker_pool
 
 GALLERY_SIZE = 30  # images in the figure of mistakes
 
@@ -47,13 +49,15 @@ def train_seeds(
     console: Console,
     *,
     run: str | None = None,
+    extra: Path | None = None,
     log: bool = False,
     cluster: str | None = None,
     cores: int | None = None,
 ) -> list[tuple[Path, dict[str, Any]]]:
     """Train runs that differ in their seeds, or the members that they lack, and score each on its held-out rows.
 
-    With `log`, TensorBoard logs are written too. With the address of a Ray cluster, members are trained there, each
+    The labelled drawings of the folder `extra` are added to the training rows of every fold. With `log`, TensorBoard
+    logs are written too. With the address of a Ray cluster, members are trained there, each
     on a GPU or on a number of `cores`.
 
     Returns:
@@ -70,15 +74,25 @@ def train_seeds(
     if run is not None and (run != Path(run).name or run.startswith(".")):
         raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
     data = load_train(data_dir)
-    hashes = {"train.csv": data.sha256, "test.csv": None}
+    hashes: dict[str, Any] = {"train.csv": data.sha256, "test.csv": None}
     if (data_dir / "test.csv").exists():
         hashes["test.csv"] = load_test(data_dir).sha256
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     code = runs.code_sha256()
+    suffix = ""
+    if extra is not None:
+        with worker_pool(1) as pool:  # TensorFlow is not imported here before the training's workers have started
+            collected = pool.submit(collect_digits, extra).result()
+        for line in collected.left_out:
+            console.print(f"not used: {line}", soft_wrap=True, markup=False, highlight=False)
+        images, labels = np.concatenate([data.images, collected.images]), np.append(data.labels, collected.labels)
+        data = Dataset(images, labels, data.sha256)
+        hashes["extra"] = {"folder": str(extra), "images": len(collected.images), "sha256": collected.sha256}
+        suffix = f"-extra-{collected.sha256[:6]}"
     new_record = partial(
         records.new_record, competition=competition, data=hashes, code=code, git_commit=runs.git_commit()
     )
-    names = [run or records.run_name(config, data=data.sha256, code=code) for config in configs]
+    names = [run or records.run_name(config, data=data.sha256, code=code) + suffix for config in configs]
     wanted = [
         ensemble.Run(config, models_dir / name, new_record(config, run=name))
         for config, name in zip(configs, names, strict=True)

@@ -355,6 +355,18 @@ def test_submission_that_is_not_plausible_needs_force(kaggle, make_folder):
     assert_submitted_once(kaggle, folder)
 
 
+def test_submission_of_a_run_with_extra_images_needs_force(kaggle, make_folder, run_record):
+    extra = {"folder": "data/handwriting", "images": 12, "sha256": "3" * 64}
+    folder = make_folder(data=run_record["data"] | {"extra": extra})
+    assert submit_and_fail(folder) == (
+        f"{folder}: expected a run trained on train.csv alone, found 12 more images from data/handwriting; FORCE=1 "
+        "(--force) submits it nevertheless"
+    )
+    assert kaggle.requests == []
+    submit.submit(folder, force=True)
+    assert_submitted_once(kaggle, folder)
+
+
 def test_record_of_an_earlier_version_has_no_warnings(kaggle, folder):
     written = record.read_record(folder)
     del written["warnings"]

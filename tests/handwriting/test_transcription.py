@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -57,19 +58,32 @@ def test_readable_files_are_transcribed_in_order(transcripts):
     assert found == [("a.png", "3", False), ("b.png", "7", True), ("c.png", "", False)]
 
 
-def test_files_are_read_in_batches(folder, monkeypatch):
-    sizes = []
+def test_files_are_read_on_all_cores_in_their_order(folder, monkeypatch):
+    monkeypatch.setattr(transcription, "count_cores", lambda: 3)
+    together, others_done = threading.Barrier(3, timeout=30), threading.Semaphore(0)
 
-    def count(pictures):
-        sizes.append(len(pictures))
-        return recognise(pictures)
+    def read(pictures):
+        together.wait()  # fails unless three pictures are read at once
+        (reading,) = recognise(pictures)
+        if reading.text == "3":  # the first file is the last to be read
+            assert others_done.acquire(timeout=30)
+            assert others_done.acquire(timeout=30)
+        others_done.release()
+        return [reading]
 
-    files = [Listed(folder / "a.png")] * 7
-    monkeypatch.setattr(transcription, "BATCH_SIZE", 3)
-    assert len(list(transcription.transcribe(files, count, refuse=pytest.fail))) == 7
-    monkeypatch.setattr(transcription, "BATCH_PIXELS", 112 * 112)
-    assert len(list(transcription.transcribe(files, count, refuse=pytest.fail))) == 7
-    assert sizes == [3, 3, 1, 2, 2, 2, 1]
+    files = [Listed(folder / name) for name in ("a.png", "b.png", "c.png")]
+    found = transcription.transcribe(files, read, refuse=pytest.fail)
+    assert [one.reading.text for one in found] == ["3", "7", ""]
+
+
+def test_only_a_few_files_are_read_ahead(folder, monkeypatch):
+    monkeypatch.setattr(transcription, "count_cores", lambda: 2)
+    decoded = []
+    monkeypatch.setattr(transcription, "read_picture", lambda path: decoded.append(path) or draw_digits()[3])
+    found = transcription.transcribe([Listed(folder / "a.png")] * 100, recognise, refuse=pytest.fail)
+    next(found)
+    assert len(decoded) <= 8 + 1
+    assert len(list(found)) == 99
 
 
 @pytest.mark.parametrize(("label", "expected"), [("7 3", False), ("73", True), (None, False)])
@@ -83,6 +97,8 @@ def test_a_description_has_path_digits_and_text(transcripts, folder):
         "path": str(folder / "a.png"),
         "digits": [{"digit": 3, "probability": 0.9, "box": [20, 10, 60, 80]}],
         "text": "3",
+        "label": "3",
+        "correct": True,
     }
 
 

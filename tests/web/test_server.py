@@ -44,6 +44,11 @@ def three(pictures):
     return [Reading([[digit]] if (picture != picture[0, 0]).any() else []) for picture in pictures]
 
 
+def guess(images):
+    """Return the mean gray level of each image as the probability of every digit."""
+    return np.repeat(images.mean(axis=(1, 2))[:, np.newaxis] / 255, 10, axis=1)
+
+
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "handwriting"
@@ -51,7 +56,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def client(folder):
-    with testclient.TestClient(server.make_app(three, folder), base_url=OWN) as client:
+    with testclient.TestClient(server.make_app(three, guess, folder, name="three"), base_url=OWN) as client:
         yield client
 
 
@@ -63,9 +68,46 @@ def test_read_returns_the_digits_of_a_picture(client):
     assert digit["sure"]
     assert digit["probabilities"] == [0.005] * 3 + [0.955] + [0.005] * 6
     assert digit["box"] == [30, 8, 50, 90]
-    image = base64.b64decode(digit["image"].removeprefix("data:image/png;base64,"))
-    assert cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED).shape == (28, 28)
+    assert base64.b64decode(digit["pixels"]) == np.eye(28, dtype=np.uint8).tobytes()
     assert "preview" not in answer
+
+
+def test_read_takes_the_gray_levels_of_a_drawing(client):
+    drawing = np.full((30, 40), 255, np.uint8)
+    blank = client.post("/read?width=40", content=drawing.tobytes()).json()
+    assert (blank["text"], blank["width"], blank["height"]) == ("", 40, 30)
+    drawing[10, 10] = 0
+    assert client.post("/read?width=40", content=drawing.tobytes()).json()["text"] == "3"
+
+
+@pytest.mark.parametrize("width", ["0", "-40", "41", "x", "", "1e3", "40000"])
+def test_rows_of_another_width_are_refused(client, width):
+    answer = client.post(f"/read?width={width}", content=bytes(1200))
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        f"expected rows of {width!r} bytes, received 1200 bytes",
+    )
+
+
+def test_images_are_classified(client):
+    images = np.stack([np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8)])
+    answer = client.post("/classify", content=images.tobytes())
+    assert np.frombuffer(answer.content, "<f4").tolist() == [0.0] * 10 + [1.0] * 10
+    assert client.get("/networks").json() == "three"
+
+
+@pytest.mark.parametrize("size", [0, 1, 783, 785, 401 * 784])
+def test_other_than_whole_images_are_not_classified(client, size):
+    answer = client.post("/classify", content=bytes(size))
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        f"expected 1 to 400 images of 784 bytes, received {size} bytes",
+    )
+
+
+def test_responses_are_not_delayed():
+    with server.listen(0) as listener:
+        assert listener.getsockopt(server.socket.IPPROTO_TCP, server.socket.TCP_NODELAY)
 
 
 def test_read_returns_a_preview_on_request(client):
@@ -100,7 +142,7 @@ def test_a_large_upload_is_refused_while_it_is_read(folder):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(server.make_app(three, folder)(SCOPE, receive, send))
+    asyncio.run(server.make_app(three, guess, folder, name="three")(SCOPE, receive, send))
     assert sent[0]["status"] == 413
     assert b"at most 20 MB" in sent[1]["body"]
     assert len(taken) == 21
@@ -116,7 +158,7 @@ def test_an_upload_that_takes_too_long_is_refused(folder, monkeypatch):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(server.make_app(three, folder)(SCOPE, receive, send))
+    asyncio.run(server.make_app(three, guess, folder, name="three")(SCOPE, receive, send))
     assert sent[0]["status"] == 408
     assert b"expected the whole picture within" in sent[1]["body"]
 
@@ -136,7 +178,7 @@ def test_only_a_few_uploads_are_in_memory_at_a_time(folder):
         await app(SCOPE, receive, send)
 
     async def post_many():
-        app, release = server.make_app(three, folder), asyncio.Event()
+        app, release = server.make_app(three, guess, folder, name="three"), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for _ in range(server.BODIES + 3):
                 group.create_task(post(app, release))
@@ -160,7 +202,9 @@ def test_more_connections_than_the_limit_are_refused(folder, monkeypatch):
 
     monkeypatch.setattr(server.uvicorn, "Server", Server)
     thread = threading.Thread(
-        target=server.serve, args=(lambda: three, folder), kwargs={"port": 0, "browser": False, "say": addresses.put}
+        target=server.serve,
+        args=(lambda: (three, guess), folder),
+        kwargs={"name": "three", "port": 0, "browser": False, "say": addresses.put},
     )
     thread.start()
     try:
@@ -179,7 +223,7 @@ def test_more_connections_than_the_limit_are_refused(folder, monkeypatch):
 
 
 def test_script_and_server_have_the_same_upload_limit():
-    script = (server.STATIC / "page.js").read_text()
+    script = (server.STATIC / "backend.js").read_text()
     assert int(re.search(r"UPLOAD_LIMIT = ([\d_]+)", script)[1]) == server.UPLOAD_LIMIT
 
 
@@ -231,10 +275,13 @@ def test_the_page_loads_only_its_own_files(client):
     html = client.get("/").text
     elements = pages.read(html).elements
     links = [value for _, attributes in elements for name, value in attributes.items() if name in ("src", "href")]
-    assert sorted(links) == ["icon.svg", "page.css", "page.js"]
-    assert all(client.get(f"/{link}").status_code == 200 for link in [*links, "vendor/signature_pad.min.js"])
+    assert sorted(links) == ["icon.svg", "manifest.webmanifest", "page.css", "page.js"]
+    assert all(
+        client.get(f"/{link}").status_code == 200
+        for link in [*links, "backend.js", "explain.js", "vendor/signature_pad.min.js"]
+    )
     assert not [name for _, attributes in elements for name in attributes if name == "style" or name.startswith("on")]
-    for name in ("page.css", "page.js"):
+    for name in ("page.css", "page.js", "backend.js", "explain.js", "manifest.webmanifest"):
         text = (server.STATIC / name).read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?:|url\(|@import", text)
 
@@ -308,7 +355,7 @@ def test_pictures_are_read_one_at_a_time_without_blocking_the_page(folder):
         under_way.pop()
         return three(pictures)
 
-    app = server.make_app(slow, folder)
+    app = server.make_app(slow, guess, folder)
     with testclient.TestClient(app, base_url=OWN) as client, ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(client.post, "/read", content=PNG) for _ in range(3)]
         assert asked.wait(30)
@@ -327,15 +374,15 @@ def test_a_port_in_use_is_refused_before_the_reader_is_loaded(tmp_path):
         ):
             server.listen(port)
         with pytest.raises(UserError, match="expected a free port"):
-            server.serve(pytest.fail, tmp_path, port=port, browser=False, say=pytest.fail)
+            server.serve(pytest.fail, tmp_path, name="", port=port, browser=False, say=pytest.fail)
     with pytest.raises(UserError, match="expected a port from 0 to 65535, received 70000"):
         server.listen(70_000)
 
 
-def run_draw(monkeypatch, capsys, tmp_path):
+def run_draw(monkeypatch, capsys, tmp_path, *arguments):
     """Run `digit-recognizer draw` in an empty folder; return what it wrote to stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["digit-recognizer", "draw"])
+    monkeypatch.setattr(sys, "argv", ["digit-recognizer", "draw", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
     output = capsys.readouterr()
@@ -351,5 +398,5 @@ def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, t
     assert re.search(r"found no uvicorn; run `make draw`, or pip install '\.\[draw\]'$", line)
 
 
-def test_without_a_run_the_command_names_the_target(monkeypatch, capsys, tmp_path):
-    assert "run `make train`" in run_draw(monkeypatch, capsys, tmp_path)
+def test_a_named_run_that_does_not_exist_is_refused(monkeypatch, capsys, tmp_path):
+    assert "run `make train`" in run_draw(monkeypatch, capsys, tmp_path, "--run=other")

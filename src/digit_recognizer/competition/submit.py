@@ -56,6 +56,7 @@ def submit(folder: Path, *, message: str | None = None, force: bool = False, say
                 say("Kaggle did not receive it")
         if record["status"] != "pending":
             if not force:
+                _refuse_extra_images(folder, record)
                 _refuse_implausible(folder, record)
                 _refuse_repetition(folder.parent / LEDGER_NAME, record)
             api = api or connect(say=say)
@@ -84,6 +85,13 @@ def _describe(record: dict[str, Any]) -> str:
     networks = f"{members} CNNs" if members > 1 else "CNN"
     scored = "trained on all rows" if accuracy is None else f"validation accuracy {accuracy:.4f}"
     return f"{record['run']}: {record['config']['preset']} {networks}, {scored}"
+
+
+def _refuse_extra_images(folder: Path, record: dict[str, Any]) -> None:
+    """Raise a UserError if the run was trained on more images than those of the competition."""
+    if extra := record["data"].get("extra"):
+        found = f"{extra['images']} more images from {extra['folder']}; FORCE=1 (--force) submits it nevertheless"
+        raise UserError(f"{folder}: expected a run trained on train.csv alone, found {found}")
 
 
 def _refuse_implausible(folder: Path, record: dict[str, Any]) -> None:

@@ -62,7 +62,10 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     """
     records, (one, two) = read_common([first, second])
     old, new = (
-        record["config"] | record["versions"] | record["machine"] | {"git_commit": record["git_commit"]}
+        record["config"]
+        | {"extra": record["data"].get("extra"), "git_commit": record["git_commit"]}
+        | record["versions"]
+        | record["machine"]
         for record in records
     )
     return Comparison(

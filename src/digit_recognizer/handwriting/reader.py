@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from digit_recognizer.handwriting import binarisation, detector, normalisation, 
 from digit_recognizer.handwriting.detector import Detect, Detection
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.segmentation import Component
+from digit_recognizer.model.bundled import load_bundled, read_bundled_record
 from digit_recognizer.training import runs
 
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
@@ -48,7 +49,7 @@ class Reading:
 
 
 Classify = Callable[[np.ndarray], np.ndarray]  # uint8 [n, 28, 28] -> probabilities, float [n, 10]
-Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] each, RGB
+Read = Callable[[Sequence[np.ndarray]], list[Reading]]  # pictures, uint8 [h, w, 3] RGB or [h, w] gray
 
 
 class Glyph(NamedTuple):
@@ -60,26 +61,63 @@ class Glyph(NamedTuple):
     is_whole: bool  # False if it was cut from its neighbours
 
 
-def load_reader(run_dir: Path) -> Read:
-    """Load the detector and a finished run's networks, calibrated on its out-of-fold predictions; run each once."""
-    with hide_native_messages():
-        from digit_recognizer.model.prediction import load_network, make_predictor
+def load_reader(run_dir: Path | None) -> Read:
+    """Load the detector and the networks of `load_classifier`; run each once."""
+    return make_reader(load_classifier(run_dir))
 
+
+def make_reader(classify: Classify) -> Read:
+    """Load the detector, and combine it with a classifier; run each once."""
+    read = partial(read_pictures, classify=classify, detect=detector.load_detector())
+    read(draw_digits())
+    return read
+
+
+def load_classifier(run_dir: Path | None) -> Classify:
+    """Compile the networks of `load_networks`."""
+    temperature, networks = load_networks(run_dir)
+    from digit_recognizer.model.prediction import make_predictor
+
+    predict = make_predictor(networks)
+    return lambda images: apply_temperature(predict(images), temperature)
+
+
+def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
+    """Load the networks of a finished run, or of the package if it is None, each a `keras.Model`.
+
+    Returns:
+        The temperature of their mean probabilities, fitted to the out-of-fold predictions; the networks.
+    """
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network
+
+    if run_dir is None:
+        return read_bundled_record()["temperature"], [load_bundled()]
     folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
     _, labels, probabilities = runs.read_predictions(run_dir)
     if np.isnan(probabilities).any():
         raise UserError(
             f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
         )
-    temperature, detect = fit_temperature(labels, probabilities), detector.load_detector()
-    predict = make_predictor([load_network(folder / "model.keras") for folder in folders])
-    read = partial(read_pictures, classify=lambda one: apply_temperature(predict(one), temperature), detect=detect)
-    read(draw_digits())
-    return read
+    return fit_temperature(labels, probabilities), [load_network(folder / "model.keras") for folder in folders]
+
+
+def choose_networks(models_dir: Path, run: str | None) -> Path | None:
+    """Return the folder of a run, see `find_run`; None, the network of the package, if none is named or trained."""
+    return runs.find_run(models_dir, run) if run or (models_dir / "latest.json").exists() else None
+
+
+def name_networks(run_dir: Path | None) -> str:
+    """Return the name of what `load_classifier` loads."""
+    if run_dir is not None:
+        return run_dir.name
+    record = read_bundled_record()
+    made = f"{record['config']['preset']}, validation accuracy {record['validation_accuracy']:.2%}"
+    return f"the network of the package ({made}); a run of `make train` takes its place"
 
 
 def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
-    """Read pictures, uint8 [h, w, 3] each, RGB, in one batch."""
+    """Read pictures, uint8 [h, w, 3] RGB or [h, w] gray, in one batch."""
     small = [normalisation.rescale(picture, min(1, MAX_SIDE / max(picture.shape[:2]))) for picture in pictures]
     found = _find_glyphs(small, detect)
     glyphs = [glyph for lines in found for line in lines for glyph in line]
@@ -106,7 +144,7 @@ def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: 
 
 def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[list[Glyph]]]:
     """Return the lines of glyphs in each picture, from the binarisation whose foreground the digits explain best."""
-    grays = [binarisation.to_gray(picture) for picture in pictures]
+    grays = [picture if picture.ndim == 2 else binarisation.to_gray(picture) for picture in pictures]
     candidates = [binarisation.propose_settings(gray) for gray in grays]
     best: list[tuple[float, list[list[Glyph]]]] = [(0.0, [])] * len(pictures)
     for attempt in range(max(map(len, candidates), default=0)):

@@ -5,7 +5,9 @@ import io
 import itertools
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +26,8 @@ from digit_recognizer.handwriting.image_files import LABELS, MARK, Listed, is_an
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import SURE, Read, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
+from digit_recognizer.training.devices import count_cores
 
-BATCH_SIZE, BATCH_PIXELS = 64, 30_000_000  # pictures read together, and their pixels
 MAX_FILES = 100  # annotated pictures of one call
 MAX_NAME = 200  # bytes of the name of an annotated picture; file systems allow 255
 MIN_SIDE, MAX_SIDE, SAMPLE_SIDE = 300, 1000, 240  # pixels of an annotated picture, and of one in the report
@@ -46,40 +48,48 @@ class Transcript(NamedTuple):
 
 
 def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserError], None]) -> Iterator[Transcript]:
-    """Yield the transcript of each file, in their order; call `refuse` with the error of each unreadable one."""
-    batch, pictures = list[Listed](), list[np.ndarray]()
-    for position, file in enumerate(files, start=1):
+    """Yield the transcript of each file, in their order; call `refuse` with the error of each unreadable one.
+
+    A thread per core decodes and reads them: Pillow, OpenCV and TensorFlow release the interpreter's lock.
+    """
+    left, pending, cores = iter(files), deque[Future[Transcript | UserError]](), count_cores()
+    # The decoder's own catch_warnings could restore the filters of another thread.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(cores) as pool:
         try:
-            pictures.append(read_picture(file.path))
-            batch.append(file)
-        except UserError as error:
-            refuse(error)
-        full = len(batch) == BATCH_SIZE or sum(picture.size // 3 for picture in pictures) > BATCH_PIXELS
-        if full or position == len(files):
-            yield from _read_batch(batch, pictures, read, refuse)
-            batch, pictures = [], []
+            while True:
+                pending += [
+                    pool.submit(_read_file, file, read) for file in itertools.islice(left, 4 * cores - len(pending))
+                ]
+                if not pending:
+                    return
+                found = pending.popleft().result()
+                if isinstance(found, Transcript):
+                    yield found
+                else:
+                    refuse(found)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _read_batch(
-    batch: Sequence[Listed], pictures: Sequence[np.ndarray], read: Read, refuse: Callable[[UserError], None]
-) -> list[Transcript]:
-    """Read pictures together; if that fails, read each alone, so that it fails alone."""
+def _read_file(file: Listed, read: Read) -> Transcript | UserError:
+    """Return the transcript of a file, or the error."""
     try:
-        return list(map(Transcript, batch, read(pictures)))
+        (reading,) = read([read_picture(file.path)])
+        return Transcript(file, reading)
+    except UserError as error:
+        return error
     except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures are to be read
-        if len(batch) > 1:
-            pairs = zip(batch, pictures, strict=True)
-            return [one for file, picture in pairs for one in _read_batch([file], [picture], read, refuse)]
         fault = f"{type(error).__name__}: {error}"
-        refuse(UserError(f"{batch[0].path}: expected a picture to read, found a fault in reading it ({fault})"))
-        return []
+        return UserError(f"{file.path}: expected a picture to read, found a fault in reading it ({fault})")
 
 
 def describe(transcript: Transcript) -> dict[str, Any]:
     """Return a transcript as a JSON value."""
     path, found = str(transcript.file.path), transcript.reading.digits
     digits = [{"digit": one.digit, "probability": round(one.probability, 4), "box": list(one.box)} for one in found]
-    return {"path": path, "digits": digits, "text": transcript.reading.text}
+    scored = {"label": transcript.file.label, "correct": not transcript.is_mistake}
+    value = {"path": path, "digits": digits, "text": transcript.reading.text}
+    return value | ({} if transcript.file.label is None else scored)
 
 
 def summarise(transcript: Transcript) -> tuple[str, str, str, str]:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Job(NamedTuple):
     """What the members of a run have in common."""
 
     config: Config
-    data: Dataset  # train.csv
+    data: Dataset  # train.csv, and the extra images after its rows
     folds: list[Fold]
     members: int
     run_dir: Path  # models/<run>
@@ -55,7 +56,9 @@ def open_run(
     config, run_dir, record = run
     with files.locked(run_dir, wait=False):
         versions, record = record["versions"], _open_record(run_dir, record)
-        folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
+        extra = record["data"].get("extra", {}).get("images", 0)
+        split = partial(make_folds, folds=config.folds, validation=config.validation, seed=config.split_seed)
+        folds = split(data.labels, extra=extra)
         members = count_members(record["config"])
         missing = [index for index in range(members) if not records.member_dir(run_dir, index).is_dir()]
         different = [
@@ -95,7 +98,7 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
         return record
     found = runs.read_record(run_dir)
     different = [name for name, value in record["config"].items() if found["config"].get(name) != value]
-    different += ["train.csv"] if found["data"]["train.csv"] != record["data"]["train.csv"] else []
+    different += [name for name in ("train.csv", "extra") if found["data"].get(name) != record["data"].get(name)]
     different += [name for name in ("code", "onednn") if found.get(name, record[name]) != record[name]]
     if different:
         raise UserError(

@@ -34,13 +34,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from digit_recognizer.config import IMAGE_SIZE
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, decode
-from digit_recognizer.handwriting.reader import SURE, Read
+from digit_recognizer.handwriting.reader import SURE, Classify, Read
 
 HOST = "127.0.0.1"
-UPLOAD_LIMIT = 20_000_000  # bytes; static/page.js has the same limit
+UPLOAD_LIMIT = 20_000_000  # bytes; static/backend.js has the same limit
+IMAGES_LIMIT = 400  # images classified together
 BODY_SECONDS = 10  # for the whole upload
 BODIES, CONNECTIONS = 4, 64  # at a time: uploads in memory, and connections that are not refused
 LABEL = re.compile("[0-9](?:[0-9 ]{0,18}[0-9])?")  # a space separates rows of digits
@@ -58,18 +60,28 @@ HEADERS = {
 }
 
 
-def serve(load: Callable[[], Read], folder: Path, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def serve(
+    load: Callable[[], tuple[Read, Classify]],
+    folder: Path,
+    *,
+    name: str,
+    port: int,
+    browser: bool,
+    say: Callable[[str], None],
+) -> None:
     """Serve the page until Ctrl+C, and save labelled drawings to a folder.
 
-    The port is bound before `load` is called, so that a port in use is reported at once; 0 picks a free port.
+    `name` is that of the networks. The port is bound before `load` is called, so that a port in use is reported at
+    once; 0 picks a free port.
 
     Raises:
         UserError: The port is in use or not allowed.
     """
     with listen(port) as listener:
-        app = make_app(load(), folder)
+        app = make_app(*load(), folder, name=name)
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
         say(f"Draw at {address} (press Ctrl+C to stop)")
+        say(f"Read by {name}")
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         settings = uvicorn.Config(
@@ -84,26 +96,42 @@ def listen(port: int) -> socket.socket:
     if not 0 <= port <= 65_535:
         raise UserError(f"expected a port from 0 to 65535, received {port}; choose another --port")
     try:
-        return socket.create_server((HOST, port))
+        listener = socket.create_server((HOST, port))
+        # Otherwise a response waits 40 ms for an acknowledgement; asyncio does this for sockets with a protocol number.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise UserError(f"expected a free port, found that {port} is not ({reason}); choose another --port") from None
 
 
-def make_app(read: Read, folder: Path) -> Starlette:
+def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") -> Starlette:
     """Return the web application.
 
-    `POST /read` takes an image file and returns its digits, with `?preview` also the decoded picture.
-    `POST /save?label=7` stores an image file in the folder. All other paths are static files.
+    `POST /read` takes an image file and returns its digits, with `?preview` also the decoded picture; with `?width=320`
+    it takes the gray levels of a drawing, which is faster. `POST /classify` takes images, uint8 [n, 28, 28], and
+    returns their probabilities, float32. `POST /save?label=7` stores an image file in the folder. `/networks` is the
+    name of what reads. All other paths are static files.
     """
     bodies = anyio.CapacityLimiter(BODIES)
     in_thread = partial(anyio.to_thread.run_sync, limiter=anyio.CapacityLimiter(1))  # one picture at a time
 
     async def read_picture(request: Request) -> Response:
-        preview = "preview" in request.query_params
+        preview, width = "preview" in request.query_params, request.query_params.get("width")
         async with bodies:
             content = await _read_body(request)
-            return JSONResponse(await in_thread(lambda: _describe(decode(content), read, preview=preview)))
+            picture = (lambda: decode(content)) if width is None else (lambda: _to_picture(content, width))
+            return JSONResponse(await in_thread(lambda: _describe(picture(), read, preview=preview)))
+
+    async def classify_images(request: Request) -> Response:
+        async with bodies:
+            images = await _read_body(request)
+            if len(images) % IMAGE_SIZE**2 or not 0 < len(images) <= IMAGES_LIMIT * IMAGE_SIZE**2:
+                expected = f"1 to {IMAGES_LIMIT} images of {IMAGE_SIZE**2} bytes"
+                raise UserError(f"expected {expected}, received {len(images)} bytes")
+            stack = np.frombuffer(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+            found = await in_thread(lambda: classify(stack).astype("<f4").tobytes())
+        return Response(found, media_type="application/octet-stream")
 
     async def save_picture(request: Request) -> Response:
         label = request.query_params.get("label", "")
@@ -117,7 +145,9 @@ def make_app(read: Read, folder: Path) -> Starlette:
     return Starlette(
         routes=[
             Route("/read", read_picture, methods=["POST"]),
+            Route("/classify", classify_images, methods=["POST"]),
             Route("/save", save_picture, methods=["POST"]),
+            Route("/networks", lambda _: JSONResponse(name)),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[
@@ -186,6 +216,14 @@ async def _read_body(request: Request) -> bytes:
     raise HTTPException(408, f"expected the whole picture within {BODY_SECONDS} s, received a part of it")
 
 
+def _to_picture(content: bytes, width: str) -> np.ndarray:
+    """Return rows of gray levels as a picture, uint8 [h, w]."""
+    columns = int(width) if re.fullmatch("[1-9][0-9]{0,3}", width) else 0
+    if not columns or not content or len(content) % columns:
+        raise UserError(f"expected rows of {width[:30]!r} bytes, received {len(content)} bytes")
+    return np.frombuffer(content, np.uint8).reshape(-1, columns)
+
+
 def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, Any]:
     """Read a picture; return its digits for the page."""
     (reading,) = read([picture])
@@ -195,7 +233,7 @@ def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, An
             "sure": digit.probability >= SURE,
             "probabilities": digit.probabilities.round(4).tolist(),
             "box": [int(value) for value in digit.box],
-            "image": _make_data_url("png", Image.fromarray(digit.image)),
+            "pixels": base64.b64encode(digit.image.tobytes()).decode(),
         }
         for row in reading.rows
         for digit in row
@@ -204,11 +242,6 @@ def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, An
     if preview:
         image = Image.fromarray(picture)
         image.thumbnail((1200, 1200))  # pixels
-        result["preview"] = _make_data_url("jpeg", image)
+        image.save(file := io.BytesIO(), "jpeg")
+        result["preview"] = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
     return result
-
-
-def _make_data_url(kind: str, image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, kind)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

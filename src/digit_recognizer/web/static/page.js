@@ -1,9 +1,11 @@
-// Draw with signature_pad, send the drawing to the server while a stroke is drawn, and show the predicted digits.
+// Draw with signature_pad, read the drawing while a stroke is drawn, and show the digits. backend.js is what reads.
 import SignaturePad from "./vendor/signature_pad.min.js";
+import * as backend from "./backend.js";
+import { explain } from "./explain.js";
 
-const UPLOAD_LIMIT = 20_000_000; // bytes; server.py has the same limit
-const INTERVAL = 100; // milliseconds between requests
-const SENT = { width: 640, height: 480 }; // size of a drawing in pixels
+const SAVED = { width: 640, height: 480 }; // size of a drawing in pixels, the same on every screen
+const READ = { width: 320, height: 240 }; // and while it is drawn, which is read in half the time
+const SIDE = 28; // pixels of a digit
 const find = (id) => document.getElementById(id);
 const isEmpty = () => !file && pad.isEmpty();
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
@@ -14,10 +16,10 @@ let file = null; // the image shown instead of the drawing
 let version = 0; // incremented by every change of the drawing
 let sent = 0; // version of the latest request
 let busy = false; // one request at a time
-let pending = 0; // timer of the next request
 let cleared = null; // strokes removed by the last Clear
 let count = 0; // number of digits found
 let chosen = -1; // index of the digit whose probabilities are shown
+let shown = null; // that digit
 let paperWidth = 0; // CSS pixels
 
 function element(name, properties = {}, ...children) {
@@ -57,18 +59,6 @@ function say(line, bad = false) {
 
 // Requests
 
-async function post(path, body) {
-  if (body.size > UPLOAD_LIMIT) {
-    throw new Error(`expected a picture of at most ${UPLOAD_LIMIT / 1e6} MB, received a larger file`);
-  }
-  const response = await fetch(path, { method: "POST", body }).catch(() => {
-    throw new Error("the server does not respond; is `make draw` still running?");
-  });
-  const value = await response.json().catch(() => ({ error: `the server responded with status ${response.status}` }));
-  if (!response.ok) throw new Error(value.error);
-  return value;
-}
-
 function changed() {
   version += 1;
   find("paper").classList.toggle("used", !isEmpty());
@@ -76,27 +66,42 @@ function changed() {
   find("undo").disabled = isEmpty() && !cleared;
   if (isEmpty()) show({ text: "", digits: [] });
   else request();
-  find("result").ariaBusy = String(!isEmpty() && (busy || pending > 0));
+  find("result").ariaBusy = String(!isEmpty() && busy);
+}
+
+function scale({ width, height }) {
+  const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(canvas, 0, 0, width, height);
+  return context;
 }
 
 function content() {
   if (file) return Promise.resolve(file);
-  const copy = element("canvas", SENT); // the same size on every screen
-  copy.getContext("2d").drawImage(canvas, 0, 0, copy.width, copy.height);
-  return new Promise((done) => copy.toBlob(done, "image/png"));
+  return new Promise((done) => scale(SAVED).canvas.toBlob(done, "image/png"));
+}
+
+function readDrawing() {
+  const { data, width } = scale(READ).getImageData(0, 0, READ.width, READ.height);
+  const gray = new Uint8Array(data.length / 4);
+  for (let at = 0, from = 0; at < gray.length; at += 1, from += 4) {
+    gray[at] = Math.round(0.299 * data[from] + 0.587 * data[from + 1] + 0.114 * data[from + 2]);
+  }
+  return backend.readDrawing(gray, width);
 }
 
 async function request() {
-  if (busy || pending || sent === version || isEmpty()) return;
-  const started = performance.now();
+  if (busy || sent === version || isEmpty()) return;
+  const start = performance.now();
   const picture = file;
   busy = true;
   sent = version;
   try {
-    const result = await post(picture ? "read?preview" : "read", await content());
+    const result = await (picture ? backend.readPicture(picture) : readDrawing());
     if (picture ? picture === file : !file && !pad.isEmpty()) {
-      if (picture) showPicture(result);
+      if (picture) say("");
       show(result);
+      performance.measure("answer", { start });
     }
   } catch (error) {
     if (picture && picture === file) leavePicture();
@@ -104,14 +109,13 @@ async function request() {
   }
   busy = false;
   find("result").ariaBusy = String(!isEmpty() && sent !== version);
-  pending = setTimeout(() => { pending = 0; request(); }, Math.max(0, INTERVAL - (performance.now() - started)));
+  request(); // what was drawn in the meantime
 }
 
 async function save(label) {
   if (isEmpty()) return;
   try {
-    const { path } = await post(`save?label=${encodeURIComponent(label)}`, await content());
-    say(`Saved as ${path} with the label ${label}.`);
+    say(`Saved as ${await backend.save(label, await content())} with the label ${label}.`);
   } catch (error) {
     say(error.message, true);
   }
@@ -127,14 +131,17 @@ async function saveDigit(digit) {
 
 // Results
 
-function show({ text, digits }) {
+function show(result) {
+  const { text, digits } = result;
+  mark(result);
   const answer = find("answer");
   answer.textContent = text;
   answer.className = text.length > 24 ? "longest" : text.length > 5 ? "long" : "";
   answer.classList.toggle("unsure", digits.some((digit) => !digit.sure));
   find("digits").hidden = digits.length < 2;
   find("digits").replaceChildren(...digits.map((digit, index) => {
-    const image = element("img", { src: digit.image, alt: "" });
+    const image = element("canvas", { width: SIDE, height: SIDE, ariaHidden: "true" });
+    paint(image, digit.pixels);
     const button = element("button", { type: "button" }, image, String(digit.digit));
     button.ariaLabel = `Digit ${index + 1}: ${digit.digit}, ${percent(digit.probabilities[digit.digit])}`;
     button.addEventListener("click", () => detail(digits, index));
@@ -167,17 +174,49 @@ function detail(digits, index) {
     fill.style.width = percent(probability);
     value.textContent = digit ? percent(probability) : "–";
   }
-  find("seen").hidden = !digit;
-  if (digit) find("seen").src = digit.image;
+  paint(find("seen"), digit?.pixels);
+  find("explain").disabled = !digit;
+  shown = digit;
+  explainShown();
   for (const [place, button] of find("digits").querySelectorAll("button").entries()) {
     button.ariaPressed = String(place === chosen);
   }
 }
 
-function showPicture({ preview, width, height, text, digits }) {
+function paint(target, gray = new Uint8Array(SIDE ** 2), heat = null) {
+  const image = new ImageData(SIDE, SIDE);
+  for (const [cell, value] of gray.entries()) {
+    const weight = heat?.[cell] ?? 0;
+    const rest = value * (1 - Math.abs(weight));
+    const colour = [value, 0.55 * value + 0.45 * rest, rest]; // orange
+    image.data.set([...(weight < 0 ? colour.reverse() : colour), 255], 4 * cell); // blue
+  }
+  target.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
+}
+
+async function explainShown() {
+  const digit = shown;
+  find("why").textContent = "Network input, 28×28 pixels";
+  if (find("explain").ariaPressed !== "true" || !digit) return;
+  await new Promise((done) => setTimeout(done, 250)); // while the hand draws on, answers come first
+  if (digit !== shown) return;
+  try {
+    const { heat, without } = await explain(digit.pixels, digit.digit, backend.classify);
+    if (digit !== shown || find("explain").ariaPressed !== "true") return;
+    paint(find("seen"), digit.pixels, heat);
+    const otherwise = without === digit.digit ? "any one part it is still" : "the brightest part it is";
+    find("why").textContent = `Orange speaks for ${digit.digit}, blue against it. Without ${otherwise} a ${without}.`;
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function mark({ preview, width, height, text, digits }) {
+  find("picture").toggleAttribute("hidden", !digits.length && !preview);
+  if (!width) return;
   const side = Math.max(width, height);
   const marks = digits.flatMap(({ digit, box: [x, y, w, h] }) => {
-    const size = Math.max(side / 28, Math.min(h / 3, side / 12));
+    const size = Math.max(side / 28, Math.min(h / 3, side / (preview ? 12 : 20)));
     const above = y > size ? y - size / 5 : y + h + size;
     const place = { x, y: Math.min(above, height - size / 8), "font-size": size, "stroke-width": size / 6 };
     return [drawn("rect", { x, y, width: w, height: h }), drawn("text", place, String(digit))];
@@ -185,24 +224,26 @@ function showPicture({ preview, width, height, text, digits }) {
   const picture = find("picture");
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   picture.setAttribute("aria-label", digits.length ? `Picture with the digits ${text}` : "Picture without digits");
-  picture.replaceChildren(drawn("image", { href: preview, width, height }), ...marks);
-  picture.toggleAttribute("hidden", false);
-  say("");
+  picture.classList.toggle("drawn", !preview);
+  picture.replaceChildren(...(preview ? [drawn("image", { href: preview, width, height })] : []), ...marks);
 }
 
 // Input
 
 function openPicture(chosen) {
   if (!chosen) return;
+  if (!backend.abilities.pictures) {
+    say("this page reads what is drawn on it only; `make draw` and `make predict` read pictures", true);
+    return;
+  }
   file = chosen;
   say(`Reading ${chosen.name || "the picture"} …`);
   changed();
 }
 
 function leavePicture() {
+  if (file) find("picture").toggleAttribute("hidden", true);
   file = null;
-  find("picture").toggleAttribute("hidden", true);
-  find("picture").replaceChildren();
   changed();
 }
 
@@ -276,6 +317,18 @@ document.addEventListener("dragover", (event) => { event.preventDefault(); docum
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("over");
 });
+find("explain").addEventListener("click", () => {
+  find("explain").ariaPressed = String(find("explain").ariaPressed !== "true");
+  paint(find("seen"), shown?.pixels);
+  explainShown();
+});
+find("open").hidden = !backend.abilities.pictures;
+find("labelling").hidden = !backend.abilities.saving;
+if (!backend.abilities.pictures) find("hint").textContent = "Draw here";
+backend.findName().then(
+  (name) => { find("networks").textContent = `Read by ${name.replaceAll("`", "")}. ${backend.note}`.trim(); },
+  () => say("the network could not be loaded; reload the page", true),
+);
 new ResizeObserver(resize).observe(canvas);
 setWidth();
 resize();

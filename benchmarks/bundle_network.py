@@ -1,0 +1,60 @@
+"""Replace the network that the package ships by that of a finished run: `make bundled RUN=`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from digit_recognizer.config import COMPETITION
+from digit_recognizer.console import hide_native_messages
+from digit_recognizer.errors import UserError
+from digit_recognizer.evaluation.calibration import fit_temperature
+from digit_recognizer.files import replacing, sha256, write_json
+from digit_recognizer.model.bundled import RECORD, WEIGHTS
+from digit_recognizer.training import runs
+
+KEPT = ("run", "config", "data", "code", "git_commit", "versions", "finished_at")  # of the run's record
+
+
+def bundle_network(run_dir: Path, weights: Path = WEIGHTS, record: Path = RECORD) -> None:
+    """Write layers and weights (float16) of a run's only network, and the record of how they were made.
+
+    Raises:
+        UserError: The run is not finished, has several networks or no validation rows, or not the competition's data.
+    """
+    run = runs.read_finished_record(run_dir)
+    folders = runs.require_members(run, run_dir)
+    if len(folders) > 1 or run["competition"] != COMPETITION or "extra" in run["data"]:
+        found = f"{len(folders)} on the {run['competition']} data{' and extra images' * ('extra' in run['data'])}"
+        raise UserError(f"expected one network trained on train.csv of {COMPETITION}, found {found}; name another RUN=")
+    _, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    with hide_native_messages():
+        from digit_recognizer.model.prediction import load_network
+
+    network = load_network(folders[0] / "model.keras")
+    with replacing(weights) as temporary:
+        arrays = (one.astype(np.float16) for one in network.get_weights())
+        np.savez_compressed(temporary, network.to_json(), *arrays)
+    made = {"validation_accuracy": run["scores"]["validation_accuracy"], "images": len(labels)}
+    made |= {"temperature": fit_temperature(labels, probabilities), "weights_sha256": sha256(weights)}
+    write_json(record, {name: run[name] for name in KEPT} | made)
+
+
+def main(
+    *,
+    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
+    models_dir: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("models"),
+) -> None:
+    """Replace the network that the package ships by that of a finished run."""
+    run_dir = runs.find_run(models_dir, run)
+    bundle_network(run_dir)
+    typer.echo(f"Wrote {WEIGHTS} and {RECORD.name} from {run_dir}")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        sys.exit(f"bundle_network: {error}")

@@ -1,0 +1,156 @@
+"""The page as static files: what is written, and in Debian's Chromium its answers, which are those of Python."""
+
+import base64
+import functools
+import json
+import re
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+from drawing import brightness, draw, expect_answer
+
+from digit_recognizer.console import hide_native_messages
+from digit_recognizer.errors import UserError
+from digit_recognizer.handwriting import detector, normalisation, reader, sample_digits
+from digit_recognizer.model.bundled import load_bundled
+from digit_recognizer.web import export
+
+READ = """async (gray) => {
+    const { readDrawing } = await import("./backend.js");
+    const result = await readDrawing(Uint8Array.from(atob(gray), (byte) => byte.charCodeAt(0)), 320);
+    return { ...result, digits: result.digits.map((digit) => ({ ...digit, pixels: [...digit.pixels] })) };
+}"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An exported page with the network of the package."""
+    folder = tmp_path_factory.mktemp("export") / "page"
+    export.export_page(None, folder)
+    return folder
+
+
+def test_the_files_name_no_other_host(folder):
+    for path in folder.glob("*.*"):
+        if path.suffix in (".html", ".js", ".css", ".json", ".webmanifest"):
+            text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"https?:|url\(|@import", text), path
+    assert "connect-src 'self'" in (folder / "index.html").read_text()
+
+
+def test_all_weights_are_written(folder):
+    weights = load_bundled().get_weights()
+    assert (folder / "network.bin").stat().st_size == 2 * sum(one.size for one in weights)
+    (network,) = json.loads((folder / "network.json").read_text())["networks"]
+    assert [tuple(shape) for layer in network["shapes"] for shape in layer] == [one.shape for one in weights]
+
+
+def test_an_export_replaces_an_earlier_one(tmp_path):
+    for _ in range(2):
+        export.export_page(None, tmp_path)
+    assert (tmp_path / "index.html").read_text().count("Content-Security-Policy") == 1
+
+
+def test_a_layer_that_the_page_cannot_compute_is_refused(tmp_path, monkeypatch):
+    with hide_native_messages():
+        import keras
+
+    network = keras.Sequential([keras.layers.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model = keras.Model(network.inputs, network.outputs)
+    monkeypatch.setattr(reader, "load_networks", lambda run_dir: (1.0, [model]))
+    with pytest.raises(UserError, match=r"^expected a network of the layers Add, .*, found Flatten$"):
+        export.export_page(None, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    """The address of a plain server of static files."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    handler.func.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def page(browser, address):
+    """Open the page; at the end check that it sent requests to its server only and logged no error."""
+    context, requests, errors = browser.new_context(viewport={"width": 1100, "height": 760}), [], []
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text))
+    page.goto(address)
+    page.wait_for_function("document.getElementById('networks').textContent")
+    yield page
+    context.close()
+    assert len(requests) > 8
+    assert not [url for url in requests if not url.startswith(address)]
+    assert errors == []
+
+
+def make_drawing(text, random):
+    """Draw digits with a pen: uint8 [240, 320], dark on white."""
+    canvas, size = np.full((960, 1280), 255, np.uint8), random.uniform(280, 320 if len(text) > 1 else 700)
+    for index, digit in enumerate(text):
+        slant = np.array([[0.85, random.normal(0, 0.1)], [0, 1]])
+        place = (index + 0.5) * 1280 / len(text), 480 + random.normal(0, 20)
+        for stroke in sample_digits.STROKES[int(digit)]:
+            points = np.array([point.split(",") for point in stroke.split()], float) / 100 - 0.5
+            line = (points @ slant.T * size + place).astype(np.int32)
+            cv2.polylines(canvas, [line], False, 22, int(random.uniform(0.03, 0.13) * size), cv2.LINE_AA)
+    return cv2.resize(canvas, (320, 240), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.browser
+def test_the_answers_are_those_of_python(page):
+    classify, detect, random = reader.load_classifier(None), detector.load_detector(), np.random.default_rng(0)
+    texts = [*"0123456789", "203", "4159", "86", "77", "1111", "360"]
+    drawings = [make_drawing(text, random) for text in texts]
+    readings = reader.read_pictures(drawings, classify, detect)
+    pixels, probabilities = [], []
+    for text, drawing, reading in zip(texts, drawings, readings, strict=True):
+        found = page.evaluate(READ, base64.b64encode(drawing.tobytes()).decode())
+        assert (found["text"], len(found["digits"])) == (reading.text, len(text))
+        for own, digit in zip(found["digits"], reading.digits, strict=True):
+            image = np.array(own["pixels"], np.uint8).reshape(28, 28)
+            pixels.append(np.abs(image - digit.image.astype(float)).mean())
+            expected = classify(normalisation.make_variants(image)).mean(axis=0)
+            probabilities.append(np.abs(expected - own["probabilities"]).max())
+            assert np.abs(np.array(own["box"]) - digit.box).max() <= 3
+    assert np.mean(pixels) < 1.5  # gray levels, of 255
+    assert max(probabilities) < 0.01
+
+
+@pytest.mark.browser
+def test_digits_are_drawn_read_marked_and_explained_without_a_server(page):
+    for index, digit in enumerate((2, 0, 3)):
+        draw(page, digit, left=0.03 + 0.32 * index, top=0.3, size=0.4)
+    expect_answer(page, "203")
+    assert page.locator("#picture rect").count() == 3
+    assert brightness(page.locator("#seen")) > 10
+    page.get_by_role("button", name="Explain").click()
+    page.wait_for_function("document.getElementById('why').textContent.startsWith('Orange speaks for 3')")
+    page.keyboard.press("Escape")
+    expect_answer(page, "")
+
+
+@pytest.mark.browser
+def test_what_needs_a_server_is_hidden_or_refused_in_one_line(page):
+    assert page.locator("#labelling").is_hidden()
+    assert page.locator("#open").is_hidden()
+    assert "do not touch" in page.locator("#networks").inner_text()
+    page.evaluate(
+        """() => { const clipboardData = new DataTransfer(); clipboardData.items.add(new File(["x"], "x.png"));
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData })); }"""
+    )
+    assert page.locator("#status").inner_text() == (
+        "this page reads what is drawn on it only; `make draw` and `make predict` read pictures"
+    )
