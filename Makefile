@@ -27,7 +27,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
 	kernel-output bench ablation demo predict detector spotter bundled bench-handwriting draw export handwriting test \
-	test-browser test-slow test-kaggle-image lint clean
+	test-browser test-slow test-cluster test-kaggle-image lint clean
 
 ##@ Start
 
@@ -37,7 +37,7 @@ help: ## Print the targets.
 		match($$0, /^[a-z-]+:.*## /) {split($$0, target, ":"); printf "  %-19s%s\n", target[1], substr($$0, RLENGTH + 1)}' \
 		$(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## Create .venv; repeated when the dependencies change. GPU=1: with CUDA
+setup: $(STAMP) $(if $(CLUSTER),.venv/.cluster) ## Create .venv; repeated when the dependencies change. GPU=1: with CUDA, CLUSTER=1: with Ray
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -60,8 +60,10 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= EXTRA=data/handwriting TENSORBOARD=1
-	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call option,EXTRA,--extra) $(call switch,TENSORBOARD,--tensorboard) $(json)
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= EXTRA=data/handwriting TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
+	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) \
+		$(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) \
+		$(call option,EXTRA,--extra) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
@@ -78,7 +80,7 @@ evaluate: setup ## Print the scores and draw the figures of the latest run, or o
 report: setup ## Write reports/<run>/report.html and report.md for the latest run, or for RUN=.
 	@$(KIT) report $(run) $(data)
 
-compare: setup ## Compare two runs. RUNS="a b" JSON=1
+compare: setup ## Compare two runs, or more in one table. RUNS="a b", RUNS="single-*" JSON=1
 	@$(KIT) compare $(foreach name,$(RUNS),$(call quoted,$(name))) $(data) $(json)
 
 ##@ Read handwriting
@@ -120,6 +122,9 @@ test-slow: setup ## Run the tests that take longer.
 test-browser: setup .venv/.browser ## Test the drawing page in a headless Chromium (apt-get install chromium).
 	@.venv/bin/python -m pytest -m browser
 
+test-cluster: setup .venv/.cluster ## Test trainings on a Ray cluster of two nodes on this machine (minutes).
+	@.venv/bin/python -m pytest -m cluster
+
 test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
 	@.venv/bin/python -m pytest -m kaggle_image
 
@@ -153,7 +158,7 @@ clean: ## Delete what can be made again; asks before it deletes downloaded data 
 	done
 
 # Extras that only one target needs.
-.venv/.browser .venv/.tensorboard: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
+.venv/.browser .venv/.cluster .venv/.tensorboard: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
 	@echo 'Installing the extra $* into .venv ...'
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@

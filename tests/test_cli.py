@@ -120,9 +120,24 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("train", "--preset", "slow"), "expected a preset out of fast, single, best, got 'slow'"),
+        (("train", "--preset", "slow"), "expected a preset out of fast, single, best, max, got 'slow'"),
         (("train", "--epochs", "0"), "expected epochs 1 or more, got 0"),
         (("train",), "expected the competition's train.csv as data/train.csv, found none; run `make download`"),
+        (("train", "--seeds=9-0"), "expected seeds such as 0-9 or 1,4,7, at most 500, got '9-0'"),
+        (("train", "--seeds=0-500"), "expected seeds such as 0-9 or 1,4,7, at most 500, got '0-500'"),
+        (("train", "--seeds=a"), "expected seeds such as 0-9 or 1,4,7, at most 500, got 'a'"),
+        (
+            ("train", "--seeds=0-1", "--run=a"),
+            "expected either --seeds, or --seed and --run, received both",
+        ),
+        (
+            ("train", "--cores=2"),
+            "expected --cores with --cluster only, received it without; one machine uses all",
+        ),
+        (
+            ("train", "--cluster=auto", "--tensorboard"),
+            "expected either --cluster or --tensorboard, received both; train on one machine for the logs",
+        ),
         (("evaluate",), "expected a trained run in models, found none; run `make train`"),
         (("report",), "expected a trained run in models, found none; run `make train`"),
         (("compare", "a", "b"), "expected the run 'a' in models, found none; run `make train`, or pass another RUN="),
@@ -134,6 +149,11 @@ def test_a_user_error_is_one_line(run, arguments, line):
     answer = run(*arguments)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr == f"digit-recognizer: {line}\n"
+
+
+def test_seeds_are_ranges_and_single_ones():
+    assert cli.parse_seeds("7, 1-3,2") == [1, 2, 3, 7]
+    assert cli.parse_seeds("4294967295") == [4294967295]
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import io
 import json
 import logging
+import re
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,6 +30,7 @@ app = typer.Typer(
 
 ENDING = {128 + number: number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}  # by exit status
 MAX_NAMES = 10  # of files that are not read
+MAX_SEEDS = 500  # on a cluster each run has an open file, its lock
 LOSS, ACCURACY = "{:.4f}", "{:.2%}"
 HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
@@ -107,21 +110,43 @@ def train(
     models_dir: ModelsDir = MODELS,
     extra: Annotated[Path | None, typer.Option(help="Folder of labelled drawings to train on as well.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
+    seeds: Annotated[str | None, typer.Option(help="Train one run for each seed: 0-9, or 1,4,7.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, or the head's HOST:PORT.")] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Cores for each network on a cluster.", show_default="as on one machine")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the CNN; finished members of an interrupted run with the same settings are kept."""
     from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics
+    from digit_recognizer.evaluation import metrics, sweep
     from digit_recognizer.training import runs
 
     settings: dict[str, Any] = {"folds": folds, "members": members, "validation": validation, "epochs": epochs}
     settings |= {"seed": seed, "augment": augment, "split_seed": split_seed, "precision": precision}
     config = make_config(preset, **settings)
-    run_dir, record = pipeline.train(config, data_dir, models_dir, _progress, run=run, extra=extra, log=tensorboard)
-    for warning in record.get("warnings", []):
-        _say(f"warning: {warning}", error=True)
+    if cluster and tensorboard:
+        raise UserError("expected either --cluster or --tensorboard, received both; train on one machine for the logs")
+    if cores and not cluster:
+        raise UserError("expected --cores with --cluster only, received it without; one machine uses all")
+    if seeds and (run or seed is not None):
+        raise UserError("expected either --seeds, or --seed and --run, received both")
+    configs = [replace(config, seed=one) for one in parse_seeds(seeds)] if seeds else [config]
+    trained = pipeline.train_seeds(
+        configs, data_dir, models_dir, _progress, run=run, extra=extra, log=tensorboard, cluster=cluster, cores=cores
+    )
+    for run_dir, record in trained:
+        for warning in record.get("warnings", []):
+            _say(f"warning: {f'{run_dir.name}: ' * bool(seeds)}{warning}", error=True)
+    run_dir, record = trained[-1]
     if as_json:
-        _print_json(record)
+        _print_json([record for _, record in trained] if seeds else record)
+        return
+    if len(trained) > 1:
+        if config.folds:
+            _console.print(*sweep.tabulate_runs([run_dir for run_dir, _ in trained]).to_tables())
+        for run_dir, record in trained:
+            _print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}")
         return
     for folder in runs.member_dirs(run_dir):
         history = runs.read_history(folder)
@@ -178,18 +203,33 @@ def report(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="Name of a run.")],
-    second: Annotated[str, typer.Argument(help="Name of another run, described as a change of the first.")],
+    names: Annotated[list[str], typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")],
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
     reports_dir: ReportsDir = REPORTS,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs: settings, accuracy on the same rows with McNemar's test, curves, changed predictions."""
-    from digit_recognizer.evaluation import comparison, documents
+    """Compare two runs: settings, accuracy on the same rows with McNemar's test, curves, changed predictions.
+
+    More than two are one table, with mean and standard deviation of runs that differ in their seeds only.
+    """
+    from digit_recognizer.evaluation import comparison, documents, sweep
     from digit_recognizer.training import runs
 
-    result = comparison.compare_runs(runs.find_run(models_dir, first), runs.find_run(models_dir, second))
+    folders = runs.find_runs(models_dir, names)
+    if len(folders) < 2:
+        raise UserError(
+            f"expected two or more runs to compare, received {len(folders)}; name them (make compare RUNS=)"
+        )
+    if len(folders) > 2:
+        table = sweep.tabulate_runs(folders)
+        if as_json:
+            _print_json(table.to_dict())
+        else:
+            _console.print(*table.to_tables())
+        return
+    first, second = (folder.name for folder in folders)
+    result = comparison.compare_runs(*folders)
     with show_steps(_progress) as step:
         document = comparison.make_comparison(result, models_dir, data_dir, step)
         paths = documents.write_document(document, reports_dir / f"compare-{first}-{second}", step)
@@ -434,6 +474,18 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
     submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
     _console.print("\nYour own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
     _console.print("With an account: `make download train submit`.")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of a text such as "0-9" or "1,4-6", in ascending order."""
+    seeds: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < first + MAX_SEEDS:
+            raise UserError(f"expected seeds such as 0-9 or 1,4,7, at most {MAX_SEEDS:,}, got {text[:100]!r}")
+        seeds.update(range(first, last + 1))
+    return sorted(seeds)
 
 
 def _print_transcripts(transcripts: "list[Transcript]") -> None:

@@ -4,6 +4,8 @@ Each stage reads what the one before it wrote to disk. `competition` has the fir
 """
 
 import importlib.util
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,14 @@ GALLERY_SIZE = 30  # images in the figure of mistakes
 
 
 def train(
-    config: Config,
+    config: Config, data_dir: Path, models_dir: Path, console: Console, *, run: str | None = None, **options: Any
+) -> tuple[Path, dict[str, Any]]:
+    """Train one run: see `train_seeds`; its name is made of settings, data and code unless it is given."""
+    return train_seeds([config], data_dir, models_dir, console, run=run, **options)[0]
+
+
+def train_seeds(
+    configs: Sequence[Config],
     data_dir: Path,
     models_dir: Path,
     console: Console,
@@ -42,17 +51,20 @@ def train(
     run: str | None = None,
     extra: Path | None = None,
     log: bool = False,
-) -> tuple[Path, dict[str, Any]]:
-    """Train a run, or the members that it lacks, and score it on the rows that its members held out.
+    cluster: str | None = None,
+    cores: int | None = None,
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Train runs that differ in their seeds, or the members that they lack, and score each on its held-out rows.
 
-    The run's name is made of settings, data and code unless it is given. The labelled drawings of the folder `extra`
-    are added to the training rows of every fold. With `log`, TensorBoard logs are written too.
+    The labelled drawings of the folder `extra` are added to the training rows of every fold. With `log`, TensorBoard
+    logs are written too. With the address of a Ray cluster, members are trained there, each
+    on a GPU or on a number of `cores`.
 
     Returns:
-        The run's folder and its record.
+        Each run's folder and its record.
 
     Raises:
-        UserError: The data or the name are invalid, TensorBoard is missing, or the folder holds another run.
+        UserError: The data or the name are invalid, TensorBoard is missing, or a folder holds another run.
     """
     if log and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
@@ -67,7 +79,7 @@ def train(
         hashes["test.csv"] = load_test(data_dir).sha256
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     code = runs.code_sha256()
-    name = records.run_name(config, data=data.sha256, code=code)
+    suffix = ""
     if extra is not None:
         with worker_pool(1) as pool:  # TensorFlow is not imported here before the training's workers have started
             collected = pool.submit(collect_digits, extra).result()
@@ -76,13 +88,19 @@ def train(
         images, labels = np.concatenate([data.images, collected.images]), np.append(data.labels, collected.labels)
         data = Dataset(images, labels, data.sha256)
         hashes["extra"] = {"folder": str(extra), "images": len(collected.images), "sha256": collected.sha256}
-        name += f"-extra-{collected.sha256[:6]}"
-    run_dir = models_dir / (run or name)
-    record = records.new_record(
-        config, run=run_dir.name, competition=competition, data=hashes, code=code, git_commit=runs.git_commit()
+        suffix = f"-extra-{collected.sha256[:6]}"
+    new_record = partial(
+        records.new_record, competition=competition, data=hashes, code=code, git_commit=runs.git_commit()
     )
-    record = ensemble.train_members(config, data, run_dir, record, console, gpus=find_gpus(), log=log)
-    return run_dir, finish_run(run_dir, record, data.labels)
+    names = [run or records.run_name(config, data=data.sha256, code=code) + suffix for config in configs]
+    wanted = [
+        ensemble.Run(config, models_dir / name, new_record(config, run=name))
+        for config, name in zip(configs, names, strict=True)
+    ]
+    gpus = [] if cluster else find_gpus()
+    trained = ensemble.train_runs(wanted, data, console, gpus=gpus, log=log, cluster=cluster, cores=cores)
+    records_by_dir = {one.run_dir: finish_run(one.run_dir, record, data.labels) for one, record in trained}
+    return [(one.run_dir, records_by_dir[one.run_dir]) for one in wanted]
 
 
 def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) -> dict[str, Any]:

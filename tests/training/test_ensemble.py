@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from rich.console import Console
-from tiny import TINY, train
+from tiny import QUIET, TINY, train
 
 from digit_recognizer import files
 from digit_recognizer.config import PRESETS
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import ensemble, runs
+from digit_recognizer.training import ensemble, records, runs, session
 from digit_recognizer.training.estimate import Cost
 
 
@@ -97,7 +97,7 @@ def test_members_of_other_versions_are_not_mixed(trained, rows, tmp_path):
 
 
 def test_missing_disk_space_is_noticed_before_the_training(rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(ensemble.shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
+    monkeypatch.setattr(session.shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
     with pytest.raises(UserError, match=r"expected 20 MB of free disk space for .*run, found 10 MB"):
         train(TINY, rows, tmp_path / "run")
     with pytest.raises(UserError, match="expected 102 MB of free"):  # and 197 augmented epochs of 400 images
@@ -110,7 +110,7 @@ from pathlib import Path
 import tiny
 from test_ensemble import CONFIGS
 from digit_recognizer.data import csv_files
-from digit_recognizer.training import ensemble, member, records
+from digit_recognizer.training import ensemble, member, records, session
 
 def kill(*_, **__):
     os.killpg(0, signal.SIGKILL)
@@ -159,7 +159,7 @@ def undisturbed(rows, tmp_path_factory):
         ("single", "kill_at(records.np, 'savez', 41)", "the last step"),
         ("several", "kill_at(ensemble.np, 'save', 2)", None),
         ("several", UPDATE.format(5), "epoch "),
-        ("several", "kill_at(ensemble.files, 'write_json', 2)", None),
+        ("several", "kill_at(session.files, 'write_json', 2)", None),
     ],
 )
 def test_a_killed_training_is_resumed_with_the_same_result(
@@ -238,3 +238,32 @@ def test_what_is_trained_is_said_in_one_line(monkeypatch, tmp_path, preset, memb
     job = ensemble.Job(config, data, [fold], members, tmp_path, "float32", log=False)
     record = dict.fromkeys(("machine", "versions", "onednn", "code"))
     assert ensemble._announce(job, members, [], record) == line
+
+
+@pytest.mark.slow
+def test_runs_of_several_seeds_have_the_predictions_of_each_alone(rows, tmp_path):
+    config = replace(TINY, augment=True)
+    configs = [replace(config, seed=seed) for seed in (3, 4)]
+    wanted = [
+        ensemble.Run(
+            one,
+            tmp_path / "sweep" / str(one.seed),
+            records.new_record(one, run="", competition="demo", data={"train.csv": rows.sha256, "test.csv": None}),
+        )
+        for one in configs
+    ]
+    done = [run.run_dir.name for run, _ in ensemble.train_runs(wanted, rows, QUIET)]
+    assert done == ["3", "4"]
+    for one in configs:
+        train(one, rows, tmp_path / str(one.seed))
+        alone, swept = (runs.read_predictions(folder / str(one.seed)) for folder in (tmp_path, tmp_path / "sweep"))
+        assert (alone.probabilities == swept.probabilities).all()
+
+
+def test_without_ray_the_option_cluster_is_an_error(rows, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "digit_recognizer.training.cluster", raising=False)
+    record = records.new_record(TINY, run="", competition="demo", data={"train.csv": rows.sha256, "test.csv": None})
+    wanted = [ensemble.Run(TINY, tmp_path / "run", record)]
+    with pytest.raises(UserError, match="the packages of a cluster, found no ray; run `make train CLUSTER=auto`"):
+        list(ensemble.train_runs(wanted, rows, QUIET, cluster="auto"))

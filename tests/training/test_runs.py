@@ -204,3 +204,22 @@ def test_the_latest_run_is_a_name_and_not_a_path(run_dir):
         runs.find_run(run_dir.parent, None)
     with pytest.raises(UserError, match="found none"):
         runs.find_run(elsewhere, "\0")
+
+
+def test_runs_are_found_by_names_and_patterns_each_once(demo_dir, tmp_path):
+    for name in ("b", "a-1", "a-2"):
+        made.write_run(tmp_path / name, demo_dir)
+    assert [path.name for path in runs.find_runs(tmp_path, ["b", "a-*", "*"])] == ["b", "a-1", "a-2"]
+    with pytest.raises(UserError, match=r"expected the run 'c\*' in .*, found a-1, a-2, b; run"):
+        runs.find_runs(tmp_path, ["c*"])
+
+
+def test_files_of_a_member_are_written_whole_or_not_at_all(tmp_path):
+    records.write_files(tmp_path / "member-0", {"history.csv": b"1", "model.keras": b"2"})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "member-0").iterdir()} == {
+        "history.csv": b"1",
+        "model.keras": b"2",
+    }
+    with pytest.raises(TypeError):
+        records.write_files(tmp_path / "member-1", {"history.csv": b"1", "model.keras": None})
+    assert [path.name for path in tmp_path.iterdir()] == ["member-0"]

@@ -32,6 +32,18 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([distort(image=image)["image"] for image in images])
 
 
+def augment_epoch(images: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return the augmented copies of one epoch, as `augmented_epochs` does."""
+    return np.concatenate([augment(*chunk) for chunk in _chunks(images, seed, epoch)])
+
+
+def _chunks(images: np.ndarray, seed: int, epoch: int) -> list[tuple[np.ndarray, int]]:
+    """Return the arguments of `augment` for each chunk of an epoch."""
+    starts = range(0, len(images), CHUNK)
+    seeds = np.random.SeedSequence([seed, epoch]).generate_state(len(starts))
+    return [(images[start : start + CHUNK], int(seed)) for start, seed in zip(starts, seeds, strict=True)]
+
+
 def augmented_epochs(
     images: np.ndarray, *, epochs: int, seed: int, executor: Executor, first: int = 0
 ) -> Iterator[np.ndarray]:
@@ -42,14 +54,7 @@ def augmented_epochs(
     """
 
     def submit(epoch: int) -> list[Future[np.ndarray]]:
-        if epoch >= epochs:
-            return []
-        starts = range(0, len(images), CHUNK)
-        seeds = np.random.SeedSequence([seed, epoch]).generate_state(len(starts))
-        return [
-            executor.submit(augment, images[start : start + CHUNK], int(chunk_seed))
-            for start, chunk_seed in zip(starts, seeds, strict=True)
-        ]
+        return [executor.submit(augment, *chunk) for chunk in _chunks(images, seed, epoch)] if epoch < epochs else []
 
     def results(tasks: list[Future[np.ndarray]]) -> Iterator[np.ndarray]:
         for epoch in range(first, epochs):

@@ -1,5 +1,6 @@
 """Comparison of two runs: their settings, and their predictions for the same images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,24 +60,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     Raises:
         UserError: The runs were trained on different files, or held out no common row.
     """
-    names = first.name, second.name
-    records = runs.read_finished_record(first), runs.read_finished_record(second)
-    if records[0]["data"]["train.csv"] != records[1]["data"]["train.csv"]:
-        raise UserError(
-            f"expected two runs trained on the same train.csv, found different files for {names[0]} and {names[1]}; "
-            "train one of them again"
-        )
-    for record, run_dir in zip(records, (first, second), strict=True):
-        runs.require_members(record, run_dir)
-    one, two = runs.read_predictions(first), runs.read_predictions(second)
-    common, first_index, second_index = np.intersect1d(one.rows, two.rows, assume_unique=True, return_indices=True)
-    if not len(common):
-        raise UserError(
-            f"expected two runs that held out some of the same rows of train.csv, found no common row for {names[0]} "
-            f"and {names[1]}; compare runs with the same split_seed"
-        )
-    one = runs.Predictions(*(values[first_index] for values in one))
-    two = runs.Predictions(*(values[second_index] for values in two))
+    records, (one, two) = read_common([first, second])
     old, new = (
         record["config"]
         | {"extra": record["data"].get("extra"), "git_commit": record["git_commit"]}
@@ -85,12 +69,40 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         for record in records
     )
     return Comparison(
-        names,
+        (first.name, second.name),
         [(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)],
         (one, two),
         (metrics.accuracy(one.labels, one.probabilities), metrics.accuracy(two.labels, two.probabilities)),
         metrics.paired_test(one.labels, one.probabilities, two.probabilities),
     )
+
+
+def read_common(run_dirs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[runs.Predictions]]:
+    """Return the records of finished runs, and their predictions for the rows that all of them held out.
+
+    Raises:
+        UserError: The runs were trained on different files, or held out no common row.
+    """
+    records = [runs.read_finished_record(run_dir) for run_dir in run_dirs]
+    rows: Any = None
+    predictions = []
+    for record, run_dir in zip(records, run_dirs, strict=True):
+        runs.require_members(record, run_dir)
+        if record["data"]["train.csv"] != records[0]["data"]["train.csv"]:
+            raise UserError(
+                f"expected runs trained on the same train.csv, found different files for {run_dirs[0].name} and "
+                f"{run_dir.name}; train one of them again"
+            )
+        predictions.append(runs.read_predictions(run_dir))
+        rows = predictions[0].rows if rows is None else np.intersect1d(rows, predictions[-1].rows, assume_unique=True)
+        if not len(rows):
+            raise UserError(
+                f"expected runs that held out some of the same rows of train.csv, found no common row for "
+                f"{run_dirs[0].name} and {run_dir.name}; compare runs with the same split_seed"
+            )
+    common = [np.isin(one.rows, rows, assume_unique=True) for one in predictions]  # rows are sorted
+    found = [runs.Predictions(*(values[kept] for values in one)) for one, kept in zip(predictions, common, strict=True)]
+    return records, found
 
 
 def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, step: Step) -> Document:

@@ -9,6 +9,7 @@ import platform
 import re
 import secrets
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ def new_record(
 
     `data` has the SHA-256 of train.csv, and of test.csv or None; `code` is that of the training code.
     """
-    machine = {"system": platform.platform(), "processor": _processor(), "features": find_features()}
     return {
         "run": run,
         "competition": competition,
@@ -50,8 +50,8 @@ def new_record(
         "data": data,
         "code": code,
         "git_commit": git_commit,
-        "versions": _versions(),
-        "machine": machine | {"processors": os.cpu_count(), "threads": count_cores()},
+        "versions": find_versions(),
+        "machine": find_machine(),
         "started_at": now(),
         "finished_at": None,
         "training_seconds": 0.0,  # wall time of all sessions but those that were killed
@@ -80,25 +80,42 @@ def write_member(folder: Path, member: Any) -> None:
     """Write the files of a `training.member.Member` atomically: model.keras, history.csv, validation.npz."""
     import pandas as pd
 
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    temporary.mkdir()
-    try:
+    with _new_folder(folder) as temporary:
         member.model.save(temporary / "model.keras")
         history = pd.DataFrame(member.history)
         history.set_index(history.index + 1).to_csv(temporary / "history.csv", index_label="epoch")
         np.savez(temporary / "validation.npz", **member.predictions._asdict())
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a new folder atomically: the contents of its files by name."""
+    with _new_folder(folder) as temporary:
+        for name, content in contents.items():
+            (temporary / name).write_bytes(content)
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder and rename it to `folder` if the block succeeds."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        yield temporary
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _processor() -> str:
-    """Return the name of the processor."""
+def find_machine() -> dict[str, Any]:
+    """Return the operating system, the processor, its features and its cores."""
     found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    processor = found[1] if found else platform.processor() or platform.machine()
+    machine = {"system": platform.platform(), "processor": processor, "features": find_features()}
+    return machine | {"processors": os.cpu_count(), "threads": count_cores()}
 
 
-def _versions() -> dict[str, str]:
+def find_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a run depends on."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,11 +1,13 @@
 """Find and read runs: models/<run>/ with the record and the members' files."""
 
 import csv
+import fnmatch
 import hashlib
 import math
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,17 @@ def find_run(models_dir: Path, name: str | None) -> Path:
         )
         raise UserError(message)
     return models_dir / name
+
+
+def find_runs(models_dir: Path, names: Sequence[str]) -> list[Path]:
+    """Return the folders of runs, each once, given by name or by patterns such as "single-*", as `find_run` does."""
+    found: dict[Path, None] = {}
+    for name in names:
+        matching = [
+            path.parent for path in models_dir.glob("*/run.json") if fnmatch.fnmatchcase(path.parent.name, name)
+        ]
+        found |= dict.fromkeys(sorted(matching) or [find_run(models_dir, name)])
+    return list(found)
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:
