@@ -88,7 +88,7 @@ def page(browser, address):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text))
     page.goto(address)
-    page.wait_for_function("document.getElementById('networks').textContent")
+    page.locator("#networks").filter(has_text="Read by").wait_for()
     yield page
     context.close()
     assert len(requests) > 8
@@ -137,7 +137,7 @@ def test_digits_are_drawn_read_marked_and_explained_without_a_server(page):
     assert page.locator("#picture rect").count() == 3
     assert brightness(page.locator("#seen")) > 10
     page.get_by_role("button", name="Explain").click()
-    page.wait_for_function("document.getElementById('why').textContent.startsWith('Orange speaks for 3')")
+    page.locator("#why").filter(has_text="Orange speaks for 3, blue against it. Without").wait_for()
     page.keyboard.press("Escape")
     expect_answer(page, "")
 
