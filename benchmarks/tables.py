@@ -46,7 +46,7 @@ def benchmark_tables(result: Result) -> str:
     tables = []
     if {"small", "single"} <= set(result):
         tables.append(machines_table([result]))
-    if {"engine", "single"} <= set(result):
+    if "engine" in result:
         tables.append(engine_table([result]))
     if {"folds", "best", "deotte"} <= set(result):
         tables.append(accuracy_table(result))
@@ -78,6 +78,7 @@ def machines_table(results: Sequence[Result]) -> str:
                 _mean(result["single"], "seconds", _seconds),
             )
             for result in results
+            if {"small", "single"} <= set(result)
             for small in [result["small"]]
         ),
     )
@@ -142,7 +143,10 @@ def engine_table(results: Sequence[Result]) -> str:
     ]
     return _make_table(
         ("", *map(_describe, results)),
-        *((name, *(_mean(result[part], value, form) for result in results)) for name, part, value, form in rows),
+        *(
+            (name, *(_mean(result[part], value, form) if part in result else "" for result in results))
+            for name, part, value, form in rows
+        ),
     )
 
 
