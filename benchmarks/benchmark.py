@@ -36,7 +36,7 @@ from digit_recognizer.training.devices import choose_precision, count_cores, fin
 FOLDS = 2  # for the comparison of ensembles: all rows count, and few networks have to be trained
 SINGLE_FOLDS, SINGLE_SEEDS = 5, 2  # for the out-of-fold accuracy of `single`
 SPLIT_SEED = 2  # of all accuracies: settings were chosen on the splits of the seeds 0 and 1
-REPETITIONS, SMALL_REPETITIONS = 3, 5  # of what takes minutes, and of the small networks
+REPETITIONS, SMALL_REPETITIONS = 2, 5  # of what takes minutes, and of the small networks
 
 SAMPLE_SECONDS = 5.0  # between two measurements of memory, which slow the processes down
 
