@@ -131,7 +131,7 @@ test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary
 lint: setup ## Check style, format and types.
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup ## Benchmark against other recipes (three hours). PARTS="engine small single" JSON=1
+bench: setup ## Benchmark against other recipes (90 minutes). PARTS="engine small single" JSON=1
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
 ablation: setup ## Compare settings of the preset single (half an hour).
