@@ -61,9 +61,7 @@ download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: a
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
 train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= EXTRA=data/handwriting TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
-	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) \
-		$(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) \
-		$(call option,EXTRA,--extra) $(json)
+	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) $(call option,EXTRA,--extra) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)

@@ -134,7 +134,7 @@ def test_variations_change_the_training(demo_dir):
 @pytest.mark.slow
 def test_an_ablation_keeps_its_networks_and_compares_them_with_the_first(demo_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(ablation.PRESETS, "single", TINY)
-    some = {name: ablation.VARIATIONS[name] for name in ("as it is", "8 epochs")}
+    some = dict(list(ablation.VARIATIONS.items())[:2])
     monkeypatch.setattr(ablation, "VARIATIONS", some)
     monkeypatch.setattr(ablation, "run_tasks", run_here)
     result = ablation.measure(demo_dir, tmp_path, QUIET)
