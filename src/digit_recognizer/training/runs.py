@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the code that a member's weights depend on
     *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
     *("model/networks.py", "model/prediction.py", "training/checkpoint.py", "training/ensemble.py"),
-    *("training/member.py", "training/optimizer.py"),
+    *("training/member.py", "training/optimizer.py", "training/session.py"),
 )
 NUMBER = int | float
 CONFIG = dict.fromkeys(("epochs", "folds", "members", "plain_epochs"), int) | dict.fromkeys(

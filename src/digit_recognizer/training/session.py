@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +56,8 @@ def open_run(
     with files.locked(run_dir, wait=False):
         versions, record = record["versions"], _open_record(run_dir, record)
         extra = record["data"].get("extra", {}).get("images", 0)
-        split = partial(make_folds, folds=config.folds, validation=config.validation, seed=config.split_seed)
-        folds = split(data.labels, extra=extra)
+        options = {"folds": config.folds, "seed": config.split_seed, "extra": extra}
+        folds = make_folds(data.labels, validation=config.validation, **options)
         members = count_members(record["config"])
         missing = [index for index in range(members) if not records.member_dir(run_dir, index).is_dir()]
         different = [
