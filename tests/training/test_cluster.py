@@ -150,7 +150,8 @@ def test_a_cluster_gives_the_predictions_of_one_machine_bit_for_bit(start, train
     lines = err.splitlines()
     assert lines[0] == "4 networks, up to 4 at once on 2 nodes, each with 1 CPU"
     assert len(lines) == 1 + 4 * 3  # one for each epoch, and none of Ray
-    assert all(text in lines[-1] for text in ("4/4 done", "epoch 3/3", " nodes  ", " images/s  ", " left"))
+    # The last network trains alone, on one node, if the others were faster.
+    assert re.search(r"4/4 done  epoch 3/3  .* [12] nodes?  [\d,]+ images/s  \d+:\d\d left$", lines[-1])
     again, _ = finish(train("--seeds=3-4", "--json", cluster=cluster))
     assert json.loads(again) == records
 
