@@ -83,11 +83,12 @@ compare: setup ## Compare two runs, or more in one table. RUNS="a b", RUNS="sing
 
 ##@ Read handwriting
 
-predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS=labels.csv RUN= JSON=1
-	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) $(json)
+predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS=labels.csv REFUSE=0.3 RUN= JSON=1
+	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) \
+		$(call option,REFUSE,--refuse) $(json)
 
-draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 NO_BROWSER=1
-	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call switch,NO_BROWSER,--no-browser)
+draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 REFUSE=0.3 NO_BROWSER=1
+	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call option,REFUSE,--refuse) $(call switch,NO_BROWSER,--no-browser)
 
 export: setup ## Write the page as static files with the network in the browser, for any web server. RUN= PAGE=page
 	@$(KIT) export $(call option,PAGE) $(run)

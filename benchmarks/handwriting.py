@@ -6,9 +6,11 @@ paper.
 
 import difflib
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -19,17 +21,53 @@ from rich.console import Console
 
 from benchmarks.synthetic_lines import find_left_edge, find_right_edge
 from benchmarks.train_detector import split_rows
+from digit_recognizer.config import REFUSE
 from digit_recognizer.console import make_table
 from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
-from digit_recognizer.handwriting.reader import Read, Reading, load_reader
+from digit_recognizer.handwriting import normalisation, reader
+from digit_recognizer.handwriting.reader import Read, Reading, refuse_below
+from digit_recognizer.handwriting.sample_digits import parse_stroke, round_corners
 from digit_recognizer.training import runs
 
 DOUBT = 0.6  # a reading whose most probable digit is below this counts as uncertain
 BATCH_SIZE = 64  # pictures
+SEED = 1  # of the figures that are reported; settings are chosen on others
 LETTERS = "ACEFHKMNPRTUVWXYadefhkmnprtuvwxy"
 
+# Digits that are rare in train.csv, in the notation of `sample_digits`, not those that the detector was trained on.
+# Strokes that do not touch: open fours, fives whose flag stands apart, sevens with a bar, broken eights and zeros.
+APART = (
+    (4, ("30,16 25,54 58,53", "68,12 66,90")),
+    (4, ("36,10 24,48 56,50", "74,20 64,90")),
+    (5, ("34,22 32,46 52,42 72,54 70,76 52,90 28,84", "42,12 76,12")),
+    (7, ("24,16 72,15 60,46 48,90", "40,58 74,52")),
+    (8, ("64,18 46,12 34,30 52,48 68,68 50,88 30,74 40,58",)),
+    (0, ("46,12 28,34 28,66 46,88", "56,88 72,66 72,32 58,12")),
+)
+# Narrow and open loops, serifs, bars.
+LOOPS = (
+    (0, ("54,12 42,26 40,54 44,84 54,88 60,72 62,40 56,14",)),
+    (0, ("56,12 34,20 28,52 38,84 60,88 72,62 70,32",)),
+    (1, ("30,40 50,14 50,88",)),
+    (1, ("36,26 52,12 52,88", "36,88 70,88")),
+    (7, ("26,26 26,14 74,14 56,50 46,90",)),
+    (7, ("26,14 74,14 60,46 50,90", "36,50 70,50")),
+)
+DRAWN = {"strokes apart": APART, "loops, serifs, bars": LOOPS}
+SIGNS = (
+    ("50,15 85,80 15,80 50,15",),
+    ("25,25 78,22 75,78 22,75 25,25",),
+    ("15,15 85,85", "85,15 15,85"),
+    ("50,15 50,85", "15,50 85,50"),
+    ("10,50 85,50", "60,30 85,50 60,70"),
+    ("15,50 40,80 85,20",),
+    ("30,20 26,80", "70,20 66,80", "15,40 85,36", "15,64 85,60"),
+    ("12,60 30,35 50,60 70,35 88,60",),
+)
+
 Random = np.random.Generator
+Digit = np.ndarray | tuple[str, ...]  # an image of train.csv, uint8 [28, 28], or strokes
 
 
 class Scores(NamedTuple):
@@ -59,6 +97,22 @@ def enlarge(image: np.ndarray, height: float, growth: float = 0.0) -> np.ndarray
     return crop((inside - outside + max(growth / 2, 1 - inside.max()) + 0.5).clip(0, 1))
 
 
+def draw(strokes: tuple[str, ...], height: float, random: Random) -> np.ndarray:
+    """Draw strokes with an unsteady hand: float32 [about height, w]."""
+    side, thickness = round(1.25 * height), max(1, round(height * random.uniform(0.05, 0.13)))
+    ink = np.zeros((side, side), np.uint8)
+    for stroke in strokes:
+        points = parse_stroke(stroke)
+        points = round_corners(points + random.normal(0, 1.5, points.shape)) * side / 100
+        cv2.polylines(ink, [(points * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, 4)
+    return crop(ink.astype(np.float32) / 255)
+
+
+def make_ink(digit: Digit, height: float, growth: float, random: Random) -> np.ndarray:
+    """Return a digit of about this height: float32 [h, w]."""
+    return draw(digit, height, random) if isinstance(digit, tuple) else enlarge(digit, height, growth)
+
+
 def crop(ink: np.ndarray) -> np.ndarray:
     """Return the bounding box of the values above 0.05."""
     rows, columns = (np.flatnonzero((ink > 0.05).any(axis=axis)) for axis in (1, 0))
@@ -86,11 +140,23 @@ def skeletonise(ink: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(skeleton, cv2.MORPH_CLOSE, np.ones((3, 3))).astype(np.float32)
 
 
-def break_strokes(ink: np.ndarray, random: Random) -> np.ndarray:
-    """Erase a horizontal gap of 3% of the height."""
-    heights = np.arange(len(ink)) / len(ink)
-    gap = np.abs(heights - random.uniform(0.3, 0.7)) < 0.015
-    return np.where(gap, 0, 1)[:, np.newaxis].astype(np.float32) * ink
+def break_strokes(ink: np.ndarray, random: Random, width: float) -> np.ndarray:
+    """Erase a straight gap through a stroke, as wide as this fraction of the height."""
+    y, x = random.choice(np.argwhere(ink > 0.5))
+    angle, (rows, columns) = random.uniform(0, np.pi), np.indices(ink.shape)
+    distance = np.abs((rows - y) * np.cos(angle) + (columns - x) * np.sin(angle))
+    return crop(np.where(distance < width / 2 * len(ink), 0, ink).astype(np.float32))
+
+
+def cross_out(ink: np.ndarray, random: Random) -> np.ndarray:
+    """Draw a cross or a zigzag over a digit."""
+    ink, (height, width) = np.pad(ink, 20), np.add(ink.shape, 40)
+    zigzag = [(column / 6, 0.15 + 0.7 * (column % 2)) for column in range(7)]
+    lines = [zigzag] if random.random() < 0.4 else [[(0, 0), (1, 1)], [(0, 1), (1, 0)]]
+    for line in lines:
+        points = (np.array(line) + random.normal(0, 0.05, (len(line), 2))) * (width, height)
+        cv2.polylines(ink, [points.astype(np.int32)], False, 1.0, int(random.integers(4, 12)), cv2.LINE_AA)
+    return ink
 
 
 def place_on_page(ink: np.ndarray, shape: tuple[int, int], random: Random, margin: float = 0.15) -> np.ndarray:
@@ -166,25 +232,49 @@ PAPER: dict[str, Change] = {  # changes of the page, float [h, w, 3] in [0, 255]
 }
 INK: dict[str, Change] = {  # changes of the digit, float32 [h, w] in [0, 1]
     "rotated to 15 degrees": lambda ink, random: rotate(ink, random.uniform(-15, 15)),
-    "broken": break_strokes,
+    **{f"gap of {width:.0%}": partial(break_strokes, width=width) for width in (0.03, 0.06, 0.1)},
     "one pixel": lambda ink, _: skeletonise(ink),
     "specks": lambda ink, _: ink,
 }
-KINDS = (*PAPER, *INK, "fat", "ruled", "squared", "light on dark", "coloured", "pencil", "fills the picture", "28x28")
-OTHERS = ("blank", "noise", "letter", "scribble", "face", "stains")
-TOUCHING = {"apart": 0.0, "half of them touching": 0.5, "all touching": 1.0}
+CROPS = {"tight crop": 2, "plain stroke, tight crop": 2, "plain stroke, cut off": -1}  # pixels of paper around a digit
+KINDS = (
+    *PAPER,
+    *INK,
+    *DRAWN,
+    *("fat", "ruled", "squared", "light on dark", "coloured", "pencil", "show-through", "wide crop"),
+    *CROPS,
+    "28x28",
+)
+OTHERS = ("blank", "noise", "stains", "letter", "scribble", "few strokes", "sign", "face", "crossed out")
+TOUCHING = {"apart": 0.0, "half of them touching": 0.5, "all touching": 1.0}  # kinds of lines
+LINES = (*TOUCHING, "begins with strokes apart", "thin ones, uneven light")
 
 
-def make_single(image: np.ndarray, kind: str, random: Random) -> np.ndarray:
+def choose_digits(
+    kind: str, images: np.ndarray, labels: np.ndarray, count: int, random: Random
+) -> list[tuple[Digit, str]]:
+    """Return digits for pictures of a kind, with their labels."""
+    if kind in DRAWN:
+        return [(strokes, str(label)) for label, strokes in random.choice(np.array(DRAWN[kind], object), count)]
+    rows = np.flatnonzero(labels == 1) if kind.startswith("plain stroke") else np.arange(len(labels))
+    return [(images[row], str(labels[row])) for row in random.choice(rows, count)]
+
+
+def make_single(digit: Digit, kind: str, random: Random) -> np.ndarray:
     """Return a picture of one digit, uint8 [h, w, 3]."""
     if kind == "28x28":
-        return to_picture(image)
+        return to_picture(np.asarray(digit))
     height, width = (int(side) for side in random.integers(200, 700, 2))
-    size = min(height, width) * random.uniform(0.3, 0.6)
-    ink = enlarge(image, size, size * (random.uniform(0.05, 0.1) if kind == "fat" else random.uniform(-0.03, 0.03)))
+    size = min(height, width) * (random.uniform(0.06, 0.12) if kind == "wide crop" else random.uniform(0.3, 0.6))
+    growth = random.uniform(0.05, 0.1) if kind == "fat" else random.uniform(-0.03, 0.03)
+    ink = make_ink(digit, size, size * growth, random)
     if kind in INK:
         ink = INK[kind](ink, random)
-    ink = np.pad(ink, 2) if kind == "fills the picture" else place_on_page(ink, (height, width), random)
+    if kind in CROPS:
+        margin = CROPS[kind]
+        ink = np.pad(ink, margin) if margin > 0 else ink[-margin:margin, -margin:margin]
+    else:
+        ink = place_on_page(ink, (height, width), random)
     if kind == "specks":
         for x, y in random.random((6, 2)) * ink.shape[::-1]:
             cv2.circle(ink, (int(x), int(y)), max(1, int(size * random.uniform(0.005, 0.02))), 1.0, -1)
@@ -210,6 +300,9 @@ def photograph(ink: np.ndarray, kind: str, random: Random) -> np.ndarray:
         height, width = ink.shape
         page = np.where(draw_rules((height, width), random, squared=kind == "squared"), paper * [0.6, 0.75, 0.95], page)
     ink = cv2.GaussianBlur(ink, (0, 0), random.uniform(0.3, 1))[..., np.newaxis]
+    if kind == "show-through":  # the other side of the sheet
+        behind = cv2.GaussianBlur(np.roll(ink[:, ::-1, 0], random.integers(ink.size), axis=1), (0, 0), 2)
+        page = page * (1 - random.uniform(0.05, 0.15) * behind[..., np.newaxis])
     page = PAPER.get(kind, PAPER["plain"])(page * (1 - ink) + pen * ink, random)
     page = (page + random.normal(0, random.uniform(0.5, 3), page.shape)).clip(0, 255).astype(np.uint8)
     quality = int(random.integers(8, 25) if kind == "JPEG blocks" else random.integers(50, 95))
@@ -217,13 +310,13 @@ def photograph(ink: np.ndarray, kind: str, random: Random) -> np.ndarray:
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
 
 
-def make_line(images: np.ndarray, touching: float, random: Random) -> np.ndarray:
+def make_line(digits: Sequence[Digit], touching: float, random: Random, *, thin: bool = False) -> np.ndarray:
     """Return the ink of a line of digits, each of which touches the previous one with the given probability."""
     height = random.uniform(50, 100)
-    line = np.zeros((int(height * 1.8), int(height * 1.8 * len(images))), np.float32)
-    weight, right = height * random.uniform(-0.02, 0.03), np.full(len(line), -np.inf)
-    for image in images:
-        ink = enlarge(image, height * random.uniform(0.9, 1.1), weight)
+    line = np.zeros((int(height * 1.8), int(height * 1.8 * len(digits))), np.float32)
+    weight, right = height * (-0.07 if thin else random.uniform(-0.02, 0.03)), np.full(len(line), -np.inf)
+    for digit in digits:
+        ink = make_ink(digit, height * random.uniform(0.9, 1.1), weight, random)
         top = int(np.clip((len(line) - len(ink)) / 2 + random.normal(0, 0.05 * height), 0, len(line) - len(ink)))
         overlap = right[top : top + len(ink)] - find_left_edge(ink)
         x = max(0, right.max()) + height * random.uniform(0.1, 0.6)
@@ -235,21 +328,48 @@ def make_line(images: np.ndarray, touching: float, random: Random) -> np.ndarray
     return line[:, : int(right.max()) + 1]
 
 
-def make_page(images: np.ndarray, labels: np.ndarray, touching: float, random: Random) -> tuple[np.ndarray, str]:
+def make_page(images: np.ndarray, labels: np.ndarray, kind: str, random: Random) -> tuple[np.ndarray, str]:
     """Return a picture of two to five lines of four to eight digits, and its text."""
     lines, text = [], []
     for _ in range(random.integers(2, 6)):
-        chosen = random.integers(len(images), size=random.integers(4, 9))
-        lines.append(make_line(images[chosen], touching, random))
-        text.append("".join(map(str, labels[chosen])))
+        subset = "plain stroke" if kind == "thin ones, uneven light" else ""
+        chosen = choose_digits(subset, images, labels, int(random.integers(4, 9)), random)
+        if kind == "begins with strokes apart":
+            chosen[:1] = choose_digits("strokes apart", images, labels, 1, random)
+        lines.append(make_line([digit for digit, _ in chosen], TOUCHING.get(kind, 0.0), random, thin=bool(subset)))
+        text.append("".join(label for _, label in chosen))
     width = max(line.shape[1] for line in lines)
     ink = np.pad(np.vstack([np.pad(line, ((0, 0), (0, width - line.shape[1]))) for line in lines]), 40)
     ink = np.pad(rotate(ink, random.uniform(-2, 2)), 40)
-    kind = str(random.choice(["plain", "gradient", "hard shadow", "noise", "crease"]))
-    return photograph(ink, kind, random), "\n".join(text)
+    papers = ["gradient", "hard shadow"] if subset else ["plain", "gradient", "hard shadow", "noise", "crease"]
+    return photograph(ink, str(random.choice(papers)), random), "\n".join(text)
 
 
-def make_other(kind: str, random: Random) -> np.ndarray:
+def make_large_photo(images: np.ndarray, labels: np.ndarray, random: Random) -> tuple[np.ndarray, str]:
+    """Return a photo of 12 megapixels of a sheet with a line of five small digits, and writing on its other side."""
+    chosen = choose_digits("", images, labels, 5, random)
+    line = make_line([digit for digit, _ in chosen], 0.0, random)
+    scale = 1500 * random.uniform(0.03, 0.05) * 1.8 / len(line)  # a line is 1.8 times as high as its digits
+    ink = place_on_page(cv2.resize(line, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), (1500, 2000), random)
+    picture = light_gradient(photograph(ink, "show-through", random).astype(np.float32), random).astype(np.uint8)
+    return cv2.resize(picture, (4000, 3000), interpolation=cv2.INTER_CUBIC), "".join(label for _, label in chosen)
+
+
+def make_small_drawing(images: np.ndarray, labels: np.ndarray, random: Random) -> tuple[np.ndarray, str]:
+    """Return a drawing of two digits, half of them with loops, serifs or bars: uint8 [28, 28, 3], and its text."""
+    ink, text, middle = np.zeros((28, 28), np.float32), "", random.integers(11, 18)
+    for column in (0, 14):
+        ((digit, label),) = choose_digits(str(random.choice(["", "loops, serifs, bars"])), images, labels, 1, random)
+        large, text = make_ink(digit, 100, 0, random), text + label
+        scale = min(random.integers(12, 17) / large.shape[0], 13 / large.shape[1])
+        small = normalisation.rescale(large, scale)
+        top = int(np.clip(middle - len(small) // 2 + random.integers(-2, 3), 0, 28 - len(small)))
+        left = column + random.integers(14 - small.shape[1])
+        ink[top : top + len(small), left : left + small.shape[1]] = small / small.max()
+    return to_picture(np.round(ink * 255).astype(np.uint8)), text
+
+
+def make_other(images: np.ndarray, kind: str, random: Random) -> np.ndarray:
     """Return a picture without a digit, uint8 [300, 300, 3]."""
     ink = np.zeros((300, 300), np.float32)
     thickness = int(random.integers(4, 14))
@@ -257,9 +377,19 @@ def make_other(kind: str, random: Random) -> np.ndarray:
         letter = LETTERS[random.integers(len(LETTERS))]
         font, size = int(random.integers(8)), random.uniform(3, 5)
         cv2.putText(ink, letter, (90, 210), font, size, 1.0, thickness, cv2.LINE_AA)
-    elif kind == "scribble":
-        points = np.cumsum(random.integers(-90, 91, (random.integers(6, 16), 2)), axis=0) + 150
+    elif kind in ("scribble", "few strokes"):
+        count = random.integers(6, 16) if kind == "scribble" else random.integers(4, 7)
+        points = np.cumsum(random.integers(-90, 91, (count, 2)), axis=0) + 150.0
+        points = points if kind == "scribble" else round_corners(points)
         cv2.polylines(ink, [points.astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA)
+    elif kind == "sign":
+        for stroke in SIGNS[random.integers(len(SIGNS))]:
+            points = parse_stroke(stroke)
+            points = (points + random.normal(0, 3, points.shape)) * 2 + 50
+            cv2.polylines(ink, [points.astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA)
+    elif kind == "crossed out":
+        crossed = cross_out(enlarge(images[random.integers(len(images))], random.uniform(100, 180)), random)
+        ink = place_on_page(crossed, (300, 300), random)
     elif kind == "face":
         cv2.ellipse(ink, (150, 150), (int(random.integers(70, 110)), 110), 0, 0, 360, 1.0, thickness, cv2.LINE_AA)
         cv2.ellipse(ink, (150, 180), (40, int(random.integers(5, 30))), 0, 0, 180, 1.0, thickness, cv2.LINE_AA)
@@ -282,40 +412,73 @@ def measure(read: Read, pictures: Sequence[np.ndarray]) -> Scores:
     return Scores(readings, time.perf_counter() - start)
 
 
-def measure_digits(read: Read, images: np.ndarray, labels: np.ndarray, count: int, console: Console) -> None:
-    """Print how pictures of one digit are read, by kind."""
-    rows, refused, uncertain = [], 0, 0
+def measure_digits(
+    read: Read, images: np.ndarray, labels: np.ndarray, count: int, seed: int, console: Console
+) -> list[float]:
+    """Print how pictures of one digit are read, by kind; return the highest probability of a digit in each."""
+    rows, probabilities = [], list[float]()
     for number, kind in enumerate(KINDS):
-        random = np.random.default_rng([1, number])
-        chosen = random.integers(len(images), size=count)
-        scores = measure(read, [make_single(images[row], kind, random) for row in chosen])
-        correct = sum(one.text == str(labels[row]) for one, row in zip(scores.readings, chosen, strict=True))
-        refused, uncertain = refused + scores.refused, uncertain + scores.uncertain
-        counts = str(scores.refused), str(scores.uncertain)
-        rows.append((kind, f"{correct / count:.1%}", *counts, f"{count / scores.seconds:.0f}"))
+        random = np.random.default_rng([seed, 1, number])
+        chosen = choose_digits(kind, images, labels, count, random)
+        found, seconds = measure(read, [make_single(digit, kind, random) for digit, _ in chosen])
+        scores = Scores([refuse_below(REFUSE, reading) for reading in found], seconds)
+        correct = sum(one.text == label for one, (_, label) in zip(scores.readings, chosen, strict=True))
+        rows.append((kind, f"{correct / count:.1%}", *_count(scores, count), f"{count / scores.seconds:.0f}"))
+        probabilities += map(_find_highest, found)
     columns = ("digit", "correct", "refused", f"below {DOUBT:.0%}", "pictures/s")
     console.print(make_table(f"Pictures of one digit, {count} of each kind", columns, rows))
-    _print_total("Digits", refused, uncertain, count * len(KINDS), console)
+    return probabilities
 
 
-def measure_others(read: Read, count: int, console: Console) -> None:
-    """Print how pictures without a digit are refused, by kind."""
-    rows, refused, uncertain = [], 0, 0
+def measure_others(read: Read, images: np.ndarray, count: int, seed: int, console: Console) -> list[float]:
+    """Print how pictures without a digit are refused, by kind; return the highest probability of a digit in each."""
+    rows, probabilities = [], list[float]()
     for number, kind in enumerate(OTHERS):
-        random = np.random.default_rng([2, number])
-        scores = measure(read, [make_other(kind, random) for _ in range(count)])
-        refused, uncertain = refused + scores.refused, uncertain + scores.uncertain
-        rows.append((kind, f"{scores.refused / count:.1%}", f"{scores.uncertain / count:.1%}"))
+        random = np.random.default_rng([seed, 2, number])
+        found, seconds = measure(read, [make_other(images, kind, random) for _ in range(count)])
+        rows.append((kind, *_count(Scores([refuse_below(REFUSE, one) for one in found], seconds), count)))
+        probabilities += map(_find_highest, found)
     console.print(make_table("Pictures without a digit", ("picture", "refused", f"below {DOUBT:.0%}"), rows))
-    _print_total("Pictures", refused, uncertain, count * len(OTHERS), console)
+    return probabilities
 
 
-def measure_pages(read: Read, images: np.ndarray, labels: np.ndarray, count: int, console: Console) -> None:
-    """Print how pages of lines of digits are read, by how many of the digits touch."""
+def _find_highest(reading: Reading) -> float:
+    return max((digit.probability for digit in reading.digits), default=0.0)
+
+
+def _count(scores: Scores, count: int) -> tuple[str, str]:
+    return f"{scores.refused / count:.1%}", f"{scores.uncertain / count:.1%}"
+
+
+def draw_refusals(digits: Sequence[float], others: Sequence[float], path: Path) -> None:
+    """Draw the fractions of pictures with and without a digit that are refused, by the value of `--refuse`."""
+    from matplotlib.figure import Figure
+
+    limits = np.linspace(0, 1, 101)
+    refused = [(np.array(one)[:, np.newaxis] < limits).mean(axis=0) for one in (digits, others)]
+    figure = Figure((6, 4), layout="constrained")
+    axes = figure.subplots()
+    for fractions, name in zip(refused, ("with a digit", "without a digit"), strict=True):
+        axes.plot(limits, 100 * fractions, label=f"pictures {name}")
+    axes.axvline(REFUSE, color="gray", linestyle=":", label=f"default: {REFUSE}")
+    axes.set(xlabel="--refuse", ylabel="refused (%)", xlim=(0, 1), ylim=(0, 100), title="Refused pictures")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def measure_pages(read: Read, images: np.ndarray, labels: np.ndarray, count: int, seed: int, console: Console) -> None:
+    """Print how many lines of digits are read without a mistake, by kind."""
+    makers: dict[str, tuple[int, Callable[[Random], tuple[np.ndarray, str]]]] = {
+        kind: (count, partial(make_page, images, labels, kind)) for kind in LINES
+    }
+    makers["two digits in 28x28"] = count, partial(make_small_drawing, images, labels)
+    makers["small, on 12 megapixels"] = max(1, count // 10), partial(make_large_photo, images, labels)
     rows = []
-    for name, touching in TOUCHING.items():
-        random = np.random.default_rng([3, int(2 * touching)])
-        pages = [make_page(images, labels, touching, random) for _ in range(count)]
+    for number, (kind, (pictures, make)) in enumerate(makers.items()):
+        random = np.random.default_rng([seed, 3, number])
+        pages = [make(random) for _ in range(pictures)]
         scores = measure(read, [picture for picture, _ in pages])
         correct = total = digits = 0
         for reading, (_, text) in zip(scores.readings, pages, strict=True):
@@ -323,23 +486,19 @@ def measure_pages(read: Read, images: np.ndarray, labels: np.ndarray, count: int
             matched = difflib.SequenceMatcher(None, expected, found, autojunk=False).get_matching_blocks()
             correct, total = correct + sum(block.size for block in matched), total + len(expected)
             digits += sum(map(len, expected))
-        rows.append((name, f"{correct / total:.1%}", str(total), f"{digits / scores.seconds:.0f}"))
-    console.print(make_table("Lines of digits", ("neighbours", "correct lines", "lines", "digits/s"), rows))
+        rows.append((kind, f"{correct / total:.1%}", str(total), f"{digits / scores.seconds:.0f}"))
+    console.print(make_table("Lines of digits", ("line", "correct lines", "lines", "digits/s"), rows))
 
 
 def measure_speed(read: Read, images: np.ndarray, labels: np.ndarray, console: Console) -> None:
     """Print the time for small pictures and for a large photo, and the peak memory."""
     small = [to_picture(image) for image in images[:1000]]
     console.print(f"Pictures of 28x28: {len(small) / measure(read, small).seconds:.0f} pictures/s")
-    page, _ = make_page(images, labels, 0.0, np.random.default_rng(4))
-    seconds = measure(read, [cv2.resize(page, (4000, 3000))]).seconds
-    console.print(f"A photo of 12 megapixels with lines of digits: {seconds:.2f} s")
+    photo, _ = make_large_photo(images, labels, np.random.default_rng(4))
+    seconds = statistics.median(measure(read, [photo]).seconds for _ in range(5))
+    console.print(f"A photo of 12 megapixels with a line of digits: {seconds:.2f} s, the median of 5")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console.print(f"Peak memory of the benchmark: {peak:.2f} GiB")
-
-
-def _print_total(name: str, refused: int, uncertain: int, total: int, console: Console) -> None:
-    console.print(f"{name} refused: {refused / total:.1%}; below {DOUBT:.0%}: {uncertain / total:.1%}")
 
 
 def require_unseen(rows: np.ndarray, labels: np.ndarray) -> None:
@@ -365,22 +524,33 @@ def main(
     data_dir: Annotated[Path, typer.Option(help="Folder of the competition's train.csv.")] = Path("data"),
     models_dir: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 50,
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pictures. To choose settings, take others.")] = SEED,
+    output: Annotated[Path, typer.Option(help="Picture of the refusals.")] = Path("bench/refusals.png"),
 ) -> None:
     """Measure how a run reads synthetic pictures of digits, of lines of digits, and without digits."""
-    run_dir = runs.find_run(models_dir, run)
+    run_dir = reader.choose_networks(models_dir, run)
     train = load_train(data_dir)
-    runs.require_data(runs.read_finished_record(run_dir), {"train.csv": train.sha256}, data_dir)
-    rows = runs.require_held_out(runs.read_predictions(run_dir), run_dir).rows
     all_labels = np.asarray(train.labels)
-    require_unseen(rows, all_labels)
-    images, labels = train.images[rows], all_labels[rows]
-    read, console = load_reader(run_dir), Console(width=100)
-    console.print(f"Run {run_dir.name}")
-    measure_digits(read, images, labels, count, console)
-    measure_others(read, count, console)
-    measure_pages(read, images, labels, count, console)
+    rows = split_rows(all_labels).validation  # also of the network of the package
+    if run_dir:
+        runs.require_data(runs.read_finished_record(run_dir), {"train.csv": train.sha256}, data_dir)
+        rows = runs.require_held_out(runs.read_predictions(run_dir), run_dir).rows
+        require_unseen(rows, all_labels)
+    images, labels, console = train.images[rows], all_labels[rows], Console(width=100)
+    console.print(f"Read by {reader.name_networks(run_dir).partition(';')[0]}")
+    read = reader.load_reader(run_dir)
     measure_speed(read, images, labels, console)
+    measure_pages(read, images, labels, count, seed, console)
+    read = reader.load_reader(run_dir, refuse=0)  # for the curve
+    digits = measure_digits(read, images, labels, count, seed, console)
+    others = measure_others(read, images, count, seed, console)
+    draw_refusals(digits, others, output)
+    refused = [sum(probability < REFUSE for probability in one) / len(one) for one in (digits, others)]
+    console.print(
+        f"Refused below {REFUSE}: {refused[0]:.1%} of the pictures with a digit, {refused[1]:.1%} without one"
+    )
+    console.print(f"Curve: {output}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from digit_recognizer.handwriting.sample_digits import STROKES, parse_stroke, ro
 
 OVERSAMPLING = 2  # factor by which lines are composed at a finer scale than the result's
 CANVAS = 90  # pixels: side of the canvas on which a shape is drawn
-# Forms that are rare in train.csv: ones with a long flag or a foot, sevens with a bar, other fours and nines.
+# Forms that are rare in train.csv: ones with a long flag or a foot, sevens with a bar, other fours and nines, narrow
+# and open zeros, strokes that stand apart.
 FORMS = (
     *((digit, strokes) for digit, strokes in enumerate(STROKES)),
     (1, ("24,52 38,36 54,10 54,50 54,90",)),
@@ -27,6 +28,16 @@ FORMS = (
     (7, ("24,24 26,14 76,14 60,46 48,90", "36,52 72,50")),
     (4, ("34,12 28,52 74,52", "70,14 68,50 66,90")),
     (4, ("62,10 24,64 82,62", "62,10 60,50 58,90")),
+    (4, ("26,14 24,50 62,52", "72,10 70,90")),
+    (4, ("30,20 22,56 56,56", "66,16 62,92")),
+    (5, ("36,20 31,46 54,42 73,56 70,78 50,90 26,84", "40,14 74,10")),
+    (5, ("30,24 29,48 54,44 73,58 68,80 48,90 26,86", "32,12 70,14")),
+    (7, ("22,14 74,14 58,46 44,90", "32,54 76,46")),
+    (8, ("68,22 48,11 31,30 50,48 70,70 50,90 28,72 44,52 66,34",)),
+    (0, ("60,14 38,16 26,50 36,86 60,86 74,52 68,26",)),
+    (0, ("50,10 40,24 38,50 42,80 50,90 58,78 60,50 58,22 50,10",)),
+    (0, ("56,10 44,24 38,50 40,82 50,90 60,76 64,48 62,26",)),
+    (1, ("50,10 50,90",)),
     (9, ("70,30 54,44 34,38 34,18 54,10 70,22 68,50 60,80 34,88",)),
 )
 CHARACTERS = "ACEFHKMNPRTUVWXYadefhkmnprtuvwxy?&@#%+=*$"  # that resemble no digit in any handwriting
@@ -47,7 +58,7 @@ SIGNS = (
     ("10,40 30,25 50,40 70,55 90,40", "10,65 30,50 50,65 70,80 90,65"),
     ("30,10 30,90", "70,10 70,90", "30,30 70,30", "30,60 70,60"),
 )
-OTHERS = {"character": 0.45, "scribble": 0.2, "sign": 0.1, "face": 0.1, "stain": 0.15}  # probabilities
+OTHERS = {"character": 0.45, "scribble": 0.25, "sign": 0.1, "face": 0.1, "stain": 0.1}  # probabilities
 
 
 class Shape(NamedTuple):
@@ -58,7 +69,9 @@ class Shape(NamedTuple):
 
 
 def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.random.Generator) -> list[Shape]:
-    """Return distorted shapes: a quarter other than digits, an eighth drawn or printed digits, the rest from images.
+    """Return distorted shapes: 5 of 16 are no digits, 3 are drawn or printed digits, the rest is from images.
+
+    Some digits have gaps in their strokes; one of 16 shapes is a digit that is crossed out.
 
     They are sorted by stroke width, so that neighbours in the pool look as if written with one pen.
 
@@ -76,12 +89,16 @@ def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.ran
             label, canvas = int(random.integers(CLASSES)), np.zeros((CANVAS, CANVAS), np.uint8)
             _print_character(canvas, str(label), random)
             strokes = canvas.astype(np.float32) / 255
-        elif position % 16 == 7:
+        elif position % 16 in (7, 11):
             label, form = FORMS[random.integers(len(FORMS))]
             strokes = _draw_form(form, random)
         else:
             row = random.integers(len(images))
             strokes, label = _enlarge(images[row]), int(labels[row])
+        if position % 16 == 3:
+            strokes, label = _cross_out(strokes, random), NONE
+        elif label != NONE and random.random() < 0.15:
+            strokes = _break_strokes(crop(strokes), random)
         height = DIGIT * OVERSAMPLING * random.uniform(0.8, 1.2)
         strokes = crop(strokes)
         strokes = thicken(strokes, random.uniform(-0.02, 0.05) * max(strokes.shape), margin=4)
@@ -106,7 +123,7 @@ def make_line(pool: list[Shape], random: np.random.Generator) -> tuple[np.ndarra
     positions = STEP * np.arange(WIDTH // STEP) + STEP / 2 - 0.5
     nearness, nearest = np.zeros(len(positions)), np.full(len(positions), NONE)
     right = np.full(len(line), -np.inf)  # last column with strokes in each row
-    count = random.choice([1, 2, 3, 9], p=[0.3, 0.15, 0.1, 0.45])
+    count = random.choice([1, 2, 3, 9], p=[0.25, 0.1, 0.1, 0.55])
     touching = random.choice([0.0, 0.5, 1.0], p=[0.25, 0.35, 0.4])
     x = random.uniform(2, 40)
     pens = len(pool) if random.random() < 0.3 else -(-len(pool) // 10)  # shapes of any stroke width, or of one pen
@@ -177,12 +194,39 @@ def _distort(strokes: np.ndarray, height: float, random: np.random.Generator) ->
     return crop(warped)[: HEIGHT * OVERSAMPLING, : WIDTH * OVERSAMPLING]
 
 
+def _break_strokes(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Erase a straight gap of 2% to 10% of the height through a stroke."""
+    points = np.argwhere(strokes > 0.5)
+    y, x = points[random.integers(len(points))] if len(points) else (0, 0)
+    angle, rows, columns = random.uniform(0, np.pi), *np.indices(strokes.shape)
+    distance = np.abs((rows - y) * np.cos(angle) + (columns - x) * np.sin(angle))
+    return strokes * (distance > random.uniform(0.01, 0.05) * len(strokes)).astype(np.float32)
+
+
+def _cross_out(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Draw a cross, with a bar or without, or a zigzag across a digit."""
+    canvas = np.pad(strokes, 6)
+    side = np.array(canvas.shape[::-1])
+    thickness = max(2, round(measure_stroke_width(canvas)))
+    if random.random() < 0.3:
+        count = int(random.integers(5, 9))
+        levels = np.where(np.arange(count) % 2, 0.1, 0.9) + random.normal(0, 0.05, count)
+        lines = [np.stack([np.linspace(0.02, 0.98, count), levels], axis=1)]
+    else:
+        ends = ((0.05, 0.05, 0.95, 0.95), (0.05, 0.95, 0.95, 0.05), (0.02, 0.5, 0.98, 0.5))
+        lines = [np.reshape(one, (2, 2)) for one in ends[: 2 if random.random() < 0.7 else 3]]
+    for line in lines:
+        points = (line + random.normal(0, 0.05, line.shape)) * side
+        cv2.polylines(canvas, [(points * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4)
+    return canvas
+
+
 def _draw_form(form: tuple[str, ...], random: np.random.Generator) -> np.ndarray:
     """Draw strokes in the notation of `sample_digits` with an unsteady hand, float32 [84, 84]."""
     canvas = np.zeros((84, 84), np.uint8)
     thickness = int(random.integers(3, 9))
     for stroke in form:
-        points = parse_stroke(stroke) * 0.84
+        points = parse_stroke(stroke) * 0.84 + (random.normal(0, 2, 2) if len(form) > 1 else 0)
         line = round_corners(points + random.normal(0, 2, points.shape))
         cv2.polylines(canvas, [(line * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255

@@ -19,7 +19,7 @@ from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.detector import WEIGHTS, build_detector
 from digit_recognizer.training.devices import choose_precision, find_gpus
 
-POOL_SIZE, LINES, BATCH_SIZE = 120_000, 300_000, 64
+POOL_SIZE, LINES, BATCH_SIZE = 120_000, 400_000, 64
 
 
 def split_rows(labels: np.ndarray) -> Fold:
@@ -56,6 +56,8 @@ def train_detector(
     with hide_native_messages():
         import keras
 
+        from digit_recognizer.training.optimizer import Muon
+
     random = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     pool = make_pool(images, labels, pool_size, random)
@@ -68,9 +70,10 @@ def train_detector(
             yield inputs[..., np.newaxis] / np.float32(255), targets
 
     model = build_detector(precision)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps * 9 // 10, warmup_target=4e-3, warmup_steps=steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps * 9 // 10, warmup_target=5e-3, warmup_steps=steps // 10)
+    product_dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
     model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=0.01),
+        Muon(rate, weight_decay=0.01, product_dtype=product_dtype),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )

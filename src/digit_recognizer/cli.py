@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from digit_recognizer.config import make_config
+from digit_recognizer.config import REFUSE, make_config
 from digit_recognizer.console import make_console, make_table, printable, show_steps, track
 from digit_recognizer.errors import UserError, describe_os_error
 
@@ -52,6 +52,7 @@ DataDir = Annotated[Path, typer.Option(help="Folder of train.csv, test.csv and s
 ModelsDir = Annotated[Path, typer.Option(help="Folder with one folder per run.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="the latest")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Refuse = Annotated[float, typer.Option(min=0, max=1, help="Leave out digits that are less probable.")]
 ReportsDir = Annotated[Path, typer.Option(help="Folder with one folder per report.")]
 SubmissionsDir = Annotated[Path, typer.Option(help="Folder with one folder per submission, and ledger.csv.")]
 TestFile = Annotated[Path | None, typer.Option(help="Images to predict.", show_default="test.csv in the data folder")]
@@ -353,6 +354,7 @@ def predict(
     run: RunName = None,
     expect: Annotated[str | None, typer.Option(help="Label of all files, to score the predictions.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV file path,label; by default a folder's labels.csv.")] = None,
+    refuse: Refuse = REFUSE,
     models_dir: ModelsDir = MODELS,
     output_dir: Annotated[Path | None, typer.Option(help="Folder for annotated images; not with --json.")] = None,
     as_json: AsJson = False,
@@ -370,21 +372,21 @@ def predict(
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
     run_dir = reader.choose_networks(models_dir, run)
-    read = reader.load_reader(run_dir)
-    refused: list[UserError] = []
-    refuse = partial(_refuse, refused)
-    found = transcription.transcribe(listed, read, refuse=refuse)
+    read = reader.load_reader(run_dir, refuse)
+    unreadable: list[UserError] = []
+    say_unreadable = partial(_refuse, unreadable)
+    found = transcription.transcribe(listed, read, refuse=say_unreadable)
     transcripts = list(track(found, "reading", len(listed), _progress))
     if as_json:
         _print_json([transcription.describe(transcript) for transcript in transcripts])
     elif transcripts:
         _print_transcripts(transcripts)
     folder = output_dir or (None if as_json else PREDICTIONS)
-    drawn = transcription.draw_transcripts(transcripts, folder, refuse=refuse) if folder else 0
+    drawn = transcription.draw_transcripts(transcripts, folder, refuse=say_unreadable) if folder else 0
     if not as_json:
         _print(f"Read by {reader.name_networks(run_dir)}")
         _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
-    if refused:
+    if unreadable:
         raise typer.Exit(1)
 
 
@@ -420,6 +422,7 @@ def draw(
     run: RunName = None,
     port: Annotated[int, typer.Option(help="Port of the page on this computer; 0 for any free port.")] = 8028,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+    refuse: Refuse = REFUSE,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
 ) -> None:
@@ -436,7 +439,7 @@ def draw(
 
     def load() -> tuple[reader.Read, reader.Classify]:
         classify = reader.load_classifier(run_dir)
-        return reader.make_reader(classify), classify
+        return reader.make_reader(classify, refuse), classify
 
     name, folder = reader.name_networks(run_dir), data_dir / "handwriting"
     server.serve(load, folder, name=name, port=port, browser=not no_browser, say=_say)

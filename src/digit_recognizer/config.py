@@ -9,6 +9,7 @@ COMPETITION = "digit-recognizer"
 PRECISIONS = "float32", "mixed_bfloat16", "mixed_float16"  # Keras dtype policies
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels per side
+REFUSE = 0.3  # digits in pictures that are less probable are left out
 
 
 @dataclass(frozen=True, kw_only=True)

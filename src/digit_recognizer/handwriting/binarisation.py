@@ -14,7 +14,8 @@ class BinarisationSettings(NamedTuple):
     """How to separate the strokes of a picture from its paper."""
 
     light_on_dark: bool
-    window: float  # side of a square wider than the strokes, as a fraction of the picture's longer side
+    window: float | None  # side of a square wider than the strokes, as a fraction of the longer side; None: no paper
+    # between strokes is that wide, one brightness of the whole picture is taken for the paper's
     prior: float  # likelihood relative to the other candidates, in (0, 1]
 
 
@@ -38,7 +39,7 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
         prior = 1.0 if light_on_dark == (skewness > 0) else 0.9 if abs(skewness) < 1 else 0.7
         for rank, window in enumerate(_estimate_windows(255 - gray if light_on_dark else gray)[:3]):
             candidates.append(BinarisationSettings(light_on_dark, window, prior * 0.97**rank))
-    return candidates
+    return candidates + [BinarisationSettings(light_on_dark, None, 0.8) for light_on_dark in (False, True)]
 
 
 def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.ndarray:
@@ -47,6 +48,8 @@ def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.n
     The paper is estimated by a morphological closing (an opening for light strokes). It preserves the edges of
     shadows and pages and fills in everything narrower than the window.
     """
+    if settings.window is None:
+        return _measure_global_contrast(gray, light_on_dark=settings.light_on_dark)
     side = max(3, round(settings.window * max(gray.shape)))
     sigma = min(side / 15, max(gray.shape) / 300, 2)
     if sigma > 0.4:
@@ -91,6 +94,14 @@ def _measure_contrast(gray: np.ndarray, side: int, *, light_on_dark: bool = Fals
         paper = cv2.morphologyEx(gray, cv2.MORPH_CLOSE, square)
         contrast = cv2.subtract(paper, gray).astype(np.float32) / (paper.astype(np.float32) + 15)
     return (contrast - np.median(contrast)).clip(0)
+
+
+def _measure_global_contrast(gray: np.ndarray, *, light_on_dark: bool) -> np.ndarray:
+    """Return the contrast to the mean brightness of the paper, the pixels on one side of Otsu's threshold."""
+    dark = gray <= cv2.threshold(gray, 0, 255, cv2.THRESH_OTSU)[0]
+    paper = float(gray[dark if light_on_dark else ~dark].mean()) if dark.any() and not dark.all() else 0.0
+    contrast = (gray - paper) / 255 if light_on_dark else (paper - gray) / (paper + 15)
+    return contrast.clip(0, 1).astype(np.float32)
 
 
 def _make_overview(gray: np.ndarray) -> np.ndarray:

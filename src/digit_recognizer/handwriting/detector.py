@@ -110,16 +110,22 @@ def build_detector(precision: str = "float32") -> Any:
 
         from digit_recognizer.model.layers import MOMENTUM, FusedBatchNormalization
 
-    def convolve(x: Any, channels: int, size: int | tuple[int, int] = 3, padding: str = "same") -> Any:
-        x = layers.Conv2D(channels, size, padding=padding, use_bias=False, dtype=precision)(x)
+    def convolve(x: Any, channels: int, size: int | tuple[int, int] = 3, **options: Any) -> Any:
+        x = layers.Conv2D(channels, size, use_bias=False, dtype=precision, **{"padding": "same"} | options)(x)
         return layers.ReLU(dtype=precision)(FusedBatchNormalization(momentum=MOMENTUM, dtype=precision)(x))
 
     inputs = Input((HEIGHT, None, 1))
-    x = layers.MaxPooling2D(dtype=precision)(convolve(inputs, 16, 5))
-    for channels in (32, 64):
-        x = layers.MaxPooling2D((2, 1), dtype=precision)(convolve(convolve(x, channels), channels))
-    x = layers.ZeroPadding2D((0, 2), dtype=precision)(convolve(x, 64))
-    x = layers.Dropout(0.2, dtype=precision)(convolve(x, 128, (4, 5), "valid"))
+    x = layers.MaxPooling2D(dtype=precision)(convolve(inputs, 24, 5))
+    for channels in (48, 96):
+        x = convolve(x, channels)
+        x = layers.Add(dtype=precision)([x, convolve(x, channels)])
+        x = layers.MaxPooling2D((2, 1), dtype=precision)(x)
+    x = layers.Add(dtype=precision)([x, convolve(x, 96)])
+    x = layers.ZeroPadding2D((0, 1), dtype=precision)(x)
+    x = convolve(x, 128, (4, 3), padding="valid")
+    for reach in (1, 2, 4, 8):  # positions: the digits to the left and right count, too
+        x = layers.Add(dtype=precision)([x, convolve(x, 128, (1, 3), dilation_rate=(1, reach))])
+    x = layers.Dropout(0.2, dtype=precision)(x)
     x = layers.Conv2D(CLASSES + 1, 1, dtype="float32")(x)
     return Model(inputs, layers.Reshape((-1, CLASSES + 1), dtype="float32")(x))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from digit_recognizer.config import CLASSES
+from digit_recognizer.config import CLASSES, REFUSE
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.calibration import apply_temperature, fit_temperature
@@ -20,7 +20,6 @@ from digit_recognizer.training import runs
 
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
 SURE = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
-MIN_PROBABILITY = 0.3  # less probable digits are refused
 MIN_CONTRAST = 0.1  # relative to the paper's brightness; below it is the grain of the paper
 MIN_SHADOW = 0.95  # fraction of a side of the picture that a shadow along it covers
 MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a component is a blot
@@ -58,17 +57,25 @@ class Glyph(NamedTuple):
     component: Component
     x: float  # column of its centre in the picture
     probabilities: np.ndarray  # float [10], by the detector
-    is_whole: bool  # False if it was cut from its neighbours
+    is_whole: bool  # False if it was cut from its neighbours through strokes
 
 
-def load_reader(run_dir: Path | None) -> Read:
+class Segmented(NamedTuple):
+    """The components of a picture."""
+
+    lines: list[list[Component]]
+    total: float  # mass of the whole foreground
+    border: float  # fraction of the picture's border that the components cover
+
+
+def load_reader(run_dir: Path | None, refuse: float = REFUSE) -> Read:
     """Load the detector and the networks of `load_classifier`; run each once."""
-    return make_reader(load_classifier(run_dir))
+    return make_reader(load_classifier(run_dir), refuse)
 
 
-def make_reader(classify: Classify) -> Read:
-    """Load the detector, and combine it with a classifier; run each once."""
-    read = partial(read_pictures, classify=classify, detect=detector.load_detector())
+def make_reader(classify: Classify, refuse: float = REFUSE) -> Read:
+    """Load the detector, combine it with a classifier, and run each once; see `read_pictures` for `refuse`."""
+    read = partial(read_pictures, classify=classify, detect=detector.load_detector(), refuse=refuse)
     read(draw_digits())
     return read
 
@@ -116,8 +123,10 @@ def name_networks(run_dir: Path | None) -> str:
     return f"the network of the package ({made}); a run of `make train` takes its place"
 
 
-def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: Detect) -> list[Reading]:
-    """Read pictures, uint8 [h, w, 3] RGB or [h, w] gray, in one batch."""
+def read_pictures(
+    pictures: Sequence[np.ndarray], classify: Classify, detect: Detect, refuse: float = REFUSE
+) -> list[Reading]:
+    """Read pictures, uint8 [h, w, 3] RGB or [h, w] gray; digits less probable than `refuse` are left out."""
     small = [normalisation.rescale(picture, min(1, MAX_SIDE / max(picture.shape[:2]))) for picture in pictures]
     found = _find_glyphs(small, detect)
     glyphs = [glyph for lines in found for line in lines for glyph in line]
@@ -129,9 +138,14 @@ def read_pictures(pictures: Sequence[np.ndarray], classify: Classify, detect: De
     for lines, picture, scaled in zip(found, pictures, small, strict=True):
         scale = picture.shape[1] / scaled.shape[1], picture.shape[0] / scaled.shape[0]
         digits = [[_make_digit(glyph, *next(classified), scale) for glyph in line] for line in lines]
-        kept = [[digit for digit in row if digit.probability >= MIN_PROBABILITY] for row in digits]
-        readings.append(Reading([row for row in kept if row]))
+        readings.append(refuse_below(refuse, Reading(digits)))
     return readings
+
+
+def refuse_below(probability: float, reading: Reading) -> Reading:
+    """Return a reading without the digits that are less probable."""
+    kept = [[digit for digit in row if digit.probability >= probability] for row in reading.rows]
+    return Reading([row for row in kept if row])
 
 
 def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: tuple[float, float]) -> Digit:
@@ -150,34 +164,44 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
     for attempt in range(max(map(len, candidates), default=0)):
         unsure = [i for i, settings in enumerate(candidates) if attempt < len(settings) and best[i][0] <= SURE]
         segmented = [_segment(grays[i], candidates[i][attempt]) for i in unsure]
-        images = [detector.render_line(line) for lines, _ in segmented for line in lines]
+        images = [detector.render_line(line) for lines, *_ in segmented for line in lines]
         detections = iter(detector.detect_digits(images, detect))
-        for i, (lines, total) in zip(unsure, segmented, strict=True):
+        for i, (lines, total, border) in zip(unsure, segmented, strict=True):
             height = segmentation.find_typical_height([one for line in lines for one in line])
             found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
             explained = sum(one.component.mass * one.probabilities.max() for line in found for one in line)
-            quality = explained / max(total, 1e-9) * candidates[i][attempt].prior
+            quality = explained / max(total, 1e-9) * candidates[i][attempt].prior * (1 - border)
             if quality > best[i][0]:
                 best[i] = quality, found
     return [lines for _, lines in best]
 
 
-def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> tuple[list[list[Component]], float]:
-    """Return the lines of components and the mass of the whole foreground."""
+def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> Segmented:
+    """Separate the components of a picture."""
     foreground = binarisation.extract_foreground(gray, settings)
     if foreground.max() < MIN_CONTRAST:
-        return [], 0.0
+        return Segmented([], 0.0, 0.0)
     components, total = segmentation.find_components(foreground)
-    return segmentation.group_lines([one for one in components if not _is_shadow(one, gray.shape)]), total
+    kept, border = list[Component](), 0.0
+    for component in components:
+        fractions = _measure_border(component, gray.shape)
+        if not _is_shadow(fractions):
+            kept.append(component)
+            border += float(fractions.mean())
+    return Segmented(segmentation.group_lines(kept), total, min(1.0, border))
 
 
-def _is_shadow(component: Component, shape: tuple[int, ...]) -> bool:
-    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
+def _measure_border(component: Component, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the fractions of the four sides of the picture that a component covers."""
     filled = np.zeros(shape, bool)
     filled[component.y : component.bottom, component.x : component.right] = component.foreground > 0
-    fractions = [float(side.mean()) for side in (filled[0], filled[-1], filled[:, 0], filled[:, -1])]
-    covered = sum(fraction > MIN_SHADOW for fraction in fractions)
-    return covered > 1 or (covered == 1 and np.count_nonzero(fractions) == 3)
+    return np.array([side.mean() for side in (filled[0], filled[-1], filled[:, 0], filled[:, -1])])
+
+
+def _is_shadow(fractions: np.ndarray) -> bool:
+    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
+    covered = np.count_nonzero(fractions > MIN_SHADOW)
+    return bool(covered > 1 or (covered == 1 and np.count_nonzero(fractions) == 3))
 
 
 def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
@@ -192,7 +216,7 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
     glyphs: list[Glyph] = []
     for index, own in inside.items():
         parts = segmentation.split_at(line[index], [x for x, _ in own])
-        glyphs += [Glyph(part, *detection, len(own) == 1) for part, detection in zip(parts, own, strict=True)]
+        glyphs += [Glyph(part, *detection, whole) for (part, whole), detection in zip(parts, own, strict=True)]
     for component in (line[index] for index in range(len(line)) if glyphs and index not in inside):
         gaps = [max(one.x, component.x) - min(one.right, component.right) for one, *_ in glyphs]
         nearest = int(np.argmin(gaps))

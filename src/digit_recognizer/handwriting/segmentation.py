@@ -14,6 +14,7 @@ from digit_recognizer.handwriting.normalisation import measure_stroke_width
 
 SPLIT_HEIGHT = 48  # pixels to which a component is scaled before it is split
 MIN_SPLIT_HEIGHT = 0.5  # of the component's height; a lower part means that the seam cut through a digit
+MAX_CUT = 1.0  # pixels of foreground that a seam between digits which do not touch goes through
 STEP_COST = 0.1  # foreground that a diagonal step of a seam is worth
 MAX_COMPONENTS = 200  # a picture with more is a texture; only the largest are used
 
@@ -98,14 +99,16 @@ def _are_stacked(a: Component, b: Component, height: float) -> bool:
     return overlap >= 0.5 * min(a.width, b.width) and gap <= 0.3 * height and total <= 1.6 * height
 
 
-def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
+def split_at(component: Component, centres: Sequence[float]) -> list[tuple[Component, bool]]:
     """Split a component of touching digits between their centres (ascending columns of the picture), one part for each.
+
+    With each part comes whether it is whole: the cuts on both of its sides go through no stroke.
 
     Each cut follows the path from top to bottom with the least foreground (the dynamic programme of seam carving,
     Avidan and Shamir 2007, doi:10.1145/1276377.1276390). If that leaves a digit too low, its cuts are straight.
     """
     if len(centres) == 1:
-        return [component]
+        return [(component, True)]
     factor = SPLIT_HEIGHT / component.height
     size = max(3, round(component.width * factor)), SPLIT_HEIGHT
     small = cv2.resize(component.foreground, size, interpolation=cv2.INTER_AREA)
@@ -113,16 +116,21 @@ def split_at(component: Component, centres: Sequence[float]) -> list[Component]:
     part_of = np.zeros(component.foreground.shape, int)
     x = np.array(centres) - component.x
     middles = (x[:-1] + x[1:]) / 2
+    clean = [True]
     for middle, reach in zip(middles, np.diff(x) / 2, strict=True):
-        part_of += columns >= _find_seam(small, middle * factor, reach * factor)[rows][:, np.newaxis] / factor
+        seam = _find_seam(small, middle * factor, reach * factor)
+        part_of += columns >= seam[rows][:, np.newaxis] / factor
+        clean.append(bool(small[np.arange(SPLIT_HEIGHT), seam].sum() < MAX_CUT))
+    clean.append(True)
     parts = []
     for index, (start, end) in enumerate(pairwise([0.0, *middles, component.width])):
         part = trim(component.x, component.y, np.where(part_of == index, component.foreground, 0))
         if part.height < MIN_SPLIT_HEIGHT * component.height:
             is_inside = (columns >= start) & (columns < end)
             part = trim(component.x, component.y, np.where(is_inside, component.foreground, 0))
+            clean[index : index + 2] = False, False
         parts.append(part)
-    return parts
+    return [(part, all(sides)) for part, sides in zip(parts, pairwise(clean), strict=True)]
 
 
 def _find_seam(small: np.ndarray, target: float, reach: float) -> np.ndarray:
