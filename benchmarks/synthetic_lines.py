@@ -33,7 +33,7 @@ FORMS = (
     (5, ("36,20 31,46 54,42 73,56 70,78 50,90 26,84", "40,14 74,10")),
     (5, ("30,24 29,48 54,44 73,58 68,80 48,90 26,86", "32,12 70,14")),
     (7, ("22,14 74,14 58,46 44,90", "32,54 76,46")),
-    (8, ("68,22 48,11 31,30 50,48 70,70 50,90 28,72 44,52 66,34",)),
+    (8, ("68,24 50,10 31,30 50,48 70,70 50,90 28,72 44,52 66,38",)),
     (0, ("60,14 38,16 26,50 36,86 60,86 74,52 68,26",)),
     (0, ("50,10 40,24 38,50 42,80 50,90 58,78 60,50 58,22 50,10",)),
     (0, ("56,10 44,24 38,50 40,82 50,90 60,76 64,48 62,26",)),
@@ -69,7 +69,7 @@ class Shape(NamedTuple):
 
 
 def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.random.Generator) -> list[Shape]:
-    """Return distorted shapes: 5 of 16 are no digits, 3 are drawn or printed digits, the rest is from images.
+    """Return distorted shapes: 6 of 16 are no digits, 3 are drawn or printed digits, the rest is from images.
 
     Some digits have gaps in their strokes; one of 16 shapes is a digit that is crossed out.
 
@@ -83,7 +83,7 @@ def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.ran
     """
     pool = []
     for position in range(count):
-        if position % 4 == 0:
+        if position % 4 == 0 or position % 16 == 6:
             strokes, label = _draw_other(random), NONE
         elif position % 16 == 1:
             label, canvas = int(random.integers(CLASSES)), np.zeros((CANVAS, CANVAS), np.uint8)
@@ -123,7 +123,7 @@ def make_line(pool: list[Shape], random: np.random.Generator) -> tuple[np.ndarra
     positions = STEP * np.arange(WIDTH // STEP) + STEP / 2 - 0.5
     nearness, nearest = np.zeros(len(positions)), np.full(len(positions), NONE)
     right = np.full(len(line), -np.inf)  # last column with strokes in each row
-    count = random.choice([1, 2, 3, 9], p=[0.25, 0.1, 0.1, 0.55])
+    count = random.choice([1, 2, 3, 9], p=[0.3, 0.1, 0.1, 0.5])
     touching = random.choice([0.0, 0.5, 1.0], p=[0.25, 0.35, 0.4])
     x = random.uniform(2, 40)
     pens = len(pool) if random.random() < 0.3 else -(-len(pool) // 10)  # shapes of any stroke width, or of one pen
@@ -205,12 +205,12 @@ def _break_strokes(strokes: np.ndarray, random: np.random.Generator) -> np.ndarr
 
 def _cross_out(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Draw a cross, with a bar or without, or a zigzag across a digit."""
-    canvas = np.pad(strokes, 6)
+    canvas = np.pad(strokes, int(random.integers(4, 16)))
     side = np.array(canvas.shape[::-1])
-    thickness = max(2, round(measure_stroke_width(canvas)))
-    if random.random() < 0.3:
-        count = int(random.integers(5, 9))
-        levels = np.where(np.arange(count) % 2, 0.1, 0.9) + random.normal(0, 0.05, count)
+    thickness = max(2, round(measure_stroke_width(canvas) * random.uniform(0.5, 1.3)))
+    if random.random() < 0.4:
+        count = int(random.integers(5, 10))
+        levels = np.where(np.arange(count) % 2, 0.1, 0.9) + random.normal(0, 0.08, count)
         lines = [np.stack([np.linspace(0.02, 0.98, count), levels], axis=1)]
     else:
         ends = ((0.05, 0.05, 0.95, 0.95), (0.05, 0.95, 0.95, 0.05), (0.02, 0.5, 0.98, 0.5))

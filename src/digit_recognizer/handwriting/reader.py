@@ -223,7 +223,19 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
         merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
             glyphs[nearest] = glyphs[nearest]._replace(component=merged)
-    return [glyph for glyph in sorted(glyphs, key=lambda glyph: glyph.x) if _is_digit(glyph, picture_height)]
+    return _weigh_by_line([one for one in sorted(glyphs, key=lambda one: one.x) if _is_digit(one, picture_height)])
+
+
+def _weigh_by_line(glyphs: list[Glyph]) -> list[Glyph]:
+    """Multiply the odds that each glyph is a digit by those of a line with the others: digits stand among digits.
+
+    The odds of a line are (digits + 1) / (others + 1), by Laplace's rule of succession.
+    """
+    presences = np.array([glyph.probabilities.sum() for glyph in glyphs]).clip(1e-6, 1 - 1e-6)
+    digits = presences.sum() - presences
+    odds = presences / (1 - presences) * (digits + 1) / (len(glyphs) - digits)
+    weights = odds / (1 + odds) / presences
+    return [one._replace(probabilities=one.probabilities * by) for one, by in zip(glyphs, weights, strict=True)]
 
 
 def _is_digit(glyph: Glyph, picture_height: float) -> bool:
