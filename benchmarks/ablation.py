@@ -126,6 +126,9 @@ VARIATIONS = {
         DROPOUT | {"batch_size": 256, "learning_rate": 7e-3}, basis=PRESENT
     ),
     "weight decay 5e-2": Variation(DROPOUT | {"weight_decay": 5e-2}, basis=PRESENT),
+    "weight decay 5e-2, unpadded, 19 epochs": Variation(
+        DROPOUT | {"epochs": 19, "weight_decay": 5e-2}, unpad_first, PRESENT
+    ),
     "channels 24, 48, 96, 24 epochs": Variation(DROPOUT | {"channels": (24, 48, 96), "epochs": 24}, basis=PRESENT),
     "focal loss, gamma 1": Variation(DROPOUT, functools.partial(use_loss, focal_loss), PRESENT),
 }
