@@ -157,15 +157,16 @@ def ablation_table(result: Result) -> str:
         result: Content of docs/ablation.json.
     """
     return _make_table(
-        ("setting", "accuracy", "difference to the first row", "CPU time"),
+        ("setting", "accuracy", "difference", "compared with", "CPU time"),
         *(
             (
                 name,
                 _permille(values["accuracy"]),
-                _points(values["difference"]) if number else "",
+                _points(values["difference"]) if name != values["basis"] else "",
+                values["basis"] if name != values["basis"] else "",
                 f"{values['processor_seconds'] / 60:.1f} min",
             )
-            for number, (name, values) in enumerate(result["variations"].items())
+            for name, values in result["variations"].items()
         ),
     )
 

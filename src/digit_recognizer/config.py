@@ -63,7 +63,7 @@ class Config:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-_FAST = Config(preset="fast", epochs=2, architectures=("plain",), channels=(16, 32, 64), augment=False)
+_FAST = Config(preset="fast", epochs=2, batch_size=256, architectures=("plain",), channels=(16, 32, 64), augment=False)
 _SINGLE = Config(
     preset="single",
     validation=0.05,

@@ -224,7 +224,7 @@ FASTER = "; PRESET=single is faster"
     ("preset", "members", "epochs", "line"),
     [
         ("fast", 1, 2, "fast: 1 network, 2 epochs on 320 images"),
-        ("fast", 1, 9, "fast: 1 network, 9 epochs on 32,000 images, about 55 s on this machine"),
+        ("fast", 1, 9, "fast: 1 network, 9 epochs on 32,000 images, about 30 s on this machine"),
         ("best", 20, 9, "best: 20 networks, 9 epochs on 32,000 images, about 14 min on this machine" + FASTER),
     ],
 )

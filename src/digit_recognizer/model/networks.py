@@ -22,11 +22,12 @@ def build_model(
 ) -> keras.Model:
     """Build a small convolutional network: features, global average pooling, one dense layer.
 
-    Each entry of `channels` is a stage; three stages work on 28, 14, 7 and 3 pixels per side.
+    Each entry of `channels` is a stage; three stages work on 28, 14, 7 and 3 pixels per side, or on 24, 12, 6 and 3.
 
     - "residual": a 5x5 convolution, then per stage x + ReLU(Conv3x3(x)) and a 3x3 convolution (residual blocks: He et
       al. 2015, arXiv:1512.03385; the arrangement follows github.com/ttdoucet/mnist at a fraction of its width).
-    - "plain": per stage two 3x3 convolutions.
+    - "plain": a 5x5 convolution without padding, which leaves the later ones a quarter less to do, then per stage one
+      3x3 convolution, and one more between two stages.
 
     Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) and ReLU follow the pooling, where they cost a
     quarter. It has no scale: after a ReLU, the next linear layer's kernel covers that.
@@ -39,8 +40,8 @@ def build_model(
     """
     convolution = partial(layers.Conv2D, padding="same", dtype=precision)
 
-    def block(x: Any, filters: int, size: int = 3, *, pooling: bool = False) -> Any:
-        x = convolution(filters, size, use_bias=folded)(x)
+    def block(x: Any, filters: int, size: int = 3, *, pooling: bool = False, padding: str = "same") -> Any:
+        x = convolution(filters, size, use_bias=folded, padding=padding)(x)
         if pooling:
             x = layers.MaxPooling2D(dtype=precision)(x)
         if not folded:
@@ -54,9 +55,10 @@ def build_model(
             x = layers.Add(dtype=precision)([x, layers.ReLU(dtype=precision)(convolution(width, 3)(x))])
             x = block(x, following or width, pooling=following is not None)
     else:
-        x = images
-        for width in channels:
-            x = block(block(x, width, pooling=True), width)
+        x = block(images, channels[0], 5, pooling=True, padding="valid")
+        for width, following in zip(channels, [*channels[1:], None], strict=True):
+            x = block(x, width)
+            x = block(x, following, pooling=True) if following else x
     x = layers.GlobalAveragePooling2D(dtype=precision)(x)
     x = layers.Dropout(dropout, dtype=precision)(x)
     probabilities = layers.Dense(CLASSES, activation="softmax", name="probabilities", dtype="float32")(x)

@@ -148,8 +148,7 @@ def train_member(
     model = build(precision=precision)
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     momentum = max(0.0, 1 - 1 / (AVERAGED * steps * config.epochs))
-    product_dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
-    muon = Muon(weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum, product_dtype=product_dtype)
+    muon = Muon(weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum)
     # In float16 small gradients would become 0.
     optimizer = keras.optimizers.LossScaleOptimizer(muon) if precision == "mixed_float16" else muon
     optimizer.build(model.trainable_variables)  # otherwise the first step is traced twice

@@ -21,11 +21,6 @@ class Muon(keras.optimizers.AdamW):
     The moving average of the weights (`use_ema`) replaces them when `finish` is called, not after each `fit`.
     """
 
-    def __init__(self, *arguments: Any, product_dtype: str = "float32", **options: Any) -> None:
-        """Make the optimizer; `product_dtype` is that of the matrix products, for which bfloat16 is precise enough."""
-        super().__init__(*arguments, **options)
-        self._product_dtype = product_dtype
-
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable, given its gradient."""
         if len(variable.shape) < 4 or variable.shape[2] == 1:  # one input channel: too few for a direction to matter
@@ -34,9 +29,8 @@ class Muon(keras.optimizers.AdamW):
         momentum = self._momentums[self._get_variable_index(variable)]
         self.assign(momentum, BETA * momentum + gradient)
         matrix = ops.reshape(gradient + BETA * momentum, (-1, variable.shape[-1]))
-        update = ops.cast(orthogonalise(ops.cast(matrix, self._product_dtype)), variable.dtype)
-        scale = SCALE * max(matrix.shape) ** 0.5
-        self.assign_sub(variable, learning_rate * scale * ops.reshape(update, variable.shape))
+        scale = learning_rate * SCALE * max(matrix.shape) ** 0.5
+        self.assign_sub(variable, ops.reshape(orthogonalise(matrix, scale), variable.shape))
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Do nothing: a training that is resumed within an epoch calls `fit` twice."""
@@ -46,16 +40,21 @@ class Muon(keras.optimizers.AdamW):
         super().finalize_variable_values(model.trainable_variables)
 
 
-def orthogonalise(matrix: Any) -> Any:
-    """Return an almost orthogonal matrix with the singular vectors of a float [m, n], by Newton-Schulz iterations.
+def orthogonalise(matrix: Any, scale: Any = 1.0) -> Any:
+    """Return an almost orthogonal matrix with the singular vectors of a float32 [m, n], by Newton-Schulz iterations.
 
-    Its singular values are between 0.7 and 1.2.
+    Its singular values are between 0.7 and 1.2, times `scale`. The iterations X <- (a + b S + c S S) X, S = X X', only
+    change S and the product of the factors, which commute: two small matrices, instead of X.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else ops.transpose(matrix)
-    x = x / (ops.norm(x) + 1e-7)
+    inverse_norm = 1 / (ops.norm(x) + 1e-7)
+    square = (x @ ops.transpose(x)) * inverse_norm**2
+    identity = ops.eye(x.shape[0])
     linear, cubic, quintic = COEFFICIENTS
+    product = scale * inverse_norm * identity
     for _ in range(ITERATIONS):
-        square = x @ ops.transpose(x)
-        x = linear * x + (cubic * square + quintic * square @ square) @ x
-    return x if wide else ops.transpose(x)
+        factor = linear * identity + cubic * square + quintic * square @ square
+        product = factor @ product
+        square = factor @ square @ factor
+    return product @ x if wide else ops.transpose(x) @ product
