@@ -12,17 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
 import typer
 from rich.console import Console
 
+from benchmarks import tables
+from benchmarks.benchmark import describe_machine
 from benchmarks.synthetic_lines import find_left_edge, find_right_edge
 from benchmarks.train_detector import split_rows
+from digit_recognizer import files
 from digit_recognizer.config import REFUSE
-from digit_recognizer.console import make_table
+from digit_recognizer.console import show_steps
 from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import normalisation, reader
@@ -30,7 +33,6 @@ from digit_recognizer.handwriting.reader import Read, Reading, refuse_below
 from digit_recognizer.handwriting.sample_digits import parse_stroke, round_corners
 from digit_recognizer.training import runs
 
-DOUBT = 0.6  # a reading whose most probable digit is below this counts as uncertain
 BATCH_SIZE = 64  # pictures
 SEED = 1  # of the figures that are reported; settings are chosen on others
 LETTERS = "ACEFHKMNPRTUVWXYadefhkmnprtuvwxy"
@@ -75,17 +77,6 @@ class Scores(NamedTuple):
 
     readings: list[Reading]
     seconds: float
-
-    @property
-    def refused(self) -> int:
-        """Pictures without a digit."""
-        return sum(not reading.rows for reading in self.readings)
-
-    @property
-    def uncertain(self) -> int:
-        """Pictures with digits, none of them with a probability of at least `DOUBT`."""
-        certainties = [max(digit.probability for digit in one.digits) for one in self.readings if one.digits]
-        return sum(certainty < DOUBT for certainty in certainties)
 
 
 def enlarge(image: np.ndarray, height: float, growth: float = 0.0) -> np.ndarray:
@@ -413,41 +404,38 @@ def measure(read: Read, pictures: Sequence[np.ndarray]) -> Scores:
 
 
 def measure_digits(
-    read: Read, images: np.ndarray, labels: np.ndarray, count: int, seed: int, console: Console
-) -> list[float]:
-    """Print how pictures of one digit are read, by kind; return the highest probability of a digit in each."""
-    rows, probabilities = [], list[float]()
+    read: Read, images: np.ndarray, labels: np.ndarray, count: int, seed: int
+) -> tuple[dict[str, Any], list[float]]:
+    """Return how pictures of one digit are read, by kind, and the highest probability of a digit in each picture."""
+    results, probabilities = dict[str, Any](), list[float]()
     for number, kind in enumerate(KINDS):
         random = np.random.default_rng([seed, 1, number])
         chosen = choose_digits(kind, images, labels, count, random)
-        found, seconds = measure(read, [make_single(digit, kind, random) for digit, _ in chosen])
-        scores = Scores([refuse_below(REFUSE, reading) for reading in found], seconds)
-        correct = sum(one.text == label for one, (_, label) in zip(scores.readings, chosen, strict=True))
-        rows.append((kind, f"{correct / count:.1%}", *_count(scores, count), f"{count / scores.seconds:.0f}"))
+        found, _ = measure(read, [make_single(digit, kind, random) for digit, _ in chosen])
+        kept = [refuse_below(REFUSE, reading) for reading in found]
+        correct = sum(one.text == label for one, (_, label) in zip(kept, chosen, strict=True))
+        results[kind] = {"correct": correct / count, "refused": _count_refused(kept) / count}
         probabilities += map(_find_highest, found)
-    columns = ("digit", "correct", "refused", f"below {DOUBT:.0%}", "pictures/s")
-    console.print(make_table(f"Pictures of one digit, {count} of each kind", columns, rows))
-    return probabilities
+    return results, probabilities
 
 
-def measure_others(read: Read, images: np.ndarray, count: int, seed: int, console: Console) -> list[float]:
-    """Print how pictures without a digit are refused, by kind; return the highest probability of a digit in each."""
-    rows, probabilities = [], list[float]()
+def measure_others(read: Read, images: np.ndarray, count: int, seed: int) -> tuple[dict[str, Any], list[float]]:
+    """Return how pictures without a digit are refused, by kind, and the highest probability of a digit in each."""
+    results, probabilities = dict[str, Any](), list[float]()
     for number, kind in enumerate(OTHERS):
         random = np.random.default_rng([seed, 2, number])
-        found, seconds = measure(read, [make_other(images, kind, random) for _ in range(count)])
-        rows.append((kind, *_count(Scores([refuse_below(REFUSE, one) for one in found], seconds), count)))
+        found, _ = measure(read, [make_other(images, kind, random) for _ in range(count)])
+        results[kind] = {"refused": _count_refused([refuse_below(REFUSE, reading) for reading in found]) / count}
         probabilities += map(_find_highest, found)
-    console.print(make_table("Pictures without a digit", ("picture", "refused", f"below {DOUBT:.0%}"), rows))
-    return probabilities
+    return results, probabilities
+
+
+def _count_refused(readings: Sequence[Reading]) -> int:
+    return sum(not reading.rows for reading in readings)
 
 
 def _find_highest(reading: Reading) -> float:
     return max((digit.probability for digit in reading.digits), default=0.0)
-
-
-def _count(scores: Scores, count: int) -> tuple[str, str]:
-    return f"{scores.refused / count:.1%}", f"{scores.uncertain / count:.1%}"
 
 
 def draw_refusals(digits: Sequence[float], others: Sequence[float], path: Path) -> None:
@@ -464,41 +452,38 @@ def draw_refusals(digits: Sequence[float], others: Sequence[float], path: Path) 
     axes.set(xlabel="--refuse", ylabel="refused (%)", xlim=(0, 1), ylim=(0, 100), title="Refused pictures")
     axes.grid(alpha=0.3)
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
-def measure_pages(read: Read, images: np.ndarray, labels: np.ndarray, count: int, seed: int, console: Console) -> None:
-    """Print how many lines of digits are read without a mistake, by kind."""
+def measure_lines(read: Read, images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> dict[str, Any]:
+    """Return how many lines of digits are read without a mistake, by kind."""
     makers: dict[str, tuple[int, Callable[[Random], tuple[np.ndarray, str]]]] = {
         kind: (count, partial(make_page, images, labels, kind)) for kind in LINES
     }
     makers["two digits in 28x28"] = count, partial(make_small_drawing, images, labels)
     makers["small, on 12 megapixels"] = max(1, count // 10), partial(make_large_photo, images, labels)
-    rows = []
+    results = {}
     for number, (kind, (pictures, make)) in enumerate(makers.items()):
         random = np.random.default_rng([seed, 3, number])
         pages = [make(random) for _ in range(pictures)]
-        scores = measure(read, [picture for picture, _ in pages])
-        correct = total = digits = 0
-        for reading, (_, text) in zip(scores.readings, pages, strict=True):
+        readings, _ = measure(read, [picture for picture, _ in pages])
+        correct = total = 0
+        for reading, (_, text) in zip(readings, pages, strict=True):
             expected, found = text.split("\n"), reading.text.split("\n")
             matched = difflib.SequenceMatcher(None, expected, found, autojunk=False).get_matching_blocks()
             correct, total = correct + sum(block.size for block in matched), total + len(expected)
-            digits += sum(map(len, expected))
-        rows.append((kind, f"{correct / total:.1%}", str(total), f"{digits / scores.seconds:.0f}"))
-    console.print(make_table("Lines of digits", ("line", "correct lines", "lines", "digits/s"), rows))
+        results[kind] = {"correct": correct / total, "lines": total}
+    return results
 
 
-def measure_speed(read: Read, images: np.ndarray, labels: np.ndarray, console: Console) -> None:
-    """Print the time for small pictures and for a large photo, and the peak memory."""
+def measure_speed(read: Read, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the rate for small pictures, the time for a large photo, and the peak memory of this process."""
     small = [to_picture(image) for image in images[:1000]]
-    console.print(f"Pictures of 28x28: {len(small) / measure(read, small).seconds:.0f} pictures/s")
+    rate = len(small) / measure(read, small).seconds
     photo, _ = make_large_photo(images, labels, np.random.default_rng(4))
     seconds = statistics.median(measure(read, [photo]).seconds for _ in range(5))
-    console.print(f"A photo of 12 megapixels with a line of digits: {seconds:.2f} s, the median of 5")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    console.print(f"Peak memory of the benchmark: {peak:.2f} GiB")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"small_pictures_per_second": rate, "large_photo_seconds": seconds, "peak_bytes": peak}
 
 
 def require_unseen(rows: np.ndarray, labels: np.ndarray) -> None:
@@ -526,7 +511,7 @@ def main(
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the pictures. To choose settings, take others.")] = SEED,
-    output: Annotated[Path, typer.Option(help="Picture of the refusals.")] = Path("bench/refusals.png"),
+    work_dir: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("bench"),
 ) -> None:
     """Measure how a run reads synthetic pictures of digits, of lines of digits, and without digits."""
     run_dir = reader.choose_networks(models_dir, run)
@@ -537,20 +522,26 @@ def main(
         runs.require_data(runs.read_finished_record(run_dir), {"train.csv": train.sha256}, data_dir)
         rows = runs.require_held_out(runs.read_predictions(run_dir), run_dir).rows
         require_unseen(rows, all_labels)
-    images, labels, console = train.images[rows], all_labels[rows], Console(width=100)
-    console.print(f"Read by {reader.name_networks(run_dir).partition(';')[0]}")
-    read = reader.load_reader(run_dir)
-    measure_speed(read, images, labels, console)
-    measure_pages(read, images, labels, count, seed, console)
-    read = reader.load_reader(run_dir, refuse=0)  # for the curve
-    digits = measure_digits(read, images, labels, count, seed, console)
-    others = measure_others(read, images, count, seed, console)
-    draw_refusals(digits, others, output)
-    refused = [sum(probability < REFUSE for probability in one) / len(one) for one in (digits, others)]
-    console.print(
-        f"Refused below {REFUSE}: {refused[0]:.1%} of the pictures with a digit, {refused[1]:.1%} without one"
-    )
-    console.print(f"Curve: {output}")
+    images, labels = train.images[rows], all_labels[rows]
+    result: dict[str, Any] = {"networks": reader.name_networks(run_dir).partition(";")[0]}
+    result |= {"machine": describe_machine(), "seed": seed, "count": count, "refuse": REFUSE}
+    with show_steps(Console(stderr=True)) as step:
+        read = reader.load_reader(run_dir)
+        result["speed"] = measure_speed(read, images, labels)
+        step("lines", 0.1)
+        result["lines"] = measure_lines(read, images, labels, count, seed)
+        step("digits", 0.4)
+        read = reader.load_reader(run_dir, refuse=0)  # for the curve
+        result["digits"], digits = measure_digits(read, images, labels, count, seed)
+        step("others", 0.9)
+        result["others"], others = measure_others(read, images, count, seed)
+    probabilities = {"with a digit": digits, "without a digit": others}
+    result["refused"] = {name: float(np.mean(np.array(one) < REFUSE)) for name, one in probabilities.items()}
+    work_dir.mkdir(parents=True, exist_ok=True)
+    files.write_json(work_dir / "handwriting.json", result)
+    draw_refusals(digits, others, work_dir / "refusals.png")
+    typer.echo(tables.handwriting_tables([result]))
+    typer.echo(f"\nCurve of the refused pictures: {work_dir / 'refusals.png'}")
 
 
 if __name__ == "__main__":

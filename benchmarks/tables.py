@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/ablation.md")
+DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/ablation.md", "docs/handwriting.md")
 DEOTTE_NETWORKS = 15  # networks in Deotte's ensemble; see benchmarks/peers.py
 Result = Mapping[str, Any]
 
 
-def update_document(text: str, benchmarks: Sequence[Result], ablation: Result) -> str:
+def update_document(text: str, benchmarks: Sequence[Result], ablation: Result, handwriting: Sequence[Result]) -> str:
     """Return a document with all of its tables replaced.
 
     Args:
         text: Markdown with markers around its tables.
         benchmarks: Contents of docs/benchmark*.json: the first has all parts, others those that depend on the machine.
         ablation: Content of docs/ablation.json.
+        handwriting: Contents of docs/handwriting-before.json and docs/handwriting.json.
     """
     first = benchmarks[0]
     tables = {
@@ -32,6 +33,7 @@ def update_document(text: str, benchmarks: Sequence[Result], ablation: Result) -
         "ensembles": ensemble_table(first),
         "engine": engine_table(benchmarks),
         "ablation": ablation_table(ablation),
+        "handwriting": handwriting_tables(handwriting),
     }
     return re.sub(
         r"(?<=<!-- table: )([a-z-]+) -->\n.*?(?=<!-- end of table -->)",
@@ -171,6 +173,32 @@ def ablation_table(result: Result) -> str:
     )
 
 
+def handwriting_tables(results: Sequence[Result]) -> str:
+    """Return how pictures are read by kind: of one version, or of a former and the present one."""
+    tables = []
+    for part, title in (("lines", "lines"), ("digits", "one digit"), ("others", "no digit")):
+        wanted = "refused" if part == "others" else "correct"
+        names = [f"{wanted} before", f"{wanted} now"] if len(results) > 1 else [wanted]
+        rows = [(kind, *(_tenths(result[part][kind][wanted]) for result in results)) for kind in results[-1][part]]
+        tables.append(_make_table((title, *names), *rows))
+    now = results[-1]
+    refused, speed = now["refused"], now["speed"]
+    sentences = (
+        f"{now['count']} pictures of each kind, read by {now['networks']}.",
+        f"Refused at {now['refuse']}: {refused['with a digit']:.1%} of the pictures with a digit,",
+        f"{refused['without a digit']:.1%} of those without.",
+        f"A photo of 12 megapixels takes {speed['large_photo_seconds']:.2f} s,",
+        f"{speed['small_pictures_per_second']:.0f} pictures of 28x28 a second;",
+        f"peak memory {speed['peak_bytes'] / 1e9:.1f} GB.",
+    )
+    tables.append(" ".join(sentences))
+    return "\n\n".join(tables)
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1%}"
+
+
 def _make_table(*rows: Sequence[str]) -> str:
     """Return a Markdown table; the first row is the header."""
     header, *others = rows
@@ -232,18 +260,23 @@ def _threads(part: Result) -> str:
     return f"{part['processes']} x {part['threads']}"
 
 
-def read_results() -> tuple[list[Any], Any]:
-    """Return the contents of docs/benchmark*.json, the one of all parts first, and of docs/ablation.json."""
-    benchmarks = [json.loads(path.read_text()) for path in sorted((ROOT / "docs").glob("benchmark*.json"))]
-    return sorted(benchmarks, key=len, reverse=True), json.loads((ROOT / "docs" / "ablation.json").read_text())
+def read_results() -> tuple[list[Any], Any, list[Any]]:
+    """Return the further arguments of `update_document`, from docs/."""
+
+    def read(name: str) -> Any:
+        return json.loads((ROOT / "docs" / f"{name}.json").read_text())
+
+    benchmarks = [read(path.stem) for path in sorted((ROOT / "docs").glob("benchmark*.json"))]
+    handwriting = [read("handwriting-before"), read("handwriting")]
+    return sorted(benchmarks, key=len, reverse=True), read("ablation"), handwriting
 
 
 def main() -> None:
     """Update the tables of all documents."""
-    benchmarks, ablation = read_results()
+    results = read_results()
     for document in DOCUMENTS:
         path = ROOT / document
-        path.write_text(update_document(path.read_text(), benchmarks, ablation))
+        path.write_text(update_document(path.read_text(), *results))
 
 
 if __name__ == "__main__":

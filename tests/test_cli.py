@@ -362,6 +362,12 @@ def test_predict_prints_only_json(predict, tmp_path):
     assert not (tmp_path / "predictions").exists()
 
 
+@pytest.mark.parametrize(("refuse", "count"), [("0", 1), ("1", 0)])
+def test_predict_leaves_out_digits_less_probable_than_asked(predict, refuse, count):
+    (drawing,) = json.loads(predict("pictures/drawing.png", "--json", "--refuse", refuse).stdout)
+    assert len(drawing["digits"]) == count
+
+
 def test_predict_continues_after_an_unreadable_file_and_reports_it(predict, tmp_path):
     answer = predict("pictures", "gone.png", "--expect", "4", "--output-dir", "out")
     assert answer.returncode == 1

@@ -48,7 +48,7 @@ def test_ensembles_are_scored_on_the_held_out_rows_of_their_fold():
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("README.md", 2), ("docs/benchmark.md", 2), ("docs/ablation.md", 1)],
+    [("README.md", 2), ("docs/benchmark.md", 2), ("docs/ablation.md", 1), ("docs/handwriting.md", 1)],
     ids=lambda value: str(value),
 )
 def test_tables_in_the_documents_show_the_stored_results(name, count):
@@ -58,8 +58,8 @@ def test_tables_in_the_documents_show_the_stored_results(name, count):
 
 
 def test_stored_results_name_what_they_depend_on():
-    benchmarks, ablation = tables.read_results()
-    for result in [*benchmarks, ablation]:
+    benchmarks, ablation, handwriting = tables.read_results()
+    for result in [*benchmarks, ablation, *handwriting]:
         machine = result["machine"]
         assert machine["features"] and machine["precision"] and machine["versions"]["keras"]
         assert {"processor", "onednn", "cores", "git_commit", "measured_on"} <= set(machine)
@@ -68,7 +68,7 @@ def test_stored_results_name_what_they_depend_on():
 
 
 def test_no_ratio_is_made_of_an_extrapolated_cost():
-    benchmarks, _ = tables.read_results()
+    benchmarks, *_ = tables.read_results()
     for text in (tables.accuracy_table(benchmarks[0]), tables.ensemble_table(benchmarks[0])):
         rows = [line for line in text.splitlines() if "stock" in line]
         assert all(cell.strip() == "" or "." not in cell for row in rows for cell in row.split("|")[2:4])

@@ -21,14 +21,43 @@ def test_a_run_that_held_out_training_rows_of_the_detector_is_refused(split):
         handwriting.require_unseen(rows, LABELS)
 
 
-def test_every_kind_of_picture_is_made():
-    image = np.zeros((28, 28), np.uint8)
-    image[4:24, 12:16] = 255
-    random = np.random.default_rng(0)
-    pictures = [handwriting.make_single(image, kind, random) for kind in handwriting.KINDS]
-    pictures += [handwriting.make_other(kind, random) for kind in handwriting.OTHERS]
-    page, text = handwriting.make_page(image[np.newaxis], np.array([1]), 0.5, random)
-    assert set(text) == {"1", "\n"}
-    for picture in [*pictures, page]:
+@pytest.fixture
+def images():
+    images = np.zeros((2, 28, 28), np.uint8)
+    images[0, 4:24, 12:16] = images[1, 4:24, 8:20] = 255
+    return images
+
+
+def test_every_kind_of_picture_is_made(images):
+    labels, random = np.array([1, 8]), np.random.default_rng(0)
+    pictures = [handwriting.make_other(images, kind, random) for kind in handwriting.OTHERS]
+    for kind in handwriting.KINDS:
+        ((digit, label),) = handwriting.choose_digits(kind, images, labels, 1, random)
+        assert label in ("014578" if kind in handwriting.DRAWN else "18")
+        pictures.append(handwriting.make_single(digit, kind, random))
+    pages = [handwriting.make_page(images, labels, kind, random) for kind in handwriting.LINES]
+    pages += [handwriting.make_small_drawing(images, labels, random)]
+    for picture, text in pages:
+        assert set(text) <= set("0123456789\n")
+        pictures.append(picture)
+    for picture in pictures:
         assert picture.dtype == np.uint8
         assert picture.shape[2:] == (3,)
+
+
+def test_a_large_photo_has_12_megapixels_and_five_small_digits(images):
+    picture, text = handwriting.make_large_photo(images, np.array([1, 8]), np.random.default_rng(0))
+    assert (picture.shape, len(text)) == ((3000, 4000, 3), 5)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1])
+def test_gaps_are_as_wide_as_asked(width):
+    random = np.random.default_rng(0)
+    square = np.ones((200, 200), np.float32)  # a gap crosses it in one place, at an angle
+    erased = [200**2 - float(handwriting.break_strokes(square, random, width).sum()) for _ in range(50)]
+    assert np.median(erased) == pytest.approx(width * 200 * 200, rel=0.3)
+
+
+def test_refusals_are_drawn_by_limit(tmp_path):
+    handwriting.draw_refusals([0.9, 1.0], [0.1, 0.5], tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 1000

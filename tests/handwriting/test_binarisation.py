@@ -58,3 +58,14 @@ def test_weak_pixels_are_kept_where_they_are_connected_to_strong_ones():
     assert mask[4, 2:14].all()
     assert not mask[4, 15:].any()
     assert not binarisation.apply_hysteresis_threshold(np.zeros((5, 5), np.float32)).any()
+
+
+def test_without_a_window_the_paper_has_one_brightness():
+    gray = np.full((40, 20), 200, np.uint8)
+    gray[2:38, 2:18] = 50  # most of the picture is a stroke
+    for light_on_dark, picture in ((False, gray), (True, 255 - gray)):
+        settings = binarisation.BinarisationSettings(light_on_dark, None, 1.0)
+        foreground = binarisation.extract_foreground(picture, settings)
+        assert foreground[3:37, 3:17].min() > 0.5
+        assert foreground[:2].max() == 0
+        assert settings[:2] in [one[:2] for one in binarisation.propose_settings(picture)]

@@ -88,15 +88,37 @@ def test_a_letter_and_a_scribble_are_refused_or_uncertain(read):
 NOTHING = reader.Digit(np.zeros(10), (0, 0, 0, 0), np.zeros((28, 28), np.uint8))
 
 
-def test_improbable_digits_are_refused(read, monkeypatch):
+def test_digits_less_probable_than_asked_are_refused(detect):
     def guess(images):
         return np.full((len(images), 10), 0.1)
 
-    (reading,) = read(draw_digits()[:1], guess)
-    assert [digit.probability < 0.6 for digit in reading.digits] == [True]  # the mean with the detector's
-    monkeypatch.setattr(reader, "MIN_PROBABILITY", 0.6)
-    (reading,) = read(draw_digits()[:1], guess)
+    (reading,) = reader.read_pictures(draw_digits()[:1], guess, detect)
+    (digit,) = reading.digits
+    assert 0.3 < digit.probability < 0.6  # the mean with the detector's
+    (reading,) = reader.read_pictures(draw_digits()[:1], guess, detect, refuse=0.6)
     assert reading.rows == []
+
+
+@pytest.mark.parametrize("paper", [2, -1], ids=["with a margin of 2 pixels", "cut off on each side"])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_plain_stroke_that_fills_its_picture_is_a_one(read_texts, paper, inverted):
+    x = np.arange(40) + 30 * (1 - np.linspace(0, 1, 200)[:, np.newaxis])  # a slanted stroke 24 pixels wide
+    stroke = np.where((x > 38) & (x < 62), 60, 230).astype(np.uint8)
+    rows, columns = (np.flatnonzero((stroke < 128).any(axis=axis)) for axis in (1, 0))
+    stroke = stroke[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    picture = np.pad(stroke, paper, constant_values=230) if paper > 0 else stroke[-paper:paper, -paper:paper]
+    assert read_texts(255 - picture if inverted else picture) == ["1"]
+
+
+def test_a_doubtful_digit_is_more_probable_among_digits_than_alone_or_among_others():
+    def weigh(*presences):
+        glyphs = [reader.Glyph(None, x, presence * np.eye(10)[2], True) for x, presence in enumerate(presences)]
+        return [float(glyph.probabilities.sum()) for glyph in reader.weigh_by_line(glyphs)]
+
+    assert weigh(0.2) == pytest.approx([0.2])
+    assert weigh(0.2, 1, 1, 1)[0] == pytest.approx(0.5, abs=1e-4)
+    assert weigh(0.2, 0, 0, 0)[0] == pytest.approx(1 / 17, abs=1e-4)
+    assert reader.weigh_by_line([]) == []
 
 
 def test_no_pictures_yield_no_readings(read):

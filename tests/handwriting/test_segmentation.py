@@ -51,11 +51,20 @@ def test_components_are_split_between_the_centres_of_their_digits():
     foreground[:, 5:15] = foreground[:, 25:33] = foreground[:, 45:55] = 1
     foreground[24:26, 15:45] = 1
     component, centres = Component(100, 0, foreground), [110, 129, 150]
-    parts = segmentation.split_at(component, centres)
+    parts, whole = zip(*segmentation.split_at(component, centres), strict=True)
     assert all(part.x <= centre < part.right for part, centre in zip(parts, centres, strict=True))
     assert [part.foreground[:10].sum() for part in parts] == [100, 80, 100]
     assert sum(part.mass for part in parts) == foreground.sum()
-    assert segmentation.split_at(component, [110]) == [component]
+    assert whole == (False, False, False)
+    assert segmentation.split_at(component, [110]) == [(component, True)]
+
+
+def test_parts_are_whole_where_no_stroke_was_cut():
+    foreground = np.zeros((48, 60), np.float32)
+    foreground[:, 5:15] = foreground[:, 25:33] = foreground[:, 45:55] = 1
+    foreground[24:26, 15:25] = 1  # joins the first two
+    parts = segmentation.split_at(Component(100, 0, foreground), [110, 129, 150])
+    assert [whole for _, whole in parts] == [False, False, True]
 
 
 def test_components_are_trimmed_and_merged_in_place():

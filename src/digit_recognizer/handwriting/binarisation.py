@@ -98,8 +98,8 @@ def _measure_contrast(gray: np.ndarray, side: int, *, light_on_dark: bool = Fals
 
 def _measure_global_contrast(gray: np.ndarray, *, light_on_dark: bool) -> np.ndarray:
     """Return the contrast to the mean brightness of the paper, the pixels on one side of Otsu's threshold."""
-    dark = gray <= cv2.threshold(gray, 0, 255, cv2.THRESH_OTSU)[0]
-    paper = float(gray[dark if light_on_dark else ~dark].mean()) if dark.any() and not dark.all() else 0.0
+    is_dark = gray <= cv2.threshold(gray, 0, 255, cv2.THRESH_OTSU)[0]
+    paper = float(gray[is_dark == light_on_dark].mean()) if is_dark.any() and not is_dark.all() else gray
     contrast = (gray - paper) / 255 if light_on_dark else (paper - gray) / (paper + 15)
     return contrast.clip(0, 1).astype(np.float32)
 

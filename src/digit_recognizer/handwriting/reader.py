@@ -60,14 +60,6 @@ class Glyph(NamedTuple):
     is_whole: bool  # False if it was cut from its neighbours through strokes
 
 
-class Segmented(NamedTuple):
-    """The components of a picture."""
-
-    lines: list[list[Component]]
-    total: float  # mass of the whole foreground
-    border: float  # fraction of the picture's border that the components cover
-
-
 def load_reader(run_dir: Path | None, refuse: float = REFUSE) -> Read:
     """Load the detector and the networks of `load_classifier`; run each once."""
     return make_reader(load_classifier(run_dir), refuse)
@@ -176,11 +168,13 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
     return [lines for _, lines in best]
 
 
-def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> Segmented:
-    """Separate the components of a picture."""
+def _segment(
+    gray: np.ndarray, settings: binarisation.BinarisationSettings
+) -> tuple[list[list[Component]], float, float]:
+    """Return the lines of components, the mass of the foreground, and the fraction of the border that they cover."""
     foreground = binarisation.extract_foreground(gray, settings)
     if foreground.max() < MIN_CONTRAST:
-        return Segmented([], 0.0, 0.0)
+        return [], 0.0, 0.0
     components, total = segmentation.find_components(foreground)
     kept, border = list[Component](), 0.0
     for component in components:
@@ -188,7 +182,7 @@ def _segment(gray: np.ndarray, settings: binarisation.BinarisationSettings) -> S
         if not _is_shadow(fractions):
             kept.append(component)
             border += float(fractions.mean())
-    return Segmented(segmentation.group_lines(kept), total, min(1.0, border))
+    return segmentation.group_lines(kept), total, min(1.0, border)
 
 
 def _measure_border(component: Component, shape: tuple[int, ...]) -> np.ndarray:
@@ -223,10 +217,10 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
         merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
             glyphs[nearest] = glyphs[nearest]._replace(component=merged)
-    return _weigh_by_line([one for one in sorted(glyphs, key=lambda one: one.x) if _is_digit(one, picture_height)])
+    return weigh_by_line([one for one in sorted(glyphs, key=lambda one: one.x) if _is_digit(one, picture_height)])
 
 
-def _weigh_by_line(glyphs: list[Glyph]) -> list[Glyph]:
+def weigh_by_line(glyphs: list[Glyph]) -> list[Glyph]:
     """Multiply the odds that each glyph is a digit by those of a line with the others: digits stand among digits.
 
     The odds of a line are (digits + 1) / (others + 1), by Laplace's rule of succession.
