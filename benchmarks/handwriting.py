@@ -9,7 +9,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -438,16 +438,15 @@ def _find_highest(reading: Reading) -> float:
     return max((digit.probability for digit in reading.digits), default=0.0)
 
 
-def draw_refusals(digits: Sequence[float], others: Sequence[float], path: Path) -> None:
+def draw_refusals(refused: Mapping[str, Sequence[float]], path: Path) -> None:
     """Draw the fractions of pictures with and without a digit that are refused, by the value of `--refuse`."""
     from matplotlib.figure import Figure
 
-    limits = np.linspace(0, 1, 101)
-    refused = [(np.array(one)[:, np.newaxis] < limits).mean(axis=0) for one in (digits, others)]
     figure = Figure((6, 4), layout="constrained")
     axes = figure.subplots()
-    for fractions, name in zip(refused, ("with a digit", "without a digit"), strict=True):
-        axes.plot(limits, 100 * fractions, label=f"pictures {name}")
+    for number, name in enumerate(("with a digit", "without a digit")):
+        fractions = [100 * values[number] for values in refused.values()]
+        axes.plot([*map(float, refused)], fractions, marker=".", label=f"pictures {name}")
     axes.axvline(REFUSE, color="gray", linestyle=":", label=f"default: {REFUSE}")
     axes.set(xlabel="--refuse", ylabel="refused (%)", xlim=(0, 1), ylim=(0, 100), title="Refused pictures")
     axes.grid(alpha=0.3)
@@ -535,11 +534,13 @@ def main(
         result["digits"], digits = measure_digits(read, images, labels, count, seed)
         step("others", 0.9)
         result["others"], others = measure_others(read, images, count, seed)
-    probabilities = {"with a digit": digits, "without a digit": others}
-    result["refused"] = {name: float(np.mean(np.array(one) < REFUSE)) for name, one in probabilities.items()}
+    limits = [round(limit, 2) for limit in np.arange(0, 1.01, 0.05)]
+    result["refused"] = {
+        str(limit): [float(np.mean(np.array(one) < limit)) for one in (digits, others)] for limit in limits
+    }
     work_dir.mkdir(parents=True, exist_ok=True)
     files.write_json(work_dir / "handwriting.json", result)
-    draw_refusals(digits, others, work_dir / "refusals.png")
+    draw_refusals(result["refused"], work_dir / "refusals.png")
     typer.echo(tables.handwriting_tables([result]))
     typer.echo(f"\nCurve of the refused pictures: {work_dir / 'refusals.png'}")
 

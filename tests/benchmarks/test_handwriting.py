@@ -59,5 +59,5 @@ def test_gaps_are_as_wide_as_asked(width):
 
 
 def test_refusals_are_drawn_by_limit(tmp_path):
-    handwriting.draw_refusals([0.9, 1.0], [0.1, 0.5], tmp_path / "curve.png")
+    handwriting.draw_refusals({"0.0": [0.0, 0.4], "0.5": [0.1, 0.9]}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000

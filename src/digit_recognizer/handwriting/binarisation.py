@@ -7,6 +7,8 @@ import numpy as np
 
 OVERVIEW_SIDE = 200  # pixels of the longer side at which polarity and stroke size are estimated
 WINDOWS = (3, 5, 7, 9, 13, 17, 25, 35, 49, 69, 97)  # pixels of the overview: candidate sides of the paper window
+MIN_SEPARABILITY = 0.9  # part of the variance between dark and light pixels in a picture of two brightnesses
+MIN_SPAN = 0.75  # fraction of the picture's sides that strokes which fill it reach across
 NOISE = 0.03  # foreground values up to this do not influence the threshold
 
 
@@ -35,11 +37,24 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
     local -= np.median(local)
     skewness = float((local**3).mean() / ((local**2).mean() ** 1.5 + 1e-9))
     candidates = []
-    for light_on_dark in (skewness > 0, skewness <= 0):
-        prior = 1.0 if light_on_dark == (skewness > 0) else 0.9 if abs(skewness) < 1 else 0.7
+    for light_on_dark in (skewness > 0, skewness <= 0)[: 2 if abs(skewness) < 1 else 1]:
+        prior = 1.0 if light_on_dark == (skewness > 0) else 0.9
         for rank, window in enumerate(_estimate_windows(255 - gray if light_on_dark else gray)[:3]):
             candidates.append(BinarisationSettings(light_on_dark, window, prior * 0.97**rank))
-    return candidates + [BinarisationSettings(light_on_dark, None, 0.8) for light_on_dark in (False, True)]
+    return candidates + [BinarisationSettings(light_on_dark, None, 0.8) for light_on_dark in _find_filled(gray)]
+
+
+def _find_filled(gray: np.ndarray) -> list[bool]:
+    """Return whether light strokes, and dark ones, fill a picture of two brightnesses from side to side."""
+    small = _make_overview(gray)
+    is_dark = small <= cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)[0]
+    fraction, contrast = is_dark.mean(), 0.0
+    if 0 < fraction < 1:
+        contrast = float(small[~is_dark].mean()) - float(small[is_dark].mean())
+    if fraction * (1 - fraction) * contrast**2 < MIN_SEPARABILITY * float(small.var()) or not contrast:
+        return []
+    boxes = [(light, cv2.boundingRect((is_dark != light).astype(np.uint8))) for light in (False, True)]
+    return [light for light, (_, _, *size) in boxes if min(np.divide(size, small.shape[::-1])) > MIN_SPAN]
 
 
 def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.ndarray:
