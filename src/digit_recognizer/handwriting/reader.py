@@ -209,6 +209,8 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
         inside.setdefault(int(distances.argmin()), []).append((x, probabilities))
     glyphs: list[Glyph] = []
     for index, own in inside.items():
+        if len(own) == 2 and own[1][0] - own[0][0] < min(0.25 * height, widths[index] - 0.6 * height):
+            own = [max(own, key=lambda one: one[1].sum())]  # a long flag of one digit
         parts = segmentation.split_at(line[index], [x for x, _ in own])
         glyphs += [Glyph(part, *detection, whole) for (part, whole), detection in zip(parts, own, strict=True)]
     for component in (line[index] for index in range(len(line)) if glyphs and index not in inside):
