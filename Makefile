@@ -136,7 +136,7 @@ bench: setup ## Benchmark against other recipes (90 minutes). PARTS="engine smal
 ablation: setup ## Compare settings of the preset single (half an hour).
 	@.venv/bin/python -m benchmarks.ablation $(data)
 
-bench-handwriting: setup ## Measure the accuracy on synthetic handwriting by kind of difficulty (minutes). RUN=
+bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
 
 detector: setup ## Retrain the network that finds digits in lines (minutes).

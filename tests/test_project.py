@@ -61,7 +61,7 @@ def test_the_package_stays_small():
     lines = {path: len(path.read_text().splitlines()) for path in MODULES}
     assert 6 <= len(packages) <= 8
     assert len(flat) <= 9
-    assert sum(lines.values()) <= 8200
+    assert sum(lines.values()) <= 8250
     assert [path.name for path, count in lines.items() if count > 300] == ["cli.py"]  # options of every command
 
 

@@ -48,10 +48,10 @@ def _find_filled(gray: np.ndarray) -> list[bool]:
     """Return whether light strokes, and dark ones, fill a picture of two brightnesses from side to side."""
     small = _make_overview(gray)
     is_dark = small <= cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)[0]
-    fraction, contrast = is_dark.mean(), 0.0
-    if 0 < fraction < 1:
-        contrast = float(small[~is_dark].mean()) - float(small[is_dark].mean())
-    if fraction * (1 - fraction) * contrast**2 < MIN_SEPARABILITY * float(small.var()) or not contrast:
+    if is_dark.all() or not is_dark.any():
+        return []
+    between = is_dark.mean() * (~is_dark).mean() * (small[~is_dark].mean() - small[is_dark].mean()) ** 2
+    if between < MIN_SEPARABILITY * small.var():
         return []
     boxes = [(light, cv2.boundingRect((is_dark != light).astype(np.uint8))) for light in (False, True)]
     return [light for light, (_, _, *size) in boxes if min(np.divide(size, small.shape[::-1])) > MIN_SPAN]
