@@ -87,6 +87,7 @@ def start_training(data_dir, models_dir, *arguments, cluster=None):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where pytest inherited that
     )
 
 
