@@ -162,6 +162,7 @@ def test_several_digits(open_page):
     for index, digit in enumerate((2, 0, 3)):
         draw(page, digit, left=0.03 + 0.32 * index, top=0.3, size=0.4)
     expect_answer(page, "203")
+    page.wait_for_selector("#result[aria-busy=false]")  # the boxes of a last answer replace those before
     cards = page.locator("#digits button")
     assert cards.all_inner_texts() == ["2", "0", "3"]
     assert all(brightness(card) > 10 for card in cards.locator("canvas").all())
@@ -170,7 +171,6 @@ def test_several_digits(open_page):
     paper = page.locator("#pad").bounding_box()
     assert [round((box["x"] - paper["x"]) / paper["width"] / 0.32) for box in boxes] == [0, 1, 2]
     assert all(0.3 < box["height"] / paper["height"] < 0.4 for box in boxes)
-    page.wait_for_selector("#result[aria-busy=false]")
     cards.nth(0).click()
     assert cards.nth(0).get_attribute("aria-pressed") == "true"
     assert page.locator("#bars .first > :first-child").inner_text() == "2"
