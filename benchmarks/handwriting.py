@@ -468,7 +468,7 @@ def measure_lines(read: Read, images: np.ndarray, labels: np.ndarray, count: int
         readings, _ = measure(read, [picture for picture, _ in pages])
         correct = total = 0
         for reading, (_, text) in zip(readings, pages, strict=True):
-            expected, found = text.split("\n"), reading.text.split("\n")
+            expected, found = text.split("\n"), refuse_below(REFUSE, reading).text.split("\n")
             matched = difflib.SequenceMatcher(None, expected, found, autojunk=False).get_matching_blocks()
             correct, total = correct + sum(block.size for block in matched), total + len(expected)
         results[kind] = {"correct": correct / total, "lines": total}
@@ -525,12 +525,11 @@ def main(
     result: dict[str, Any] = {"networks": reader.name_networks(run_dir).partition(";")[0]}
     result |= {"machine": describe_machine(), "seed": seed, "count": count, "refuse": REFUSE}
     with show_steps(Console(stderr=True)) as step:
-        read = reader.load_reader(run_dir)
+        read = reader.load_reader(run_dir, refuse=0)  # for the curve
         result["speed"] = measure_speed(read, images, labels)
         step("lines", 0.1)
         result["lines"] = measure_lines(read, images, labels, count, seed)
         step("digits", 0.4)
-        read = reader.load_reader(run_dir, refuse=0)  # for the curve
         result["digits"], digits = measure_digits(read, images, labels, count, seed)
         step("others", 0.9)
         result["others"], others = measure_others(read, images, count, seed)

@@ -47,7 +47,7 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
 def _find_filled(gray: np.ndarray) -> list[bool]:
     """Return whether light strokes, and dark ones, fill a picture of two brightnesses from side to side."""
     small = _make_overview(gray)
-    is_dark = small <= cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)[0]
+    is_dark = _find_dark(small)
     if is_dark.all() or not is_dark.any():
         return []
     between = is_dark.mean() * (~is_dark).mean() * (small[~is_dark].mean() - small[is_dark].mean()) ** 2
@@ -112,11 +112,16 @@ def _measure_contrast(gray: np.ndarray, side: int, *, light_on_dark: bool = Fals
 
 
 def _measure_global_contrast(gray: np.ndarray, *, light_on_dark: bool) -> np.ndarray:
-    """Return the contrast to the mean brightness of the paper, the pixels on one side of Otsu's threshold."""
-    is_dark = gray <= cv2.threshold(gray, 0, 255, cv2.THRESH_OTSU)[0]
+    """Return the contrast to the mean brightness of the paper, the dark or the other pixels: float32 [h, w]."""
+    is_dark = _find_dark(gray)
     paper = float(gray[is_dark == light_on_dark].mean()) if is_dark.any() and not is_dark.all() else gray
     contrast = (gray - paper) / 255 if light_on_dark else (paper - gray) / (paper + 15)
     return contrast.clip(0, 1).astype(np.float32)
+
+
+def _find_dark(gray: np.ndarray) -> np.ndarray:
+    """Return which pixels of uint8 [h, w] are not above Otsu's threshold, bool [h, w]."""
+    return np.asarray(gray <= cv2.threshold(gray, 0, 255, cv2.THRESH_OTSU)[0])
 
 
 def _make_overview(gray: np.ndarray) -> np.ndarray:

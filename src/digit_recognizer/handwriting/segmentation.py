@@ -14,7 +14,7 @@ from digit_recognizer.handwriting.normalisation import measure_stroke_width
 
 SPLIT_HEIGHT = 48  # pixels to which a component is scaled before it is split
 MIN_SPLIT_HEIGHT = 0.5  # of the component's height; a lower part means that the seam cut through a digit
-MAX_CUT = 1.0  # pixels of foreground that a seam between digits which do not touch goes through
+MAX_CUT = 1.0  # foreground, summed over the pixels of a seam, of digits that do not touch
 STEP_COST = 0.1  # foreground that a diagonal step of a seam is worth
 MAX_COMPONENTS = 200  # a picture with more is a texture; only the largest are used
 
