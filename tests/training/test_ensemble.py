@@ -230,14 +230,13 @@ FASTER = "; PRESET=single is faster"
 )
 def test_what_is_trained_is_said_in_one_line(monkeypatch, tmp_path, preset, members, epochs, line):
     config = replace(PRESETS[preset], epochs=epochs, augment=False)
-    monkeypatch.setattr(ensemble, "measure_once", lambda *_, **__: Cost(10, 0.01, 0.02, 1, 0))
+    monkeypatch.setattr(ensemble, "measure_apart", lambda *_: Cost(10, 0.01, 0.02, 1, 0))
     monkeypatch.setattr(ensemble, "count_cores", lambda: 1)
     rows = 320 if epochs == 2 else 32_000
     fold = Fold(np.arange(rows), np.arange(rows, rows))
     data = Dataset(np.zeros((rows, 1)), np.zeros(rows), "")
     job = ensemble.Job(config, data, [fold], members, tmp_path, "float32", log=False)
-    record = dict.fromkeys(("machine", "versions", "onednn", "code"))
-    assert ensemble._announce(job, members, [], record) == line
+    assert ensemble._announce(job, members, []) == line
 
 
 @pytest.mark.slow

@@ -89,26 +89,17 @@ def test_presets_can_be_estimated(name):
     assert estimate.estimate_seconds(PRESETS[name], 42_000, Cost(9, 0.03, 0.05, 3, 1e-4), cores=2) > 0
 
 
-def test_a_measurement_is_kept_for_the_same_networks_and_machine(tmp_path, monkeypatch):
-    measured = []
-
-    def run_tasks(function, *_, **__):
-        measured.append(function)
-        return [COST._replace(step=len(measured))]
-
-    monkeypatch.setattr(estimate, "run_tasks", run_tasks)
-
-    def step(config, precision="float32", **machine):
-        return estimate.measure_once(config, precision, [], tmp_path / "speed.json", machine=machine).step
-
-    assert step(CONFIG) == step(replace(CONFIG, epochs=9, seed=7)) == 1
-    assert step(replace(CONFIG, channels=(8, 16))) == 2
-    assert step(CONFIG, "mixed_bfloat16") == 3
-    assert step(CONFIG, cores=2) == 4
-    assert step(CONFIG) == 1
+def test_runs_that_differ_in_their_seeds_are_measured_once(monkeypatch):
+    monkeypatch.setattr(estimate, "run_tasks", lambda *_, **__: [object()])
+    estimate.measure_apart.cache_clear()
+    one, same, other = (
+        estimate.measure_apart(config, "float32", ()) for config in (CONFIG, replace(CONFIG), replace(CONFIG, epochs=9))
+    )
+    assert one is same
+    assert one is not other
+    estimate.measure_apart.cache_clear()
 
 
-def test_a_measurement_in_a_worker_process_has_all_costs(tmp_path):
-    config = replace(tiny.TINY, batch_size=8)
-    cost = estimate.measure_once(config, "float32", [], tmp_path / "speed.json", machine={})
+def test_a_measurement_in_a_worker_process_has_all_costs():
+    cost = estimate.measure_apart(replace(tiny.TINY, batch_size=8), "float32", ())
     assert all(value > 0 for value in cost[:4])

@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.training import records
 from digit_recognizer.training.checkpoint import count_begun_epochs, read_checkpoint
 from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
-from digit_recognizer.training.estimate import describe_seconds, estimate_seconds, measure_once
+from digit_recognizer.training.estimate import describe_seconds, estimate_seconds, measure_apart
 from digit_recognizer.training.progress import TrainingDisplay
 from digit_recognizer.training.session import (
     WORK,
@@ -100,7 +101,7 @@ def train_members(
         if missing:
             opened = time.monotonic()
             job = job._replace(precision=record["precision"] or config.precision or choose_precision(gpus))
-            console.print(_announce(job, len(missing), gpus, record), soft_wrap=True)
+            console.print(_announce(job, len(missing), gpus), soft_wrap=True)
             origin, started = describe_origin(job.precision, gpus), time.monotonic()
             record["training_seconds"] -= started - opened  # the measurement for the estimate does not count
             first_step = _train_missing(job, missing, gpus, console, lambda index: note_origin(record, index, origin))
@@ -108,15 +109,14 @@ def train_members(
     return record
 
 
-def _announce(job: Job, missing: int, gpus: Sequence[str], record: dict[str, Any]) -> str:
+def _announce(job: Job, missing: int, gpus: Sequence[str]) -> str:
     """Return a line about what is trained and how long that takes here; a training of a few steps is not estimated."""
     config, rows = job.config, len(job.folds[0].train)
     networks = f"{missing} network{'s' if missing > 1 else ''}"
     what = f"{config.preset}: {networks}, {config.epochs} epochs on {rows:,} images"
     if missing * config.epochs * config.steps_per_epoch(rows) < ESTIMATED_STEPS:
         return what
-    machine = {name: record[name] for name in ("machine", "versions", "onednn", "code")}
-    cost = measure_once(config, job.precision, gpus, job.run_dir.parent / ".speed.json", machine=machine)
+    cost = measure_apart(replace(config, seed=0), job.precision, tuple(gpus))
     seconds = estimate_seconds(config, len(job.data.images), cost, cores=count_cores(), gpus=len(gpus), members=missing)
     presets = list(PRESETS)
     faster = presets[max(presets.index(config.preset) - 1, 0)] if config.preset in presets else presets[0]

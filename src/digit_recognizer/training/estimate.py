@@ -1,13 +1,10 @@
 """Estimate how long a run takes on this machine, from a measurement of a few seconds."""
 
 import functools
-import hashlib
 import importlib
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +14,6 @@ from digit_recognizer.console import hide_native_messages
 from digit_recognizer.data.augmentation import augment
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold
-from digit_recognizer.files import read_json, write_json
 from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
 from digit_recognizer.training.workers import Report, run_tasks
 
@@ -67,22 +63,12 @@ def measure_steps(config: Config, precision: str) -> Cost:
     return Cost(start, step, step_cpu, member, image_seconds)
 
 
-def measure_once(
-    config: Config, precision: str, gpus: Sequence[str], path: Path, *, machine: dict[str, object]
-) -> Cost:
-    """Measure the steps in a process of its own, which leaves the GPUs free; keep the result in a JSON file.
-
-    `machine` describes what the result depends on besides the settings. A result of the file is not measured again.
-    """
-    measured = {"networks": [config.architectures, config.channels, config.batch_size, config.augmented_epochs > 0]}
-    key = hashlib.sha256(repr(measured | {"precision": precision} | machine).encode()).hexdigest()[:16]
-    costs = read_json(path) if path.exists() else {}
-    if key not in costs:
-        (costs[key],) = run_tasks(
-            functools.partial(_measure, config, precision), [0], split_devices(1, gpus), report=lambda _: None
-        )
-        write_json(path, costs)
-    return Cost(*costs[key])
+@functools.cache  # the runs of a sweep
+def measure_apart(config: Config, precision: str, gpus: tuple[str, ...]) -> Cost:
+    """Call `measure_steps` in a process of its own, which leaves the GPUs free."""
+    measure = functools.partial(_measure, config, precision)
+    (cost,) = run_tasks(measure, [0], split_devices(1, gpus), report=lambda _: None)
+    return cost
 
 
 def _measure(config: Config, precision: str, _index: int, _report: Report) -> Cost:
