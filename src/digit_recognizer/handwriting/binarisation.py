@@ -1,5 +1,6 @@
 """Separate the strokes of a picture from its paper by local contrast, also under uneven light."""
 
+import itertools
 from typing import NamedTuple
 
 import cv2
@@ -9,6 +10,7 @@ OVERVIEW_SIDE = 200  # pixels of the longer side at which polarity and stroke si
 WINDOWS = (3, 5, 7, 9, 13, 17, 25, 35, 49, 69, 97)  # pixels of the overview: candidate sides of the paper window
 MIN_SEPARABILITY = 0.9  # part of the variance between dark and light pixels in a picture of two brightnesses
 MIN_SPAN = 0.75  # fraction of the picture's sides that strokes which fill it reach across
+PAPER = 192  # gray value of the paper of an overview without shading
 NOISE = 0.03  # foreground values up to this do not influence the threshold
 
 
@@ -31,15 +33,19 @@ def to_gray(picture: np.ndarray) -> np.ndarray:
 def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
     """Return candidate settings for a gray picture, uint8 [h, w], the most likely first.
 
-    Strokes cover less than paper does: the local contrast is skewed towards them.
+    Strokes cover less than paper does: the local contrast is skewed towards them. The windows are estimated with the
+    shading of the paper and without it, which would outweigh small strokes on a large page.
     """
-    local = _subtract_local_median(_make_overview(gray))
-    local -= np.median(local)
-    skewness = float((local**3).mean() / ((local**2).mean() ** 1.5 + 1e-9))
+    small = _make_overview(gray)
+    local = _subtract_local_median(small)
+    centred = local - np.median(local)
+    skewness = float((centred**3).mean() / ((centred**2).mean() ** 1.5 + 1e-9))
     candidates = []
     for light_on_dark in (skewness > 0, skewness <= 0)[: 2 if abs(skewness) < 1 else 1]:
         prior = 1.0 if light_on_dark == (skewness > 0) else 0.9
-        for rank, window in enumerate(_estimate_windows(255 - gray if light_on_dark else gray)[:3]):
+        overviews = (255 - small, PAPER - local) if light_on_dark else (small, PAPER + local)
+        windows = [_estimate_windows(one.clip(0, 255).astype(np.uint8))[:3] for one in overviews]
+        for rank, window in enumerate(dict.fromkeys(itertools.chain(*windows))):
             candidates.append(BinarisationSettings(light_on_dark, window, prior * 0.97**rank))
     return candidates + [BinarisationSettings(light_on_dark, None, 0.8) for light_on_dark in _find_filled(gray)]
 
@@ -85,13 +91,14 @@ def apply_hysteresis_threshold(foreground: np.ndarray) -> np.ndarray:
     return np.isin(labels, labels[foreground > strong])
 
 
-def _estimate_windows(gray: np.ndarray) -> list[float]:
-    """Return the sides of squares wider than the dark strokes, as fractions of the longer side, most likely first.
+def _estimate_windows(small: np.ndarray) -> list[float]:
+    """Return the sides of squares wider than an overview's dark strokes, as fractions of its longer side.
+
+    The most likely one is the first.
 
     Uses the pattern spectrum (P. Maragos 1989, doi:10.1109/34.192465): as the closing's square grows, the energy of
     what it fills in rises in steps, one for each stroke width in the picture.
     """
-    small = _make_overview(gray)
     sides = [side for side in WINDOWS if side <= max(3, min(small.shape))]
     energies = np.array([(_measure_contrast(small, side) ** 2).mean() for side in sides]) + 1e-9
     rises = np.append(energies[1:] / energies[:-1], 0.0)
