@@ -178,13 +178,14 @@ def _path(work_dir: Path, name: str, fold: int) -> Path:
 
 
 def _augment(job: Job, console: Console) -> None:
-    """Write the augmented epochs, which all variations share."""
+    """Write the augmented epochs, which all variations share, as many as the longest training needs."""
     config, last = PRESETS["single"], job.work_dir / "augmented.npy"
     if last.exists():
         return
+    count = max(replace(config, **variation.changes).augmented_epochs for variation in VARIATIONS.values())
     with worker_pool(count_cores()) as pool:
-        epochs = augmented_epochs(job.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool)
-        images = np.array(list(track(epochs, "augmenting", config.augmented_epochs, console)), np.uint8)
+        epochs = augmented_epochs(job.data.images, epochs=count, seed=config.seed, executor=pool)
+        images = np.array(list(track(epochs, "augmenting", count, console)), np.uint8)
     with files.replacing(last) as temporary:
         np.save(temporary, images)
 
@@ -198,7 +199,9 @@ def _train(job: Job, names: Sequence[tuple[str, int]], index: int, _report: Repo
     variation = VARIATIONS[name]
     config: Config = replace(PRESETS["single"], folds=FOLDS, split_seed=SPLIT_SEED, **BASIS | variation.changes)
     folds = make_folds(job.data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
-    epochs: Iterator[np.ndarray] = iter(np.load(job.work_dir / "augmented.npy", mmap_mode="r"))
+    epochs: Iterator[np.ndarray] = iter(
+        np.load(job.work_dir / "augmented.npy", mmap_mode="r")[: config.augmented_epochs]
+    )
     if not config.augment:
         epochs = iter(())
     started = time.process_time()
