@@ -199,11 +199,7 @@ def _train(job: Job, names: Sequence[tuple[str, int]], index: int, _report: Repo
     variation = VARIATIONS[name]
     config: Config = replace(PRESETS["single"], folds=FOLDS, split_seed=SPLIT_SEED, **BASIS | variation.changes)
     folds = make_folds(job.data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
-    epochs: Iterator[np.ndarray] = iter(
-        np.load(job.work_dir / "augmented.npy", mmap_mode="r")[: config.augmented_epochs]
-    )
-    if not config.augment:
-        epochs = iter(())
+    epochs: Iterator[np.ndarray] = iter(np.load(job.work_dir / "augmented.npy", mmap_mode="r"))
     started = time.process_time()
     with variation.patch():
         member = train_member(

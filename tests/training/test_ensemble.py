@@ -229,14 +229,17 @@ FASTER = "; PRESET=single is faster"
     ],
 )
 def test_what_is_trained_is_said_in_one_line(monkeypatch, tmp_path, preset, members, epochs, line):
-    config = replace(PRESETS[preset], epochs=epochs, augment=False)
-    monkeypatch.setattr(ensemble, "measure_apart", lambda *_: Cost(10, 0.01, 0.02, 1, 0))
+    config, measured = replace(PRESETS[preset], epochs=epochs, augment=False), []
+    cost = Cost(10, 0.01, 0.02, 1, 0)
+    monkeypatch.setattr(ensemble, "measure_apart", lambda config, *_: measured.append(config) or cost)
     monkeypatch.setattr(ensemble, "count_cores", lambda: 1)
     rows = 320 if epochs == 2 else 32_000
     fold = Fold(np.arange(rows), np.arange(rows, rows))
     data = Dataset(np.zeros((rows, 1)), np.zeros(rows), "")
-    job = ensemble.Job(config, data, [fold], members, tmp_path, "float32", log=False)
-    assert ensemble._announce(job, members, []) == line
+    for seed in (3, 4):
+        job = ensemble.Job(replace(config, seed=seed), data, [fold], members, tmp_path, "float32", log=False)
+        assert ensemble._announce(job, members, []) == line
+    assert len(set(measured)) <= 1  # the runs of a sweep share one measurement
 
 
 @pytest.mark.slow

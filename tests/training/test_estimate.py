@@ -89,7 +89,7 @@ def test_presets_can_be_estimated(name):
     assert estimate.estimate_seconds(PRESETS[name], 42_000, Cost(9, 0.03, 0.05, 3, 1e-4), cores=2) > 0
 
 
-def test_runs_that_differ_in_their_seeds_are_measured_once(monkeypatch):
+def test_the_same_settings_are_measured_once(monkeypatch):
     monkeypatch.setattr(estimate, "run_tasks", lambda *_, **__: [object()])
     estimate.measure_apart.cache_clear()
     one, same, other = (

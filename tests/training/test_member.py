@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny import TINY, train
 
 from digit_recognizer.data.csv_files import Dataset
@@ -68,7 +69,7 @@ def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows
     augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])
     reported = []
     trained = member.train_member(
-        replace(TINY, epochs=4),
+        replace(TINY, epochs=4, augment=True, plain_epochs=1),
         plain,
         folds,
         0,
@@ -84,6 +85,14 @@ def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows
     assert all("val_accuracy" in logs for _, _, logs, last in reported if last)
     assert trained.history["learning_rate"][-1] == pytest.approx(0, abs=1e-9)
     assert trained.history["learning_rate"][0] > trained.history["learning_rate"][2]
+
+
+def test_a_training_without_its_augmented_images_fails(rows):
+    folds, options = make_folds(rows.labels, folds=1, validation=0.2, seed=0), {"report": lambda *_: None}
+    with pytest.raises(tf.errors.OpError, match="StopIteration"):
+        member.train_member(
+            replace(TINY, augment=True), rows, folds, 0, precision="float32", augmented=iter([]), **options
+        )
 
 
 def test_a_member_trained_on_all_rows_has_no_validation(rows, tmp_path):

@@ -251,7 +251,7 @@ def _batches(
             order = random.permutation(fold.train)
             if epoch not in epochs:
                 continue
-            images = next(augmented, data.images) if epoch else data.images
+            images = next(augmented) if 0 < epoch <= config.augmented_epochs else data.images
             for step in range(skipped if epoch == epochs.start else 0, steps):
                 rows = order[step * config.batch_size : (step + 1) * config.batch_size]
                 yield normalise(images[rows]), data.labels[rows]
