@@ -1,6 +1,5 @@
 """Separate the strokes of a picture from its paper by local contrast, also under uneven light."""
 
-import itertools
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +10,7 @@ WINDOWS = (3, 5, 7, 9, 13, 17, 25, 35, 49, 69, 97)  # pixels of the overview: ca
 MIN_SEPARABILITY = 0.9  # part of the variance between dark and light pixels in a picture of two brightnesses
 MIN_SPAN = 0.75  # fraction of the picture's sides that strokes which fill it reach across
 PAPER = 192  # gray value of the paper of an overview without shading
+SHADELESS = 0.5  # likelihood of a window that was estimated without shading, which takes broad strokes for shading
 NOISE = 0.03  # foreground values up to this do not influence the threshold
 
 
@@ -44,9 +44,10 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
     for light_on_dark in (skewness > 0, skewness <= 0)[: 2 if abs(skewness) < 1 else 1]:
         prior = 1.0 if light_on_dark == (skewness > 0) else 0.9
         overviews = (255 - small, PAPER - local) if light_on_dark else (small, PAPER + local)
-        windows = [_estimate_windows(one.clip(0, 255).astype(np.uint8))[:3] for one in overviews]
-        for rank, window in enumerate(dict.fromkeys(itertools.chain(*windows))):
-            candidates.append(BinarisationSettings(light_on_dark, window, prior * 0.97**rank))
+        shaded, shadeless = (_estimate_windows(one.clip(0, 255).astype(np.uint8))[:3] for one in overviews)
+        candidates += [BinarisationSettings(light_on_dark, one, prior * 0.97**rank) for rank, one in enumerate(shaded)]
+        others = [window for window in shadeless if window not in shaded]
+        candidates += [BinarisationSettings(light_on_dark, window, prior * SHADELESS) for window in others]
     return candidates + [BinarisationSettings(light_on_dark, None, 0.8) for light_on_dark in _find_filled(gray)]
 
 
