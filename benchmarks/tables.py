@@ -182,12 +182,13 @@ def handwriting_tables(results: Sequence[Result]) -> str:
         rows = [(kind, *(_tenths(result[part][kind][wanted]) for result in results)) for kind in results[-1][part]]
         tables.append(_make_table((title, *names), *rows))
     now = results[-1]
-    (digits, others), speed = now["refused"][str(now["refuse"])], now["speed"]
+    (digits, others), speed, machine = now["refused"][str(now["refuse"])], now["speed"], now["machine"]
     sentences = (
         f"{now['count']} pictures of each kind, read by {now['networks']}.",
         f"Refused at {now['refuse']}: {digits:.1%} of the pictures with a digit,",
         f"{others:.1%} of those without.",
-        f"A photo of 12 megapixels takes {speed['large_photo_seconds']:.2f} s,",
+        f"On {machine['cores']} cores ({', '.join(machine['features'])}) a photo of 12 megapixels takes",
+        f"{speed['large_photo_seconds']:.2f} s,",
         f"{speed['small_pictures_per_second']:.0f} pictures of 28x28 a second;",
         f"peak memory {speed['peak_bytes'] / 1e9:.1f} GB.",
     )

@@ -27,6 +27,16 @@ def test_strokes_are_foreground_and_the_edge_of_a_shadow_is_not(writing):
     assert foreground[95:].max() < 0.05
 
 
+@pytest.mark.parametrize("inverted", [False, True])
+def test_small_strokes_on_a_large_page_with_a_gradient_have_a_window(inverted):
+    """The shading of such a page has more energy than its strokes."""
+    gray = np.repeat(np.linspace(60, 240, 900).astype(np.uint8)[:, np.newaxis], 1200, axis=1)
+    for x in range(500, 700, 40):
+        gray[300:340, x : x + 6] = 20
+    settings = binarisation.propose_settings(255 - gray if inverted else gray)
+    assert any(one.light_on_dark == inverted and one.window is not None and one.window < 0.1 for one in settings)
+
+
 def test_light_strokes_on_dark_paper_are_recognised(writing):
     assert binarisation.propose_settings(255 - writing)[0].light_on_dark
 
