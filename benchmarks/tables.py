@@ -210,7 +210,7 @@ def _describe(result: Result) -> str:
     """Return the processor with its best features, its precision, and how it was imitated."""
     machine = result["machine"]
     name = f"{machine['processor']} with {', '.join(machine['features'])}; {machine['precision']}"
-    return f"the same, oneDNN limited to AVX2; {machine['precision']}" if machine["limited"] else name
+    return f"{machine['processor']}, oneDNN limited to AVX2; {machine['precision']}" if machine["limited"] else name
 
 
 def _ensemble(part: Result) -> tuple[str, ...]:
