@@ -133,8 +133,8 @@ lint: setup ## Check style, format and types.
 bench: setup ## Benchmark against other recipes (90 minutes). PARTS="engine small single" JSON=1
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
-ablation: setup ## Compare settings of the preset single (half an hour).
-	@.venv/bin/python -m benchmarks.ablation $(data)
+ablation: setup ## Compare settings of the preset single (over an hour). BASIS=
+	@.venv/bin/python -m benchmarks.ablation $(data) $(call option,BASIS,--basis)
 
 bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)

@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks import tables
 from benchmarks.benchmark import FOLDS, compare_paired, describe_machine
 from digit_recognizer import files
-from digit_recognizer.config import PRESETS, Config
+from digit_recognizer.config import CLASSES, IMAGE_SIZE, PRESETS, Config
 from digit_recognizer.console import hide_native_messages, track
 from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset, load_train
@@ -34,7 +34,7 @@ from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 SPLIT_SEED = 1  # settings are chosen on this split, and reported on another (benchmark.SPLIT_SEED)
 BASIS = {"dropout": 0.2}  # of the first rows; 0.4 was chosen from them
 DROPOUT = {"dropout": 0.4}
-PRESENT = "`single`: Muon's iterations on small matrices"
+PRESENT = "`single`"
 Patch = Callable[[], AbstractContextManager[Any]]
 
 
@@ -45,6 +45,10 @@ class Variation(NamedTuple):
     patch: Patch = contextlib.nullcontext  # replaces a part of the code during the training
     basis: str = "basis: `single` with dropout 0.2"
 
+    def make_config(self) -> Config:
+        """Return the settings to train with."""
+        return replace(PRESETS["single"], folds=FOLDS, split_seed=SPLIT_SEED, **BASIS | self.changes)
+
 
 def use_adamw() -> AbstractContextManager[Any]:
     """Train all weights with AdamW."""
@@ -53,6 +57,20 @@ def use_adamw() -> AbstractContextManager[Any]:
     from digit_recognizer.training.optimizer import Muon
 
     return mock.patch.object(Muon, "update_step", keras.optimizers.AdamW.update_step)
+
+
+def use_lion() -> AbstractContextManager[Any]:
+    """Train all weights with Lion (Chen et al. 2023, arXiv:2302.06675), its decay rates 0.9 and 0.99."""
+    from keras import ops
+
+    from digit_recognizer.training.optimizer import Muon
+
+    def update_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        momentum = optimizer._momentums[optimizer._get_variable_index(variable)]
+        optimizer.assign_sub(variable, learning_rate * ops.sign(0.9 * momentum + 0.1 * gradient))
+        optimizer.assign(momentum, 0.99 * momentum + 0.01 * gradient)
+
+    return mock.patch.object(Muon, "update_step", update_step)
 
 
 def keep_last_weights() -> AbstractContextManager[Any]:
@@ -81,6 +99,33 @@ def unpad_first() -> AbstractContextManager[Any]:
     return mock.patch.object(layers, "Conv2D", without_padding)
 
 
+def build_pool_free(*, precision: str = "float32", folded: bool = False, **_: Any) -> Any:
+    """Build M3 of An et al. 2020 (arXiv:2008.10400): ten convolutions, neither padded nor pooled, and a dense layer.
+
+    Their batch normalisation of the dense layer's outputs is left out. `folded` as in `build_model`.
+    """
+    import keras
+    from keras import layers
+
+    from digit_recognizer.model.layers import MOMENTUM, FusedBatchNormalization
+
+    x = images = layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
+    for filters in range(32, 177, 16):
+        x = layers.Conv2D(filters, 3, use_bias=folded, dtype=precision)(x)
+        if not folded:
+            x = FusedBatchNormalization(momentum=MOMENTUM, scale=False, dtype=precision)(x)
+        x = layers.ReLU(dtype=precision)(x)
+    x = layers.Flatten(dtype=precision)(x)
+    return keras.Model(images, layers.Dense(CLASSES, activation="softmax", dtype="float32")(x))
+
+
+def use_pool_free() -> AbstractContextManager[Any]:
+    """Train the network of An et al."""
+    from digit_recognizer.training import member
+
+    return mock.patch.object(member, "build_model", build_pool_free)
+
+
 def smooth_loss(targets: Any, probabilities: Any) -> Any:
     """Return the cross-entropy with labels smoothed by 0.1."""
     from keras import ops
@@ -93,6 +138,13 @@ def focal_loss(targets: Any, probabilities: Any) -> Any:
     from keras import ops
 
     return ops.sum(-targets * (1 - probabilities) * ops.log(probabilities), axis=-1)
+
+
+def squared_error(targets: Any, probabilities: Any) -> Any:
+    """Return the squared error of the probabilities p: the squared hinge loss of the outputs 2 p - 1, divided by 4."""
+    from keras import ops
+
+    return ops.sum(ops.square(targets - probabilities), axis=-1)
 
 
 def use_loss(function: Callable[[Any, Any], Any]) -> AbstractContextManager[Any]:
@@ -121,16 +173,27 @@ VARIATIONS = {
     "dropout 0.4, now in `single`": Variation({"dropout": 0.4}),
     "1.5 times the channels": Variation({"channels": (48, 96, 192)}),
     PRESENT: Variation(DROPOUT, basis="dropout 0.4, now in `single`"),
-    "first convolution unpadded, 19 epochs": Variation(DROPOUT | {"epochs": 19}, unpad_first, PRESENT),
     "batches of 256, learning rate 7e-3": Variation(
         DROPOUT | {"batch_size": 256, "learning_rate": 7e-3}, basis=PRESENT
     ),
+    "learning rate 8e-3": Variation(DROPOUT | {"learning_rate": 8e-3}, basis=PRESENT),
     "weight decay 5e-2": Variation(DROPOUT | {"weight_decay": 5e-2}, basis=PRESENT),
+    "first convolution unpadded, 19 epochs": Variation(DROPOUT | {"epochs": 19}, unpad_first, PRESENT),
     "weight decay 5e-2, unpadded, 19 epochs": Variation(
         DROPOUT | {"epochs": 19, "weight_decay": 5e-2}, unpad_first, PRESENT
     ),
+    "30 epochs": Variation(DROPOUT | {"epochs": 30}, basis=PRESENT),
     "channels 24, 48, 96, 24 epochs": Variation(DROPOUT | {"channels": (24, 48, 96), "epochs": 24}, basis=PRESENT),
+    "two networks of channels 24, 48, 96": Variation(DROPOUT | {"channels": (24, 48, 96), "members": 2}, basis=PRESENT),
+    "four networks of channels 16, 32, 64": Variation(
+        DROPOUT | {"channels": (16, 32, 64), "members": 4}, basis=PRESENT
+    ),
+    "Lion, learning rate 5e-4, weight decay 1e-1": Variation(
+        DROPOUT | {"learning_rate": 5e-4, "weight_decay": 1e-1}, use_lion, PRESENT
+    ),
     "focal loss, gamma 1": Variation(DROPOUT, functools.partial(use_loss, focal_loss), PRESENT),
+    "squared error of the probabilities": Variation(DROPOUT, functools.partial(use_loss, squared_error), PRESENT),
+    "ten 3x3 convolutions without pooling, An et al.": Variation({}, use_pool_free, PRESENT),
 }
 
 
@@ -142,11 +205,19 @@ class Job(NamedTuple):
     precision: str
 
 
-def measure(data_dir: Path, work_dir: Path, console: Console) -> dict[str, Any]:
-    """Train the networks that the working folder lacks, and compare each variation with the first."""
+def measure(data_dir: Path, work_dir: Path, console: Console, basis: str | None = None) -> dict[str, Any]:
+    """Train the networks that the working folder lacks, and compare each variation with its basis.
+
+    Args:
+        data_dir: Folder of train.csv.
+        work_dir: Folder of the trained networks' results.
+        console: For the progress.
+        basis: Measure only this variation and those that are compared with it.
+    """
     work_dir.mkdir(parents=True, exist_ok=True)
     job = Job(load_train(data_dir), work_dir, choose_precision(find_gpus()))
-    names = [(name, fold) for name in VARIATIONS for fold in range(FOLDS)]
+    chosen = {name: one for name, one in VARIATIONS.items() if basis in (None, name, one.basis)}
+    names = [(name, fold) for name in chosen for fold in range(FOLDS)]
     missing = [index for index, (name, fold) in enumerate(names) if not _path(work_dir, name, fold).exists()]
     _augment(job, console)
     trained = run_tasks(
@@ -156,17 +227,18 @@ def measure(data_dir: Path, work_dir: Path, console: Console) -> dict[str, Any]:
         pass
     results: dict[str, Any] = {}
     correct: dict[str, np.ndarray] = {}
-    for name, variation in VARIATIONS.items():
+    for name, variation in chosen.items():
         networks = [files.load_arrays(_path(work_dir, name, fold)) for fold in range(FOLDS)]
         right = np.concatenate([network["right"] for network in networks])[
             np.argsort(np.concatenate([network["rows"] for network in networks]))
         ].astype(bool)
         correct[name] = right
+        compared = name if name == basis else variation.basis
         results[name] = {
             "changes": variation.changes,
             "accuracy": float(right.mean()),
-            "basis": variation.basis,
-            "difference": compare_paired(correct[variation.basis], right),
+            "basis": compared,
+            "difference": compare_paired(correct[compared], right),
             "processor_seconds": sum(float(network["seconds"]) for network in networks),
         }
     return {"machine": describe_machine(), "split_seed": SPLIT_SEED, "rows": len(right), "variations": results}
@@ -182,7 +254,7 @@ def _augment(job: Job, console: Console) -> None:
     config, last = PRESETS["single"], job.work_dir / "augmented.npy"
     if last.exists():
         return
-    count = max(replace(config, **variation.changes).augmented_epochs for variation in VARIATIONS.values())
+    count = max(variation.make_config().augmented_epochs for variation in VARIATIONS.values())
     with worker_pool(count_cores()) as pool:
         epochs = augmented_epochs(job.data.images, epochs=count, seed=config.seed, executor=pool)
         images = np.array(list(track(epochs, "augmenting", count, console)), np.uint8)
@@ -191,33 +263,38 @@ def _augment(job: Job, console: Console) -> None:
 
 
 def _train(job: Job, names: Sequence[tuple[str, int]], index: int, _report: Report) -> None:
-    """Train the network of a variation and a fold, and write which rows it predicts correctly."""
+    """Train the networks of a variation for a fold, and write which rows their mean predicts correctly."""
     with hide_native_messages():
         from digit_recognizer.training.member import train_member
 
     name, fold = names[index]
     variation = VARIATIONS[name]
-    config: Config = replace(PRESETS["single"], folds=FOLDS, split_seed=SPLIT_SEED, **BASIS | variation.changes)
+    config = variation.make_config()
     folds = make_folds(job.data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
-    epochs: Iterator[np.ndarray] = iter(np.load(job.work_dir / "augmented.npy", mmap_mode="r"))
-    started = time.process_time()
+    started, total = time.process_time(), np.zeros(())
     with variation.patch():
-        member = train_member(
-            config, job.data, folds, fold, precision=job.precision, augmented=epochs, report=lambda *_: None
-        )
-    rows, labels, probabilities = member.predictions
-    right = probabilities.argmax(axis=1) == labels
+        for number in range(fold * config.members, (fold + 1) * config.members):
+            epochs: Iterator[np.ndarray] = iter(np.load(job.work_dir / "augmented.npy", mmap_mode="r"))
+            member = train_member(
+                config, job.data, folds, number, precision=job.precision, augmented=epochs, report=lambda *_: None
+            )
+            rows, labels, probabilities = member.predictions
+            total = total + probabilities
+    right = total.argmax(axis=1) == labels
     files.cache_arrays(_path(job.work_dir, name, fold), rows=rows, right=right, seconds=time.process_time() - started)
 
 
 def main(
     data_dir: Annotated[Path, typer.Option(help="Folder of train.csv.")] = Path("data"),
     work_dir: Annotated[Path, typer.Option(help="Folder for results; trained networks are kept.")] = Path("bench"),
+    basis: Annotated[str | None, typer.Option(help="Only what is compared with it.", show_default="all")] = None,
 ) -> None:
-    """Compare settings of the preset single; takes half an hour."""
-    result = measure(data_dir, work_dir, Console(stderr=True))
+    """Compare settings of the preset single; takes over an hour."""
+    if basis not in (None, *(variation.basis for variation in VARIATIONS.values())):
+        raise UserError(f"expected the name of a setting that others are compared with, got {basis!r}")
+    result = measure(data_dir, work_dir, Console(stderr=True), basis)
     files.write_json(work_dir / "ablation.json", result)
-    typer.echo(tables.ablation_table(result))
+    typer.echo(tables.ablation_tables([result]))
 
 
 if __name__ == "__main__":

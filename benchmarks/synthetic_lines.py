@@ -104,7 +104,7 @@ def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.ran
         strokes = thicken(strokes, random.uniform(-0.02, 0.05) * max(strokes.shape), margin=4)
         strokes = _distort(strokes, height, random)
         if (strokes > 0.5).sum() > 10:
-            pool.append(Shape(strokes, label))
+            pool.append(Shape(strokes.copy(), label))  # the copy frees what it was cut out of
     return sorted(pool, key=lambda shape: measure_stroke_width(shape.strokes))
 
 

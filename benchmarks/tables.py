@@ -17,13 +17,15 @@ DEOTTE_NETWORKS = 15  # networks in Deotte's ensemble; see benchmarks/peers.py
 Result = Mapping[str, Any]
 
 
-def update_document(text: str, benchmarks: Sequence[Result], ablation: Result, handwriting: Sequence[Result]) -> str:
+def update_document(
+    text: str, benchmarks: Sequence[Result], ablations: Sequence[Result], handwriting: Sequence[Result]
+) -> str:
     """Return a document with all of its tables replaced.
 
     Args:
         text: Markdown with markers around its tables.
         benchmarks: Contents of docs/benchmark*.json: the first has all parts, others those that depend on the machine.
-        ablation: Content of docs/ablation.json.
+        ablations: Contents of docs/ablation*.json.
         handwriting: Contents of docs/handwriting-before.json and docs/handwriting.json.
     """
     first = benchmarks[0]
@@ -32,7 +34,7 @@ def update_document(text: str, benchmarks: Sequence[Result], ablation: Result, h
         "accuracy": accuracy_table(first),
         "ensembles": ensemble_table(first),
         "engine": engine_table(benchmarks),
-        "ablation": ablation_table(ablation),
+        "ablation": ablation_tables(ablations),
         "handwriting": handwriting_tables(handwriting),
     }
     return re.sub(
@@ -152,15 +154,11 @@ def engine_table(results: Sequence[Result]) -> str:
     )
 
 
-def ablation_table(result: Result) -> str:
-    """Return the ablation.
-
-    Args:
-        result: Content of docs/ablation.json.
-    """
-    return _make_table(
-        ("setting", "accuracy", "difference", "compared with", "CPU time"),
-        *(
+def ablation_tables(results: Sequence[Result]) -> str:
+    """Return a table for each ablation, with the machine that it was measured on."""
+    tables = []
+    for result in results:
+        rows = [
             (
                 name,
                 _permille(values["accuracy"]),
@@ -169,8 +167,10 @@ def ablation_table(result: Result) -> str:
                 f"{values['processor_seconds'] / 60:.1f} min",
             )
             for name, values in result["variations"].items()
-        ),
-    )
+        ]
+        tables.append(_make_table(("setting", "accuracy", "difference", "compared with", "CPU time"), *rows))
+        tables.append(f"Measured on {_describe(result)}.")
+    return "\n\n".join(tables)
 
 
 def handwriting_tables(results: Sequence[Result]) -> str:
@@ -261,15 +261,18 @@ def _threads(part: Result) -> str:
     return f"{part['processes']} x {part['threads']}"
 
 
-def read_results() -> tuple[list[Any], Any, list[Any]]:
+def read_results() -> tuple[list[Any], list[Any], list[Any]]:
     """Return the further arguments of `update_document`, from docs/."""
 
     def read(name: str) -> Any:
         return json.loads((ROOT / "docs" / f"{name}.json").read_text())
 
-    benchmarks = [read(path.stem) for path in sorted((ROOT / "docs").glob("benchmark*.json"))]
+    benchmarks, ablations = (
+        [read(stem) for stem in sorted(path.stem for path in (ROOT / "docs").glob(f"{name}*.json"))]
+        for name in ("benchmark", "ablation")
+    )
     handwriting = [read("handwriting-before"), read("handwriting")]
-    return sorted(benchmarks, key=len, reverse=True), read("ablation"), handwriting
+    return sorted(benchmarks, key=len, reverse=True), ablations, handwriting
 
 
 def main() -> None:

@@ -58,8 +58,8 @@ def test_tables_in_the_documents_show_the_stored_results(name, count):
 
 
 def test_stored_results_name_what_they_depend_on():
-    benchmarks, ablation, handwriting = tables.read_results()
-    for result in [*benchmarks, ablation, *handwriting]:
+    benchmarks, ablations, handwriting = tables.read_results()
+    for result in [*benchmarks, *ablations, *handwriting]:
         machine = result["machine"]
         assert machine["features"] and machine["precision"] and machine["versions"]["keras"]
         assert {"processor", "onednn", "cores", "git_commit", "measured_on"} <= set(machine)
@@ -81,16 +81,20 @@ def test_after_a_mean_comes_its_standard_error():
 
 
 def test_stored_ablation_has_all_variations():
-    assert list(tables.read_results()[1]["variations"]) == list(ablation.VARIATIONS)
+    stored = {name: None for result in tables.read_results()[1] for name in result["variations"]}
+    assert list(stored) == list(ablation.VARIATIONS)
 
 
 def test_ablation_table():
     difference = {"accuracy": -0.0001, "standard_error": 0.00026}
     values = {"basis": "as it is", "accuracy": 0.99456, "difference": difference, "processor_seconds": 90.0}
-    text = tables.ablation_table({"variations": {"as it is": values, "6 epochs": values}})
-    assert text.splitlines()[-2:] == [
+    machine = {"processor": "Intel", "features": ["AVX2"], "precision": "float32", "limited": False}
+    text = tables.ablation_tables([{"machine": machine, "variations": {"as it is": values, "6 epochs": values}}])
+    assert text.splitlines()[-4:] == [
         "| as it is | 99.456% |  |  | 1.5 min |",
         "| 6 epochs | 99.456% | -0.010 ± 0.026 points | as it is | 1.5 min |",
+        "",
+        "Measured on Intel with AVX2; float32.",
     ]
 
 
@@ -118,10 +122,11 @@ def test_variations_change_the_training(demo_dir):
     import keras
     from keras import layers
 
+    from digit_recognizer.training import member
     from digit_recognizer.training.optimizer import Muon
 
     targets = [(Muon, "update_step"), (Muon, "finish"), (layers, "GlobalAveragePooling2D"), (keras.Model, "compile")]
-    targets.append((layers, "Conv2D"))
+    targets += [(layers, "Conv2D"), (member, "build_model")]
     before, changed = [getattr(*target) for target in targets], 0
     for variation in ablation.VARIATIONS.values():
         with variation.patch():
@@ -145,6 +150,35 @@ def test_an_ablation_keeps_its_networks_and_compares_them_with_the_first(demo_di
     assert other["accuracy"] == pytest.approx(first["accuracy"] + other["difference"]["accuracy"])
     monkeypatch.setattr(ablation, "run_tasks", lambda _, tasks, *__, **___: list(tasks))
     assert ablation.measure(demo_dir, tmp_path, QUIET)["variations"] == result["variations"]
+
+
+@pytest.mark.slow
+def test_an_ablation_of_one_basis_averages_the_networks_of_its_variations(demo_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(ablation.PRESETS, "single", TINY)
+    monkeypatch.setattr(ablation, "BASIS", {})
+    some = {"former": ablation.Variation({}), "present": ablation.Variation({}, basis="former")}
+    some["pair"] = ablation.Variation({"members": 2, "epochs": 1}, basis="present")
+    monkeypatch.setattr(ablation, "VARIATIONS", some)
+    monkeypatch.setattr(ablation, "run_tasks", run_here)
+    result = ablation.measure(demo_dir, tmp_path, QUIET, "present")["variations"]
+    assert list(result) == ["present", "pair"]
+    assert [one["basis"] for one in result.values()] == ["present", "present"]
+    assert 0.2 < result["pair"]["accuracy"] < 1
+
+
+@pytest.mark.slow
+def test_the_network_without_pooling_is_folded_to_the_same_function():
+    import keras
+
+    from digit_recognizer.model.networks import fold_normalisation
+
+    images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
+    model, folded = ablation.build_pool_free(), ablation.build_pool_free(folded=True)
+    assert model.get_layer(index=-2).output.shape == (None, 8 * 8 * 176)
+    keras.utils.set_random_seed(1)
+    model(images, training=True)
+    folded.set_weights(fold_normalisation(model))
+    assert folded(images).numpy() == pytest.approx(model(images).numpy(), abs=1e-5)
 
 
 def run_here(function, tasks, *_, **__):
