@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks import tables
 from benchmarks.benchmark import FOLDS, compare_paired, describe_machine
 from digit_recognizer import files
-from digit_recognizer.config import CLASSES, IMAGE_SIZE, PRESETS, Config
+from digit_recognizer.config import PRESETS, Config
 from digit_recognizer.console import hide_native_messages, track
 from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset, load_train
@@ -99,33 +99,6 @@ def unpad_first() -> AbstractContextManager[Any]:
     return mock.patch.object(layers, "Conv2D", without_padding)
 
 
-def build_pool_free(*, precision: str = "float32", folded: bool = False, **_: Any) -> Any:
-    """Build M3 of An et al. 2020 (arXiv:2008.10400): ten convolutions, neither padded nor pooled, and a dense layer.
-
-    Their batch normalisation of the dense layer's outputs is left out. `folded` as in `build_model`.
-    """
-    import keras
-    from keras import layers
-
-    from digit_recognizer.model.layers import MOMENTUM, FusedBatchNormalization
-
-    x = images = layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
-    for filters in range(32, 177, 16):
-        x = layers.Conv2D(filters, 3, use_bias=folded, dtype=precision)(x)
-        if not folded:
-            x = FusedBatchNormalization(momentum=MOMENTUM, scale=False, dtype=precision)(x)
-        x = layers.ReLU(dtype=precision)(x)
-    x = layers.Flatten(dtype=precision)(x)
-    return keras.Model(images, layers.Dense(CLASSES, activation="softmax", dtype="float32")(x))
-
-
-def use_pool_free() -> AbstractContextManager[Any]:
-    """Train the network of An et al."""
-    from digit_recognizer.training import member
-
-    return mock.patch.object(member, "build_model", build_pool_free)
-
-
 def smooth_loss(targets: Any, probabilities: Any) -> Any:
     """Return the cross-entropy with labels smoothed by 0.1."""
     from keras import ops
@@ -176,24 +149,24 @@ VARIATIONS = {
     "batches of 256, learning rate 7e-3": Variation(
         DROPOUT | {"batch_size": 256, "learning_rate": 7e-3}, basis=PRESENT
     ),
-    "learning rate 8e-3": Variation(DROPOUT | {"learning_rate": 8e-3}, basis=PRESENT),
     "weight decay 5e-2": Variation(DROPOUT | {"weight_decay": 5e-2}, basis=PRESENT),
-    "first convolution unpadded, 19 epochs": Variation(DROPOUT | {"epochs": 19}, unpad_first, PRESENT),
+    "focal loss, gamma 1": Variation(DROPOUT, functools.partial(use_loss, focal_loss), PRESENT),
     "weight decay 5e-2, unpadded, 19 epochs": Variation(
         DROPOUT | {"epochs": 19, "weight_decay": 5e-2}, unpad_first, PRESENT
     ),
-    "30 epochs": Variation(DROPOUT | {"epochs": 30}, basis=PRESENT),
-    "channels 24, 48, 96, 24 epochs": Variation(DROPOUT | {"channels": (24, 48, 96), "epochs": 24}, basis=PRESENT),
-    "two networks of channels 24, 48, 96": Variation(DROPOUT | {"channels": (24, 48, 96), "members": 2}, basis=PRESENT),
-    "four networks of channels 16, 32, 64": Variation(
-        DROPOUT | {"channels": (16, 32, 64), "members": 4}, basis=PRESENT
+    "two networks of channels 24, 48, 96": Variation(
+        DROPOUT | {"channels": (24, 48, 96), "members": 2}, basis=PRESENT
     ),
+    "first convolution unpadded, 19 epochs": Variation(DROPOUT | {"epochs": 19}, unpad_first, PRESENT),
+    "channels 24, 48, 96, 24 epochs": Variation(DROPOUT | {"channels": (24, 48, 96), "epochs": 24}, basis=PRESENT),
+    "30 epochs": Variation(DROPOUT | {"epochs": 30}, basis=PRESENT),
     "Lion, learning rate 5e-4, weight decay 1e-1": Variation(
         DROPOUT | {"learning_rate": 5e-4, "weight_decay": 1e-1}, use_lion, PRESENT
     ),
-    "focal loss, gamma 1": Variation(DROPOUT, functools.partial(use_loss, focal_loss), PRESENT),
+    "four networks of channels 16, 32, 64": Variation(
+        DROPOUT | {"channels": (16, 32, 64), "members": 4}, basis=PRESENT
+    ),
     "squared error of the probabilities": Variation(DROPOUT, functools.partial(use_loss, squared_error), PRESENT),
-    "ten 3x3 convolutions without pooling, An et al.": Variation({}, use_pool_free, PRESENT),
 }
 
 
