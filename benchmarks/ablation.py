@@ -154,9 +154,7 @@ VARIATIONS = {
     "weight decay 5e-2, unpadded, 19 epochs": Variation(
         DROPOUT | {"epochs": 19, "weight_decay": 5e-2}, unpad_first, PRESENT
     ),
-    "two networks of channels 24, 48, 96": Variation(
-        DROPOUT | {"channels": (24, 48, 96), "members": 2}, basis=PRESENT
-    ),
+    "two networks of channels 24, 48, 96": Variation(DROPOUT | {"channels": (24, 48, 96), "members": 2}, basis=PRESENT),
     "first convolution unpadded, 19 epochs": Variation(DROPOUT | {"epochs": 19}, unpad_first, PRESENT),
     "channels 24, 48, 96, 24 epochs": Variation(DROPOUT | {"channels": (24, 48, 96), "epochs": 24}, basis=PRESENT),
     "30 epochs": Variation(DROPOUT | {"epochs": 30}, basis=PRESENT),
