@@ -156,13 +156,9 @@ VARIATIONS = {
     ),
     "two networks of channels 24, 48, 96": Variation(DROPOUT | {"channels": (24, 48, 96), "members": 2}, basis=PRESENT),
     "first convolution unpadded, 19 epochs": Variation(DROPOUT | {"epochs": 19}, unpad_first, PRESENT),
-    "channels 24, 48, 96, 24 epochs": Variation(DROPOUT | {"channels": (24, 48, 96), "epochs": 24}, basis=PRESENT),
     "30 epochs": Variation(DROPOUT | {"epochs": 30}, basis=PRESENT),
     "Lion, learning rate 5e-4, weight decay 1e-1": Variation(
         DROPOUT | {"learning_rate": 5e-4, "weight_decay": 1e-1}, use_lion, PRESENT
-    ),
-    "four networks of channels 16, 32, 64": Variation(
-        DROPOUT | {"channels": (16, 32, 64), "members": 4}, basis=PRESENT
     ),
     "squared error of the probabilities": Variation(DROPOUT, functools.partial(use_loss, squared_error), PRESENT),
 }
