@@ -8,7 +8,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -238,16 +238,16 @@ def _train(job: Job, names: Sequence[tuple[str, int]], index: int, _report: Repo
     variation = VARIATIONS[name]
     config = variation.make_config()
     folds = make_folds(job.data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
-    started, total = time.process_time(), np.zeros(())
+    augmented = np.load(job.work_dir / "augmented.npy", mmap_mode="r")
+    train = functools.partial(train_member, config, job.data, folds, precision=job.precision, report=lambda *_: None)
+    started = time.process_time()
     with variation.patch():
-        for number in range(fold * config.members, (fold + 1) * config.members):
-            epochs: Iterator[np.ndarray] = iter(np.load(job.work_dir / "augmented.npy", mmap_mode="r"))
-            member = train_member(
-                config, job.data, folds, number, precision=job.precision, augmented=epochs, report=lambda *_: None
-            )
-            rows, labels, probabilities = member.predictions
-            total = total + probabilities
-    right = total.argmax(axis=1) == labels
+        members = [
+            train(member, augmented=iter(augmented)).predictions
+            for member in range(fold * config.members, (fold + 1) * config.members)
+        ]
+    rows, labels, _ = members[0]
+    right = np.mean([one.probabilities for one in members], axis=0).argmax(axis=1) == labels
     files.cache_arrays(_path(job.work_dir, name, fold), rows=rows, right=right, seconds=time.process_time() - started)
 
 
@@ -257,8 +257,11 @@ def main(
     basis: Annotated[str | None, typer.Option(help="Only what is compared with it.", show_default="all")] = None,
 ) -> None:
     """Compare settings of the preset single; takes over an hour."""
-    if basis not in (None, *(variation.basis for variation in VARIATIONS.values())):
-        raise UserError(f"expected the name of a setting that others are compared with, got {basis!r}")
+    bases = dict.fromkeys(variation.basis for variation in VARIATIONS.values())
+    if basis not in (None, *bases):
+        raise UserError(
+            f"expected a setting that others are compared with, {' or '.join(map(repr, bases))}, got {basis!r}"
+        )
     result = measure(data_dir, work_dir, Console(stderr=True), basis)
     files.write_json(work_dir / "ablation.json", result)
     typer.echo(tables.ablation_tables([result]))
