@@ -44,6 +44,15 @@ def test_each_peak_is_a_detection_with_its_column_in_the_picture():
     assert [digits.sum() for _, digits in detections] == pytest.approx([1, 0.8], abs=0.05)
 
 
+def test_a_doubtful_digit_is_a_detection_with_its_low_probability():
+    probabilities = np.zeros((1, 64, 11))
+    probabilities[0, 19:22, 4] = 0.05, 0.15, 0.05
+    probabilities[..., detector.NONE] = 1 - probabilities.sum(axis=2)
+    ((detection,),) = detector.detect_digits([LineImage(np.zeros((32, 128), np.uint8), 0, 1)], lambda _: probabilities)
+    _, digits = detection
+    assert (digits.argmax(), digits.sum()) == (4, pytest.approx(0.25 / detector.BELL))
+
+
 def test_lines_of_similar_width_share_batches(monkeypatch):
     monkeypatch.setattr(detector, "BATCH_SIZE", 2)
     shapes = []
