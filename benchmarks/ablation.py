@@ -34,7 +34,8 @@ from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 SPLIT_SEED = 1  # settings are chosen on this split, and reported on another (benchmark.SPLIT_SEED)
 BASIS = {"dropout": 0.2}  # of the first rows; 0.4 was chosen from them
 DROPOUT = {"dropout": 0.4}
-PRESENT = "`single`"
+SEED_1, SEED_2 = DROPOUT | {"seed": 1}, DROPOUT | {"seed": 2}
+PRESENT, PRESENT_1, PRESENT_2 = "`single`", "`single`, seed 1", "`single`, seed 2"
 Patch = Callable[[], AbstractContextManager[Any]]
 
 
@@ -91,12 +92,12 @@ def unpad_first() -> AbstractContextManager[Any]:
     """Do not pad the first convolution, the only one of 5x5."""
     from keras import layers
 
-    convolution = layers.Conv2D
+    make = layers.Conv2D.__init__
 
-    def without_padding(filters: int, size: int, **options: Any) -> Any:
-        return convolution(filters, size, **options | ({"padding": "valid"} if size == 5 else {}))
+    def make_without_padding(layer: Any, filters: int, kernel_size: int, **options: Any) -> None:
+        make(layer, filters, kernel_size, **options | ({"padding": "valid"} if kernel_size == 5 else {}))
 
-    return mock.patch.object(layers, "Conv2D", without_padding)
+    return mock.patch.object(layers.Conv2D, "__init__", make_without_padding)
 
 
 def smooth_loss(targets: Any, probabilities: Any) -> Any:
@@ -161,6 +162,14 @@ VARIATIONS = {
         DROPOUT | {"learning_rate": 5e-4, "weight_decay": 1e-1}, use_lion, PRESENT
     ),
     "squared error of the probabilities": Variation(DROPOUT, functools.partial(use_loss, squared_error), PRESENT),
+    PRESENT_1: Variation(SEED_1, basis=PRESENT_1),
+    "first convolution unpadded, 19 epochs, seed 1": Variation(SEED_1 | {"epochs": 19}, unpad_first, PRESENT_1),
+    "first convolution unpadded, 24 epochs, seed 1": Variation(SEED_1 | {"epochs": 24}, unpad_first, PRESENT_1),
+    "unpadded, 19 epochs, all but the first augmented, seed 1": Variation(
+        SEED_1 | {"epochs": 19, "plain_epochs": 0}, unpad_first, PRESENT_1
+    ),
+    PRESENT_2: Variation(SEED_2, basis=PRESENT_2),
+    "first convolution unpadded, 19 epochs, seed 2": Variation(SEED_2 | {"epochs": 19}, unpad_first, PRESENT_2),
 }
 
 
@@ -186,7 +195,8 @@ def measure(data_dir: Path, work_dir: Path, console: Console, basis: str | None 
     chosen = {name: one for name, one in VARIATIONS.items() if basis in (None, name, one.basis)}
     names = [(name, fold) for name in chosen for fold in range(FOLDS)]
     missing = [index for index, (name, fold) in enumerate(names) if not _path(work_dir, name, fold).exists()]
-    _augment(job, console)
+    for seed in {one.make_config().seed for one in chosen.values()}:
+        _augment(job, seed, console)
     trained = run_tasks(
         functools.partial(_train, job, names), missing, split_devices(len(names), find_gpus()), report=lambda _: None
     )
@@ -216,16 +226,21 @@ def _path(work_dir: Path, name: str, fold: int) -> Path:
     return work_dir / f"ablation-{safe}-{fold}.npz"
 
 
-def _augment(job: Job, console: Console) -> None:
-    """Write the augmented epochs, which all variations share, as many as the longest training needs."""
-    config, last = PRESETS["single"], job.work_dir / "augmented.npy"
-    if last.exists():
+def _augmented_path(work_dir: Path, seed: int) -> Path:
+    return work_dir / f"augmented-{seed}.npy"
+
+
+def _augment(job: Job, seed: int, console: Console) -> None:
+    """Write the augmented epochs, which all variations of a seed share, as many as the longest training needs."""
+    path = _augmented_path(job.work_dir, seed)
+    if path.exists():
         return
-    count = max(variation.make_config().augmented_epochs for variation in VARIATIONS.values())
+    configs = [variation.make_config() for variation in VARIATIONS.values()]
+    count = max(config.augmented_epochs for config in configs if config.seed == seed)
     with worker_pool(count_cores()) as pool:
-        epochs = augmented_epochs(job.data.images, epochs=count, seed=config.seed, executor=pool)
+        epochs = augmented_epochs(job.data.images, epochs=count, seed=seed, executor=pool)
         images = np.array(list(track(epochs, "augmenting", count, console)), np.uint8)
-    with files.replacing(last) as temporary:
+    with files.replacing(path) as temporary:
         np.save(temporary, images)
 
 
@@ -238,7 +253,7 @@ def _train(job: Job, names: Sequence[tuple[str, int]], index: int, _report: Repo
     variation = VARIATIONS[name]
     config = variation.make_config()
     folds = make_folds(job.data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
-    augmented = np.load(job.work_dir / "augmented.npy", mmap_mode="r")
+    augmented = np.load(_augmented_path(job.work_dir, config.seed), mmap_mode="r")
     train = functools.partial(train_member, config, job.data, folds, precision=job.precision, report=lambda *_: None)
     started = time.process_time()
     with variation.patch():

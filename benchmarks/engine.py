@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ def measure_training(precision: str) -> dict[str, float]:
         architecture=config.architectures[0], channels=config.channels, dropout=config.dropout, precision=precision
     )
     for number, layer in enumerate(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)):
-        shape = (config.batch_size, *layer.input.shape[1:])
-        seconds, passes = _time_convolution(shape, layer.kernel.shape, dtype, first=number == 0)
+        seconds, passes = _time_convolution(layer, config.batch_size, dtype, first=number == 0)
         convolution_seconds += seconds
         multiply_adds = config.batch_size * int(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape))
         operations += 2 * passes * multiply_adds
@@ -72,23 +71,28 @@ def measure_training(precision: str) -> dict[str, float]:
     }
 
 
-def _time_convolution(
-    shape: Sequence[int], kernel_shape: Sequence[int], dtype: Any, *, first: bool
-) -> tuple[float, int]:
-    """Return the seconds of a convolution, forward and backward, and the number of its passes.
+def _time_convolution(layer: Any, batch_size: int, dtype: Any, *, first: bool) -> tuple[float, int]:
+    """Return the seconds of a convolutional layer, forward and backward, and the number of its passes.
 
     The first convolution of a network needs no gradient of its input.
     """
     import tensorflow as tf
 
-    ops, options = tf.raw_ops, {"strides": [1, 1, 1, 1], "padding": "SAME"}
+    shape, output_shape = ((batch_size, *tensor.shape[1:]) for tensor in (layer.input, layer.output))
     images, kernel, gradient = (
-        tf.cast(tf.random.normal(size), dtype) for size in (shape, kernel_shape, (*shape[:3], kernel_shape[-1]))
+        tf.cast(tf.random.normal(size), dtype) for size in (shape, layer.kernel.shape, output_shape)
     )
+
+    def differentiate(variable: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(variable)
+            outputs = layer.convolution_op(images, kernel)
+        return tape.gradient(outputs, variable, gradient)
+
     passes = [
-        lambda: ops.Conv2D(input=images, filter=kernel, **options),
-        lambda: ops.Conv2DBackpropFilter(input=images, filter_sizes=kernel_shape, out_backprop=gradient, **options),
-        lambda: ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=gradient, **options),
+        lambda: layer.convolution_op(images, kernel),
+        lambda: differentiate(kernel),
+        lambda: differentiate(images),
     ][: 2 if first else 3]
     return sum(_time_operator(one, dtype) for one in passes), len(passes)
 

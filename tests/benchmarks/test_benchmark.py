@@ -125,7 +125,7 @@ def test_variations_change_the_training(demo_dir):
     from digit_recognizer.training.optimizer import Muon
 
     targets = [(Muon, "update_step"), (Muon, "finish"), (layers, "GlobalAveragePooling2D"), (keras.Model, "compile")]
-    targets.append((layers, "Conv2D"))
+    targets.append((layers.Conv2D, "__init__"))
     before, changed = [getattr(*target) for target in targets], 0
     for variation in ablation.VARIATIONS.values():
         with variation.patch():

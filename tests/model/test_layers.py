@@ -1,4 +1,4 @@
-"""The fused batch normalisation."""
+"""The layers that TensorFlow computes in another way than Keras."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from digit_recognizer.model.layers import FusedBatchNormalization
+from digit_recognizer.model.layers import FastConv2D, FusedBatchNormalization
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -36,6 +36,45 @@ def test_outputs_gradients_and_statistics_equal_those_of_keras(precision, tolera
     for found, expected in zip(ours, apply(keras.layers.BatchNormalization(momentum=0.9, scale=scaled)), strict=True):
         expected = np.asarray(expected)
         assert np.asarray(found) == pytest.approx(expected, abs=tolerance * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 3), (1, 1), (4, 3)])  # the last one is larger than the kernel
+@pytest.mark.parametrize("kernel_size", [3, (3, 4)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+def test_a_convolution_has_the_outputs_and_gradients_of_keras(precision, tolerance, kernel_size, size):
+    random = np.random.default_rng(0)
+    inputs = tf.constant(random.normal(size=(7, *size, 16)), tf.float32)
+    weights = tf.constant(random.normal(size=(7, *size, 32)), tf.float32)  # of the outputs in the loss
+
+    def apply(kind):
+        keras.utils.set_random_seed(0)
+        layer = kind(32, kernel_size, padding="same", dtype=precision)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.cast(layer(inputs), tf.float32)
+            loss = tf.reduce_sum(weights * outputs)
+        return [outputs, *tape.gradient(loss, [inputs, *(variable.value for variable in layer.trainable_variables)])]
+
+    for found, expected in zip(apply(FastConv2D), apply(keras.layers.Conv2D), strict=True):
+        expected = np.asarray(expected)
+        assert np.asarray(found) == pytest.approx(expected, abs=tolerance * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("size", "operators"), [(3, 1), (4, 0)])
+def test_the_gradient_of_a_kernel_on_small_images_is_a_convolution(size, operators):
+    layer = FastConv2D(8, 3, padding="same")
+    layer.build((5, size, size, 4))
+
+    @tf.function
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(images))
+        return tape.gradient(loss, layer.kernel.value)
+
+    graph = gradient.get_concrete_function(tf.TensorSpec((5, size, size, 4))).graph
+    names = [operation.type for operation in graph.get_operations()]
+    assert names.count("Conv2D") == 1 + operators
+    assert names.count("Conv2DBackpropFilter") == 1 - operators
 
 
 def test_networks_train_on_the_jax_backend():

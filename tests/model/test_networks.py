@@ -44,7 +44,7 @@ def test_outputs_are_probabilities():
 def test_a_residual_block_with_zero_weights_is_the_identity():
     model = build_model(architecture="residual", channels=(4, 8), dropout=0)
     add = next(layer for layer in model.layers if layer.__class__.__name__ == "Add")
-    convolution = next(layer for layer in model.layers if layer.name.startswith("conv2d") and layer.use_bias)
+    convolution = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.use_bias)
     convolution.set_weights([np.zeros_like(weights) for weights in convolution.get_weights()])
     parts = keras.Model(model.inputs, [add.input[0], add.output])
     before, after = parts.predict(np.ones((1, 28, 28, 1), np.float32), verbose=0)

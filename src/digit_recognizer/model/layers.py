@@ -1,5 +1,6 @@
-"""Batch normalisation by TensorFlow's fused operator."""
+"""Layers of Keras that TensorFlow computes faster in another way."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -43,3 +44,38 @@ class FusedBatchNormalization(layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, normalised.batch_mean), (self.moving_variance, batch_variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return normalised.y
+
+
+class FastConv2D(layers.Conv2D):
+    """Keras' convolution, for stride 1 and padding "same", with a faster gradient on images no larger than the kernel.
+
+    The kernel's gradient is a sum over the batch and the positions of the outputs. oneDNN's operator for it is slow if
+    the positions are few: with AMX, on 3x3 pixels, a fifth as fast as the convolution that computes the same sum.
+    Keras' other backends compute the gradient in their own way.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve float [n, height, width, channels]."""
+        small = self.padding == "same" and max(inputs.shape[1:3]) <= min(self.kernel_size)
+        if not small or keras.backend.backend() != "tensorflow":
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        return tf.custom_gradient(_convolve_small)(inputs, tf.convert_to_tensor(kernel))
+
+
+def _convolve_small(images: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    """Return a convolution and the function of its gradients; for the kernel's, the images' batch becomes channels."""
+    import tensorflow as tf
+
+    def differentiate(gradient: Any) -> tuple[Any, Any]:
+        images_gradient = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(images), filter=kernel, out_backprop=gradient, strides=[1] * 4, padding="SAME"
+        )
+        padding = [[0, 0], *([(size - 1) // 2, size // 2] for size in kernel.shape[:2]), [0, 0]]
+        # [channels, height, width, n] * [height, width, n, filters] -> [channels, *kernel size, filters]
+        turned = tf.transpose(images, (3, 1, 2, 0)), tf.transpose(gradient, (1, 2, 0, 3))
+        kernel_gradient = tf.nn.conv2d(*turned, 1, padding)
+        return images_gradient, tf.transpose(kernel_gradient, (1, 2, 0, 3))
+
+    return tf.nn.conv2d(images, kernel, strides=1, padding="SAME"), differentiate

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from digit_recognizer.config import CLASSES, IMAGE_SIZE
-from digit_recognizer.model.layers import MOMENTUM, FusedBatchNormalization
+from digit_recognizer.model.layers import MOMENTUM, FastConv2D, FusedBatchNormalization
 
 
 def build_model(
@@ -38,7 +38,7 @@ def build_model(
     Returns:
         Model from float32 [n, 28, 28, 1] in [0, 1] to probabilities, float32 [n, 10].
     """
-    convolution = partial(layers.Conv2D, padding="same", dtype=precision)
+    convolution = partial(layers.Conv2D if folded else FastConv2D, padding="same", dtype=precision)
 
     def block(x: Any, filters: int, size: int = 3, *, pooling: bool = False, padding: str = "same") -> Any:
         x = convolution(filters, size, use_bias=folded, padding=padding)(x)
