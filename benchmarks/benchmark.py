@@ -111,7 +111,8 @@ def measure_small(options: Options) -> dict[str, Any]:
     for seed in range(SMALL_REPETITIONS):
         record, _ = _train(options, f"fast-{seed}", "--preset=fast", f"--seed={seed}")
         seconds = float(runs.read_history(options.work_dir / f"fast-{seed}" / "member-0")["seconds"].sum())
-        fast.append({"accuracy": record["scores"]["validation_accuracy"], "seconds": seconds})
+        accuracy, first = record["scores"]["validation_accuracy"], record["first_step_seconds"]
+        fast.append({"accuracy": accuracy, "seconds": seconds, "first_step_seconds": first})
         small.append(_run_isolated(_train_predecessor, options.data_dir, seed))
     return {"fast": _summarise(fast), "predecessor": _summarise(small)} | _describe_processes(1)
 
