@@ -55,7 +55,7 @@ class FastConv2D(layers.Conv2D):
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolve float [n, height, width, channels]."""
+        """Convolve float [n, height, width, channels] to [n, height, width, filters]."""
         small = self.padding == "same" and max(inputs.shape[1:3]) <= min(self.kernel_size)
         if not small or keras.backend.backend() != "tensorflow":
             return super().convolution_op(inputs, kernel)
@@ -65,7 +65,7 @@ class FastConv2D(layers.Conv2D):
 
 
 def _convolve_small(images: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
-    """Return a convolution and the function of its gradients; for the kernel's, the images' batch becomes channels."""
+    """Convolve float [n, height, width, channels] with [*kernel size, channels, filters]; return also the gradients."""
     import tensorflow as tf
 
     def differentiate(gradient: Any) -> tuple[Any, Any]:
@@ -73,7 +73,7 @@ def _convolve_small(images: Any, kernel: Any) -> tuple[Any, Callable[[Any], tupl
             input_sizes=tf.shape(images), filter=kernel, out_backprop=gradient, strides=[1] * 4, padding="SAME"
         )
         padding = [[0, 0], *([(size - 1) // 2, size // 2] for size in kernel.shape[:2]), [0, 0]]
-        # [channels, height, width, n] * [height, width, n, filters] -> [channels, *kernel size, filters]
+        # The batch becomes channels: [channels, height, width, n] * [height, width, n, filters]
         turned = tf.transpose(images, (3, 1, 2, 0)), tf.transpose(gradient, (1, 2, 0, 3))
         kernel_gradient = tf.nn.conv2d(*turned, 1, padding)
         return images_gradient, tf.transpose(kernel_gradient, (1, 2, 0, 3))
