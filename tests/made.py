@@ -1,7 +1,9 @@
-"""Finished runs with made-up predictions, for tests that only read runs."""
+"""Finished runs with made-up predictions, for tests that only read run_folder."""
 
+import io
+import tempfile
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from digit_recognizer.config import Config
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.data.folds import Predictions, make_folds
-from digit_recognizer.training import records, runs
+from digit_recognizer.training import run_folder
 
 CONFIG = Config(preset="made", epochs=3, channels=(4, 8), augment=False, validation=0.2)
 HISTORY = {
@@ -20,7 +22,6 @@ HISTORY = {
     "learning_rate": [0.01, 0.005, 0.0],
     "seconds": [3.0, 2.0, 1.0],
 }
-PLACEHOLDER = SimpleNamespace(save=lambda path: path.write_bytes(b"-"))  # in place of a network
 
 
 def make_probabilities(digits, random):
@@ -42,7 +43,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
     train, test = load_train(data_dir), load_test(data_dir)
     config = replace(CONFIG, **settings)
     hashes = {"train.csv": train.sha256, "test.csv": test.sha256}
-    record = records.new_record(config, run=run_dir.name, competition=demo.COMPETITION, data=hashes)
+    record = run_folder.new_record(config, run=run_dir.name, competition=demo.COMPETITION, data=hashes)
     random = np.random.default_rng(config.seed)
     run_dir.mkdir(parents=True)
     folds = make_folds(train.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
@@ -50,21 +51,27 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         labels = train.labels[fold.validation]
         wrong = np.zeros(len(labels), bool)
         wrong[random.permutation(len(labels))[:mistakes]] = True
-        member = SimpleNamespace(
-            model=_build_model(config, index) if networks else PLACEHOLDER,
-            history=HISTORY,
-            predictions=Predictions(fold.validation, labels, make_probabilities((labels + wrong) % 10, random)),
-        )
-        records.write_member(records.member_dir(run_dir, index), member)
-    record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(runs.read_predictions(run_dir).rows)}
+        predictions = Predictions(fold.validation, labels, make_probabilities((labels + wrong) % 10, random))
+        run_folder.write_member(run_folder.member_dir(run_dir, index), make_member(config, index, predictions, networks))
+    record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(run_folder.read_predictions(run_dir).rows)}
     record |= {
         "left_out": [],
         "training_seconds": 6.0 * len(folds),
         "finished_at": record["started_at"],
         "peak_memory_bytes": 2**30,
     }
-    runs.write_finished(run_dir, record)
+    run_folder.write_finished(run_dir, record)
     return run_dir
+
+
+def make_member(config, index, predictions, networks):
+    """Make the contents of a member's files."""
+    columns = list(HISTORY)
+    rows = [",".join(map(str, row)) for row in zip(*HISTORY.values(), strict=True)]
+    history = "\n".join([f"epoch,{','.join(columns)}", *(f"{number},{row}" for number, row in enumerate(rows, 1)), ""])
+    np.savez(arrays := io.BytesIO(), **predictions._asdict())
+    model = _build_model(config, index) if networks else b"-"
+    return {"model.keras": model, "history.csv": history.encode(), "validation.npz": arrays.getvalue()}
 
 
 def _build_model(config, seed):
@@ -76,4 +83,7 @@ def _build_model(config, seed):
         from digit_recognizer.model.networks import build_model
 
     keras.utils.set_random_seed(seed)
-    return build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
+    model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        return (Path(folder) / "model.keras").read_bytes()

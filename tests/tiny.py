@@ -4,14 +4,14 @@ from rich.console import Console
 
 from digit_recognizer import pipeline
 from digit_recognizer.config import Config
-from digit_recognizer.training import ensemble, records
+from digit_recognizer.training import ensemble, run_folder
 
 TINY = Config(preset="tiny", epochs=2, channels=(4, 8), batch_size=32, augment=False, validation=0.2)
 QUIET = Console(quiet=True)
 
 
-def train(config, rows, run_dir, *, console=QUIET, code=None):
+def train(config, rows, run_dir, *, console=QUIET, **options):
     data = {"train.csv": rows.sha256, "test.csv": None}
-    record = records.new_record(config, run=run_dir.name, competition="demo", data=data, code=code)
-    record = ensemble.train_members(config, rows, run_dir, record, console)
+    record = run_folder.new_record(config, run=run_dir.name, competition="demo", data=data)
+    record = ensemble.train_members(config, rows, run_dir, record, console, **options)
     return pipeline.finish_run(run_dir, record, rows.labels)

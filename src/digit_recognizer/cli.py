@@ -1,5 +1,6 @@
 """The command line: one command per stage. Heavy packages are imported inside commands, so that `--help` is fast."""
 
+import importlib.util
 import io
 import json
 import logging
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Kaggle's Digit Recognizer, from the download to the score on the leaderboard.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-ENDING = {128 + number: number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}  # by exit status
+USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer has with it, or of the package click
+ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
 MAX_NAMES = 10  # of files that are not read
-MAX_SEEDS = 500  # on a cluster each run has an open file, its lock
+MAX_SEEDS = 500
 LOSS, ACCURACY = "{:.4f}", "{:.2%}"
 HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
@@ -43,7 +44,6 @@ Members = Annotated[int | None, typer.Option(help="Networks per fold, with diffe
 Validation = Annotated[float | None, typer.Option(help="Fraction of the rows held out, with one fold.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")]
-SplitSeed = Annotated[int | None, typer.Option(help="Another seed holds out other rows.")]
 Precision = Annotated[
     str | None, typer.Option(help="Keras dtype policy.", show_default="what the hardware computes in")
 ]
@@ -58,7 +58,7 @@ SubmissionsDir = Annotated[Path, typer.Option(help="Folder with one folder per s
 TestFile = Annotated[Path | None, typer.Option(help="Images to predict.", show_default="test.csv in the data folder")]
 
 DATA, MODELS, REPORTS, SUBMISSIONS = Path("data"), Path("models"), Path("reports"), Path("submissions")
-PREDICTIONS = Path("predictions")
+PREDICTIONS, DEMO = Path("predictions"), Path("demo")
 
 
 @app.command()
@@ -104,61 +104,60 @@ def train(
     epochs: Epochs = None,
     seed: Seed = None,
     augment: Augment = None,
-    split_seed: SplitSeed = None,
     precision: Precision = None,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
-    extra: Annotated[Path | None, typer.Option(help="Folder of labelled drawings to train on as well.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
     seeds: Annotated[str | None, typer.Option(help="Train one run for each seed: 0-9, or 1,4,7.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, or the head's HOST:PORT.")] = None,
-    cores: Annotated[
-        int | None, typer.Option(min=1, help="Cores for each network on a cluster.", show_default="as on one machine")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the CNN; finished members of an interrupted run with the same settings are kept."""
     from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics, sweep
-    from digit_recognizer.training import runs
+    from digit_recognizer.training import environment
 
     settings: dict[str, Any] = {"folds": folds, "members": members, "validation": validation, "epochs": epochs}
-    settings |= {"seed": seed, "augment": augment, "split_seed": split_seed, "precision": precision}
-    config = make_config(preset, **settings)
-    if cluster and tensorboard:
-        raise UserError("expected either --cluster or --tensorboard, received both; train on one machine for the logs")
-    if cores and not cluster:
-        raise UserError("expected --cores with --cluster only, received it without; one machine uses all")
+    config = make_config(preset, **settings, seed=seed, augment=augment, precision=precision)
+    if tensorboard and (cluster or importlib.util.find_spec("tensorboard") is None):
+        raise UserError(
+            "--tensorboard needs the package tensorboard and trains on this machine; run `make train TENSORBOARD=1` "
+            "without CLUSTER=, or pip install '.[tensorboard]'"
+        )
     if seeds and (run or seed is not None):
         raise UserError("expected either --seeds, or --seed and --run, received both")
-    configs = [replace(config, seed=one) for one in parse_seeds(seeds)] if seeds else [config]
-    trained = pipeline.train_seeds(
-        configs, data_dir, models_dir, _progress, run=run, extra=extra, log=tensorboard, cluster=cluster, cores=cores
-    )
-    for run_dir, record in trained:
-        for warning in record.get("warnings", []):
-            _say(f"warning: {f'{run_dir.name}: ' * bool(seeds)}{warning}", error=True)
-    run_dir, record = trained[-1]
+    if run is not None and (run != Path(run).name or run.startswith(".")):
+        raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
+    records = []
+    for config_of_run in [replace(config, seed=number) for number in parse_seeds(seeds)] if seeds else [config]:
+        started = environment.now()
+        run_dir, record = pipeline.train(
+            config_of_run, data_dir, models_dir, _progress, run=run, log=tensorboard, cluster=cluster
+        )
+        records.append(record)
+        for warning in record["warnings"]:
+            _say(f"warning: {warning}", error=True)
+        if not as_json:
+            _print_training(run_dir, record, is_new=record["finished_at"] >= started)
     if as_json:
-        _print_json([record for _, record in trained] if seeds else record)
-        return
-    if len(trained) > 1:
-        if config.folds:
-            _console.print(*sweep.tabulate_runs([run_dir for run_dir, _ in trained]).to_tables())
-        for run_dir, record in trained:
-            _print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}")
-        return
-    for folder in runs.member_dirs(run_dir):
-        history = runs.read_history(folder)
-        columns = {name: map(code.format, history[name]) for name, code in HISTORY.items() if name in history}
+        _print_json(records if seeds else records[0])
+
+
+def _print_training(run_dir: Path, record: dict[str, Any], *, is_new: bool) -> None:
+    from digit_recognizer.evaluation import metrics
+    from digit_recognizer.training import run_folder
+
+    for folder in run_folder.member_dirs(run_dir) if is_new else []:
+        history = run_folder.read_history(folder)
+        columns = {name: map(form.format, history[name]) for name, form in HISTORY.items() if name in history}
         headings = ["epoch", *(name.replace("val_", "validation ") for name in columns)]
-        rows = zip(map(str, range(1, config.epochs + 1)), *columns.values(), strict=True)
+        rows = zip(map(str, range(1, record["config"]["epochs"] + 1)), *columns.values(), strict=True)
         _console.print(make_table(folder.name, headings, rows))
-    _, labels, probabilities = runs.read_predictions(run_dir)
+    _, labels, probabilities = run_folder.read_predictions(run_dir)
     if len(labels):
         _print(f"Validation accuracy {metrics.accuracy(labels, probabilities)}")
-    _print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}")
+    when = "" if is_new else f"Finished on {record['finished_at']}; t"
+    _print(f"{when or 'T'}rained in {record['training_seconds']:,.0f} s: {run_dir}")
 
 
 @app.command()
@@ -168,9 +167,8 @@ def evaluate(
     """Print accuracy, scores by digit and confusions on the validation rows, and draw the figures."""
     from digit_recognizer import pipeline
     from digit_recognizer.evaluation import metrics
-    from digit_recognizer.training import runs
 
-    result = pipeline.evaluate(runs.find_run(models_dir, run), data_dir)
+    result = pipeline.evaluate(*_find_run(models_dir, data_dir, run))
     if as_json:
         _print_json(result)
         return
@@ -194,9 +192,8 @@ def report(
 ) -> None:
     """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
     from digit_recognizer import pipeline
-    from digit_recognizer.training import runs
 
-    run_dir = runs.find_run(models_dir, run)
+    run_dir, data_dir = _find_run(models_dir, data_dir, run)
     with show_steps(_progress) as step:
         paths = pipeline.report(run_dir, data_dir, submissions_dir, reports_dir, step)
     _print(f"Wrote {' and '.join(map(str, paths))}")
@@ -215,9 +212,9 @@ def compare(
     More than two are one table, with mean and standard deviation of runs that differ in their seeds only.
     """
     from digit_recognizer.evaluation import comparison, documents, sweep
-    from digit_recognizer.training import runs
+    from digit_recognizer.training import run_folder
 
-    folders = runs.find_runs(models_dir, names)
+    folders = run_folder.find_runs(models_dir, names)
     if len(folders) < 2:
         raise UserError(
             f"expected two or more runs to compare, received {len(folders)}; name them (make compare RUNS=)"
@@ -252,9 +249,9 @@ def submission(
     """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
     from digit_recognizer import pipeline
     from digit_recognizer.competition.record import read_record
-    from digit_recognizer.training import runs
+    from digit_recognizer.training import run_folder
 
-    run_dir = runs.find_run(models_dir, run)
+    run_dir = run_folder.find_run(models_dir, run)
     with show_steps(_progress) as step:
         folder = pipeline.write_submission(run_dir, test_file or data_dir, submissions_dir, step)
     for warning in read_record(folder).get("warnings", []):
@@ -279,14 +276,14 @@ def submit(
     from digit_recognizer import pipeline
     from digit_recognizer.competition import kernel_output, submit
     from digit_recognizer.competition.record import is_pending
-    from digit_recognizer.training import runs
+    from digit_recognizer.training import run_folder
 
     if kernel and run:
         raise UserError(f"expected either --kernel or a run to submit, received both --kernel and the run {run!r}")
     if kernel:
         folder = kernel_output.make_submission(submissions_dir)
     else:
-        run_dir = runs.find_run(models_dir, run)
+        run_dir = run_folder.find_run(models_dir, run)
         folder = submissions_dir / run_dir.name
         if not is_pending(folder):  # otherwise wait for the score of that upload
             with show_steps(_progress) as step:
@@ -462,9 +459,10 @@ def export(
 
 
 @app.command()
-def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo")) -> None:
+def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = DEMO) -> None:
     """Run all stages without an account, on digits that scikit-learn ships."""
     from digit_recognizer.data.demo import write_demo_data
+    from digit_recognizer.handwriting.sample_digits import write_digits
 
     _console.print(
         "Demo: 1,797 handwritten digits that scikit-learn ships, enlarged from 8x8. These are not the competition's "
@@ -475,16 +473,31 @@ def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = P
     train(preset="fast", epochs=20, augment=True, validation=0.2, data_dir=data_dir, models_dir=models_dir)
     evaluate(data_dir=data_dir, models_dir=models_dir)
     submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
-    _console.print("\nYour own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
+    drawings = folder / "drawings"
+    write_digits(drawings)
+    predict([drawings], models_dir=models_dir, output_dir=folder / "predictions")
+    report(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir, reports_dir=folder / "reports")
+    _console.print("\nOpen the report in a browser. Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
     _console.print("With an account: `make download train submit`.")
+
+
+def _find_run(models_dir: Path, data_dir: Path, run: str | None) -> tuple[Path, Path]:
+    """Return the folders of a run and of its data: those of the demo if nothing else was trained."""
+    from digit_recognizer.training import run_folder
+
+    demo_models = DEMO / models_dir
+    if not any(models_dir.glob("*/run.json")) and any(demo_models.glob("*/run.json")):
+        _say(f"no run in {models_dir}, the demo's is used", error=True)
+        models_dir, data_dir = demo_models, DEMO / data_dir
+    return run_folder.find_run(models_dir, run), data_dir
 
 
 def parse_seeds(text: str) -> list[int]:
     """Return the seeds of a text such as "0-9" or "1,4-6", in ascending order."""
     seeds: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < first + MAX_SEEDS:
             raise UserError(f"expected seeds such as 0-9 or 1,4,7, at most {MAX_SEEDS:,}, got {text[:100]!r}")
         seeds.update(range(first, last + 1))
@@ -541,18 +554,28 @@ def main() -> None:
     """Run the command line; a `UserError`, or one of the operating system, becomes one line on stderr and status 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, such as lines of tables in ASCII
-    for number in (signal.SIGHUP, signal.SIGTERM):  # so that workers and temporary files go, too
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot cache fonts, and works
+    sys.argv += ["--help"] * (len(sys.argv) == 1)
+    received: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:  # so that workers and temporary files go, too
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+            signal.signal(number, interrupt)
     try:
-        app()
-    except UserError as error:
-        _fail(error)
-    except OSError as error:
-        _fail(describe_os_error(error))
-    except SystemExit as end:
-        if end.code in ENDING:  # typer turns KeyboardInterrupt into 130
-            name = ENDING[end.code].name
-            print(f"digit-recognizer: ended by {name}; run the same command again to go on from there", file=sys.stderr)
+        sys.exit(app(standalone_mode=False))
+    except BaseException as error:
+        if received and not isinstance(error, SystemExit):  # native code can make any exception of an interruption
+            name = signal.Signals(received[0]).name
+            _say(f"digit-recognizer: ended by {name}; run the same command again to go on from there", error=True)
+            sys.exit(128 + received[0])
+        if isinstance(error, USAGE_ERROR):
+            _fail(f"{error.format_message()} (see --help)")
+        if isinstance(error, UserError):
+            _fail(error)
+        if isinstance(error, OSError):
+            _fail(describe_os_error(error))
         raise

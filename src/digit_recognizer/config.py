@@ -9,6 +9,7 @@ COMPETITION = "digit-recognizer"
 PRECISIONS = "float32", "mixed_bfloat16", "mixed_float16"  # Keras dtype policies
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels per side
+ARCHITECTURES = "residual", "plain"  # of `model.networks.build_model`
 REFUSE = 0.3  # digits in pictures that are less probable are left out
 
 
@@ -24,17 +25,18 @@ class Config:
     split_seed: int = 0  # fixed, so that runs with different seeds are scored on the same rows
     epochs: int
     batch_size: int = 128  # images
-    architectures: tuple[str, ...] = ("residual",)  # "residual" or "plain", assigned to members round-robin
+    architectures: tuple[str, ...] = ("residual",)  # out of `ARCHITECTURES`, assigned to members round-robin
     channels: tuple[int, ...]  # convolution filters of each stage
     dropout: float = 0.0  # rate before the dense layer
     learning_rate: float = 1e-2  # peak of the one-cycle schedule
     weight_decay: float = 1e-2  # AdamW; multiplied by the learning rate in each step
     augment: bool
-    plain_epochs: int = 0  # final epochs without augmentation; the first epoch never has any
+    unaugmented_epochs: int = 0  # final epochs without augmentation; the first epoch never has any
     precision: str | None = None  # one of `PRECISIONS`; None: chosen by the features of the processor or GPU
 
     def __post_init__(self) -> None:
         """Check the ranges; raise a `UserError` if a setting is out of range."""
+        known = set(self.architectures) <= set(ARCHITECTURES)
         checks = [
             ("folds", self.folds, self.folds >= 0, "0 or more"),
             ("members", self.members, self.members >= 1, "1 or more"),
@@ -43,6 +45,7 @@ class Config:
             ("batch size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295"),
             ("split seed", self.split_seed, 0 <= self.split_seed < 2**32, "0 to 4294967295"),
+            ("architectures", self.architectures, known, " or ".join(ARCHITECTURES)),
             ("precision", self.precision, self.precision in (None, *PRECISIONS), " or ".join(PRECISIONS)),
         ]
         for name, value, valid, expected in checks:
@@ -51,8 +54,8 @@ class Config:
 
     @property
     def augmented_epochs(self) -> int:
-        """Number of epochs with augmented images: not the first and not the last `plain_epochs`."""
-        return max(0, self.epochs - 1 - self.plain_epochs) if self.augment else 0
+        """Number of epochs with augmented images: not the first and not the last `unaugmented_epochs`."""
+        return max(0, self.epochs - 1 - self.unaugmented_epochs) if self.augment else 0
 
     def steps_per_epoch(self, rows: int) -> int:
         """Return the number of full batches; the remaining rows, others in each epoch, are dropped."""
@@ -72,7 +75,7 @@ _SINGLE = Config(
     learning_rate=5e-3,
     dropout=0.4,
     augment=True,
-    plain_epochs=2,
+    unaugmented_epochs=2,
 )
 _BEST = replace(_SINGLE, preset="best", folds=5, members=2)
 # For two GPUs: by its arithmetic (60 networks, 7.7 PFLOP) half an hour on two Tesla T4 that reach 2 TFLOP/s each.
@@ -83,14 +86,17 @@ PRESETS = {config.preset: config for config in (_FAST, _SINGLE, _BEST, _MAX)}  #
 def make_config(preset: str, **overrides: Any) -> Config:
     """Return the settings of a preset with fields of `Config` overridden; None keeps the preset's value.
 
-    Several members of a preset without k-fold splits train on all rows, unless `folds` is given too.
+    `validation` implies one fold. Several members of a preset without k-fold splits train on all rows, unless `folds`
+    or `validation` is given too.
 
     Raises:
-        UserError: Unknown preset, or a value is out of range.
+        UserError: Unknown preset, a value is out of range, or `validation` is given with another number of folds.
     """
     if preset not in PRESETS:
         raise UserError(f"expected a preset out of {', '.join(PRESETS)}, got {preset!r}")
     given = {name: value for name, value in overrides.items() if value is not None}
+    if "validation" in given and given.setdefault("folds", 1) != 1:
+        raise UserError(f"expected VALIDATION= with one fold, got {given['folds']} folds; drop one of the two")
     if "members" in given and PRESETS[preset].folds < 2:
         given.setdefault("folds", 0)
     return replace(PRESETS[preset], **given)

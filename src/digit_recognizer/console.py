@@ -30,8 +30,8 @@ PIPE_WIDTH = 100_000  # characters: no line is wrapped for another program
 
 
 def make_console() -> Console:
-    """Return the console of stdout. In a pipe or a file, each row of a table is one line."""
-    return Console(width=None if Console().is_terminal else PIPE_WIDTH)
+    """Return the console of stdout. In a pipe or a file, each row of a table is one line, also with FORCE_COLOR."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def printable(text: str) -> str:
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
     File names can have any bytes; raw ones could control the terminal.
     """
     text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _progress(console: Console, *columns: Any) -> Progress:

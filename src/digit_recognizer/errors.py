@@ -2,13 +2,13 @@
 
 import errno
 
-IN_ITS_PLACE, READ_ONLY = "move away what is in its place", "make it writable, or use another folder"
+MOVE_AWAY, MAKE_WRITABLE = "move away what is in its place", "make it writable, or use another folder"
 REMEDIES = {  # for an OSError, by number
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.ENAMETOOLONG: "use a shorter name",
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY), IN_ITS_PLACE),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), READ_ONLY),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY), MOVE_AWAY),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), MAKE_WRITABLE),
 }
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,9 +27,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}")
-    for other in path.parent.iterdir():
-        if (found := pattern.fullmatch(other.name)) and not _is_running(int(found[1])):
-            other.unlink(missing_ok=True)
+    for leftover in path.parent.iterdir():
+        if (match := pattern.fullmatch(leftover.name)) and not _is_running(int(match[1])):
+            leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     temporary.touch(exist_ok=False)
     try:
@@ -57,7 +56,7 @@ def _is_running(process: int) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Be the only writer of a folder during the block; the operating system frees the lock of a dead process.
+    """Hold an exclusive lock on a folder during the block; the operating system frees the lock of a dead process.
 
     The folder is created if it is missing. Blocks of one thread may be nested. If another process has the lock, this
     prints one line and waits for it, or with `wait=False` raises a `UserError`.
@@ -69,43 +68,17 @@ def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = prin
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        other = holder.read_text(errors="replace")[:100] if holder.exists() else "another process"
+        writer = holder.read_text(errors="replace")[:100] if holder.exists() else "another process"
         if not wait:
-            raise UserError(f"expected no other writer of {folder}, found {other}; wait until it ends") from None
-        say(f"{folder}: waiting for {other}")
+            raise UserError(f"{folder} is being written by {writer}; wait until it ends") from None
+        say(f"{folder}: waiting for {writer}")
         lock.acquire()
     try:
         if lock.lock_counter == 1:
-            write_text(holder, f"process {os.getpid()}, which has been writing it since {time.strftime('%F %T')}")
+            write_text(holder, f"process {os.getpid()}, since {time.strftime('%F %T')}")
         yield
     finally:
         lock.release()
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether another process is the writer of a folder; create nothing."""
-    from filelock import FileLock, Timeout
-
-    path = folder / ".lock"
-    try:
-        with FileLock(path, timeout=0) if path.exists() else contextlib.nullcontext():
-            return False
-    except Timeout:
-        return True
-
-
-def find_existing(path: Path) -> Path:
-    """Return a path, or the nearest of its parents that exists."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
-
-
-def find_write_fault(folder: Path) -> str | None:
-    """Return why nothing can be written into a folder, which is created if it is missing; None if that is possible."""
-    try:
-        with tempfile.TemporaryFile(dir=find_existing(folder)):  # it has no name
-            return None
-    except OSError as error:
-        return error.strerror
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,9 +3,6 @@
 Each stage reads what the one before it wrote to disk. `competition` has the first and the last: download and submit.
 """
 
-import importlib.util
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,94 +21,58 @@ from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.data.folds import Predictions
-from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import cache_arrays, read_cached_arrays
-from digit_recognizer.handwriting.collection import collect_digits
-from digit_recognizer.training import ensemble, records, runs
+from digit_recognizer.training import run_folder
 from digit_recognizer.training.devices import choose_precision, find_gpus
-from digit_recognizer.training.workers import worker_pool
+from digit_recognizer.training.ensemble import train_members
+from digit_recognizer.training.environment import now
 
 GALLERY_SIZE = 30  # images in the figure of mistakes
 
 
 def train(
-    config: Config, data_dir: Path, models_dir: Path, console: Console, *, run: str | None = None, **options: Any
-) -> tuple[Path, dict[str, Any]]:
-    """Train one run: see `train_seeds`; its name is made of settings, data and code unless it is given."""
-    return train_seeds([config], data_dir, models_dir, console, run=run, **options)[0]
-
-
-def train_seeds(
-    configs: Sequence[Config],
+    config: Config,
     data_dir: Path,
     models_dir: Path,
     console: Console,
     *,
     run: str | None = None,
-    extra: Path | None = None,
     log: bool = False,
     cluster: str | None = None,
-    cores: int | None = None,
-) -> list[tuple[Path, dict[str, Any]]]:
-    """Train runs that differ in their seeds, or the members that they lack, and score each on its held-out rows.
+    hours: float | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
-    The labelled drawings of the folder `extra` are added to the training rows of every fold. With `log`, TensorBoard
-    logs are written too. With the address of a Ray cluster, members are trained there, each
-    on a GPU or on a number of `cores`.
+    The name of the run is made of settings, data and code unless it is given; `log`, `cluster` and `hours` are those of
+    `train_members`.
 
     Returns:
-        Each run's folder and its record.
+        The folder of the run, which becomes the latest one, and its record.
 
     Raises:
-        UserError: The data or the name are invalid, TensorBoard is missing, or a folder holds another run.
+        UserError: The data are invalid, or the folder holds another run.
     """
-    if log and importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "expected the package tensorboard, which --tensorboard needs, found none; run `make train TENSORBOARD=1`, "
-            "or pip install '.[tensorboard]'"
-        )
-    if run is not None and (run != Path(run).name or run.startswith(".")):
-        raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
     data = load_train(data_dir)
-    hashes: dict[str, Any] = {"train.csv": data.sha256, "test.csv": None}
+    hashes: dict[str, str | None] = {"train.csv": data.sha256, "test.csv": None}
     if (data_dir / "test.csv").exists():
         hashes["test.csv"] = load_test(data_dir).sha256
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
-    code = runs.code_sha256()
-    suffix = ""
-    if extra is not None:
-        with worker_pool(1) as pool:  # TensorFlow is not imported here before the training's workers have started
-            collected = pool.submit(collect_digits, extra).result()
-        for line in collected.left_out:
-            console.print(f"not used: {line}", soft_wrap=True, markup=False, highlight=False)
-        images, labels = np.concatenate([data.images, collected.images]), np.append(data.labels, collected.labels)
-        data = Dataset(images, labels, data.sha256)
-        hashes["extra"] = {"folder": str(extra), "images": len(collected.images), "sha256": collected.sha256}
-        suffix = f"-extra-{collected.sha256[:6]}"
-    new_record = partial(
-        records.new_record, competition=competition, data=hashes, code=code, git_commit=runs.git_commit()
-    )
-    names = [run or records.run_name(config, data=data.sha256, code=code) + suffix for config in configs]
-    wanted = [
-        ensemble.Run(config, models_dir / name, new_record(config, run=name))
-        for config, name in zip(configs, names, strict=True)
-    ]
-    gpus = [] if cluster else find_gpus()
-    trained = ensemble.train_runs(wanted, data, console, gpus=gpus, log=log, cluster=cluster, cores=cores)
-    records_by_dir = {one.run_dir: finish_run(one.run_dir, record, data.labels) for one, record in trained}
-    return [(one.run_dir, records_by_dir[one.run_dir]) for one in wanted]
+    record = run_folder.new_record(config, run=run, competition=competition, data=hashes)
+    run_dir = models_dir / record["run"]
+    record = train_members(config, data, run_dir, record, console, log=log, cluster=cluster, hours=hours)
+    return run_dir, finish_run(run_dir, record, data.labels)
 
 
 def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) -> dict[str, Any]:
     """Score a run on the rows that its members held out, write its record, and make it the latest run."""
     if record["scores"] is None:
-        _, labels, probabilities = runs.read_predictions(run_dir)
-        histories = [runs.read_history(folder) for folder in runs.member_dirs(run_dir)]
+        _, labels, probabilities = run_folder.read_predictions(run_dir)
+        histories = [run_folder.read_history(folder) for folder in run_folder.member_dirs(run_dir)]
         record["warnings"] = metrics.find_warnings(train_labels, labels, probabilities, histories)
         record["scores"] = metrics.validation_scores(labels, probabilities)
-        record["finished_at"] = records.now()
-    runs.write_finished(run_dir, record)
+        record["finished_at"] = now()
+    run_folder.write_finished(run_dir, record)
     return record
 
 
@@ -127,7 +88,7 @@ def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     from digit_recognizer.evaluation import figures
 
     data, (rows, labels, probabilities) = _load_validation(run_dir, data_dir)
-    histories = [runs.read_history(folder) for folder in runs.member_dirs(run_dir)]
+    histories = [run_folder.read_history(folder) for folder in run_folder.member_dirs(run_dir)]
     worst = metrics.mistakes(labels, probabilities)[:GALLERY_SIZE]
     drawn = {
         "accuracy": figures.draw_history({"": histories}, "accuracy"),
@@ -161,13 +122,13 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
 
     step("reading the data", 0)
     (data, _), test = _load_validation(run_dir, data_dir), load_test(data_dir)
-    record = runs.read_finished_record(run_dir)
-    runs.require_data(record, {"test.csv": test.sha256}, data_dir)
+    record = run_folder.read_finished_record(run_dir)
+    run_folder.require_data(record, {"test.csv": test.sha256}, data_dir)
     probabilities = predict(run_dir, test, lambda text, done: step(text, 0.1 + 0.3 * done))
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network
 
-    kinds = runs.member_dirs(run_dir)[: len(record["config"]["architectures"])]
+    kinds = run_folder.member_dirs(run_dir)[: len(record["config"]["architectures"])]
     document = make_report(
         run_dir,
         data,
@@ -189,10 +150,10 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     Returns:
         Probabilities of each member, float32 [members, n, 10].
     """
-    record = runs.read_finished_record(run_dir)
+    record = run_folder.read_finished_record(run_dir)
     path = run_dir / "predictions" / f"{test.sha256}.npz"
     stored = read_cached_arrays(path)
-    folders, members = runs.require_members(record, run_dir), []
+    folders, members = run_folder.require_members(record, run_dir), []
     if str(stored.get("trained_at")) == record["finished_at"]:
         found = stored.get("probabilities", np.zeros(0))
         if found.shape == (len(folders), len(test.images), CLASSES) and found.dtype == np.float32:
@@ -215,7 +176,7 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
 
     Predictions for another test.csv than that of the run go to submissions/<run>-<hash>/. Return the folder.
     """
-    record = runs.read_finished_record(run_dir)
+    record = run_folder.read_finished_record(run_dir)
     test = load_test(test_path)
     is_own = record["data"].get("test.csv") in (None, test.sha256)
     folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
@@ -229,9 +190,9 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
 
 def _load_validation(run_dir: Path, data_dir: Path) -> tuple[Dataset, Predictions]:
     """Return the train.csv of a finished run and its out-of-fold predictions."""
-    record, data = runs.read_finished_record(run_dir), load_train(data_dir)
-    runs.require_data(record, {"train.csv": data.sha256}, data_dir)
-    runs.require_members(record, run_dir)
-    predictions = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
-    runs.require_labels(predictions, data.labels, run_dir)
+    record, data = run_folder.read_finished_record(run_dir), load_train(data_dir)
+    run_folder.require_data(record, {"train.csv": data.sha256}, data_dir)
+    run_folder.require_members(record, run_dir)
+    predictions = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
+    run_folder.require_labels(predictions, data.labels, run_dir)
     return data, predictions

@@ -1,50 +1,47 @@
 """Checkpoints of a member in training."""
 
-import itertools
-from dataclasses import replace
-
+import keras
 import numpy as np
 import pytest
 from tiny import TINY
 
 from digit_recognizer.data.folds import make_folds
+from digit_recognizer.errors import UserError
 from digit_recognizer.training import member
-from digit_recognizer.training.checkpoint import Checkpoint, count_begun_epochs, read_checkpoint, write_checkpoint
+from digit_recognizer.training.checkpoint import get_variables, read_checkpoint, write_checkpoint
 
-STATE = Checkpoint(3, 7, 1.5, {"loss": 0.5}, {"loss": [2.0, 1.0, 0.5]}, [np.float32([[1, 2]]), np.array(5)])
-
-
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
-    write_checkpoint(tmp_path / "state.npz", STATE)
-    found = read_checkpoint(tmp_path / "state.npz")
-    assert replace(found, variables=[]) == replace(STATE, variables=[])
-    assert [value.tolist() for value in found.variables] == [[[1, 2]], 5]
-    assert found.variables[0].dtype == np.float32
+HISTORY = {"loss": [2.0, 1.0, 0.5]}
 
 
-def test_a_damaged_checkpoint_is_not_used(tmp_path):
-    path = tmp_path / "state.npz"
-    assert read_checkpoint(path) == read_checkpoint(None) == Checkpoint()
-    write_checkpoint(path, STATE)
+@pytest.fixture
+def path(tmp_path):
+    """The checkpoint of a model after three epochs."""
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    write_checkpoint(tmp_path / "state.npz", HISTORY, model)
+    state = read_checkpoint(tmp_path / "state.npz")
+    assert [value.tolist() for value in state.variables] == [np.asarray(value).tolist() for value in get_variables(model)]
+    return tmp_path / "state.npz"
+
+
+def test_a_checkpoint_is_read_as_it_was_written(path):
+    state = read_checkpoint(path)
+    assert (state.history, state.epoch) == (HISTORY, 3)
+    assert [value.shape for value in state.variables[:2]] == [(2, 1), (1,)]
+
+
+def test_a_damaged_checkpoint_is_an_error(path):
     path.write_bytes(path.read_bytes()[:-50])
-    assert read_checkpoint(path) == Checkpoint()
+    with pytest.raises(UserError, match=f"expected a checkpoint as {path}, found something else"):
+        read_checkpoint(path)
+    path.unlink()
+    assert read_checkpoint(path) is None
 
 
-@pytest.mark.parametrize(("epoch", "begun"), [(0, 0), (1, 0), (2, 1), (9, 5)])
-def test_augmented_epochs_before_a_checkpoint_are_counted(tmp_path, epoch, begun):
-    write_checkpoint(tmp_path / "state.npz", Checkpoint(epoch))
-    config = replace(TINY, epochs=8, augment=True, plain_epochs=2)
-    assert count_begun_epochs(config, tmp_path / "state.npz") == begun
-
-
-@pytest.mark.parametrize("seconds", [0, 61])
-def test_a_checkpoint_is_written_after_each_epoch_and_once_a_minute(rows, monkeypatch, tmp_path, seconds):
-    saved, ticks = [], itertools.count(0, seconds or 1e-9)
-    monkeypatch.setattr(member.time, "monotonic", lambda: next(ticks))  # called at each step
-    monkeypatch.setattr(member, "write_checkpoint", lambda path, state: saved.append((state.epoch, state.step)))
+def test_a_checkpoint_is_written_after_each_epoch(rows, monkeypatch, tmp_path):
+    saved = []
+    monkeypatch.setattr(member, "write_checkpoint", lambda path, history, model: saved.append(len(history["loss"])))
     folds = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
     options = {"precision": "float32", "augmented": iter([]), "report": lambda *_: None}
     member.train_member(TINY, rows, folds, 0, checkpoint=tmp_path / "state.npz", **options)
-    steps = TINY.steps_per_epoch(320)
-    every_step = [divmod(number, steps) for number in range(1, 2 * steps + 1)]
-    assert saved == (every_step if seconds else [(1, 0), (2, 0)])
+    assert saved == [1, 2]

@@ -117,20 +117,3 @@ def test_processors_train_in_bfloat16_if_they_compute_in_it(tmp_path, monkeypatc
 def test_a_system_without_cpuinfo_trains_in_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "CPUINFO", tmp_path / "none")
     assert devices.choose_precision([]) == "float32"
-
-
-@pytest.mark.parametrize(
-    ("flags", "features", "precision"),
-    [
-        ("fpu avx2 avx512f avx512_bf16", "AVX2, AVX-512, bfloat16", "mixed_bfloat16"),
-        ("avx2 amx_tile amx_bf16", "AVX2, AMX, bfloat16", "mixed_bfloat16"),
-        ("sse4_2", "no known features", "float32"),
-    ],
-)
-def test_the_processor_is_described(monkeypatch, tmp_path, flags, features, precision):
-    (tmp_path / "cpuinfo").write_text(f"model name : x\nflags\t\t: {flags}\n")
-    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(devices, "find_gpus", list)
-    monkeypatch.setattr(devices, "count_cores", lambda: 2)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert devices.describe_processor() == f"2 of 64 cores, {features}; trains in {precision}"

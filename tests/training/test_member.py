@@ -9,16 +9,17 @@ from tiny import TINY, train
 
 from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import make_folds
-from digit_recognizer.training import ensemble, member, runs
+from digit_recognizer.model import layers
+from digit_recognizer.training import ensemble, member, run_folder
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_predictions(rows, tmp_path):
-    config = replace(TINY, augment=True, epochs=3, plain_epochs=1, dropout=0.3)
+    config = replace(TINY, augment=True, epochs=3, unaugmented_epochs=1, dropout=0.3)
     for name in ("one", "two"):
         train(config, rows, tmp_path / name)
     train(replace(config, seed=1), rows, tmp_path / "other")
-    one, two, other = (runs.read_predictions(tmp_path / name).probabilities for name in ("one", "two", "other"))
+    one, two, other = (run_folder.read_predictions(tmp_path / name).probabilities for name in ("one", "two", "other"))
     assert (one == two).all()
     assert (one != other).any()
 
@@ -38,14 +39,13 @@ def batches(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_no_validation_row_is_trained_on(rows, batches, monkeypatch, tmp_path, augment):
+def test_no_validation_row_is_trained_on(rows, batches, monkeypatch, tmp_path):
     """Each image carries its row number in its pixels, and so does its augmented copy."""
     marked = rows.images.copy()
     marked[:, 0, 0], marked[:, 0, 1] = np.divmod(np.arange(400), 256)
     monkeypatch.setattr(ensemble, "augmented_epochs", lambda images, *, epochs, **_: iter([images] * epochs))
-    train(replace(TINY, augment=augment), Dataset(marked, rows.labels, "0"), tmp_path / "run")
-    held_out = set(runs.read_predictions(tmp_path / "run").rows.tolist())
+    train(replace(TINY, augment=True), Dataset(marked, rows.labels, "0"), tmp_path / "run")
+    held_out = set(run_folder.read_predictions(tmp_path / "run").rows.tolist())
     pixels = np.concatenate(batches)[:, 0, :2].astype(int)
     trained_on = set((pixels[:, 0] * 256 + pixels[:, 1]).tolist())
     assert len(held_out) == 80
@@ -69,7 +69,7 @@ def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows
     augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])
     reported = []
     trained = member.train_member(
-        replace(TINY, epochs=4, augment=True, plain_epochs=1),
+        replace(TINY, epochs=4, augment=True, unaugmented_epochs=1),
         plain,
         folds,
         0,
@@ -98,7 +98,7 @@ def test_a_training_without_its_augmented_images_fails(rows):
 def test_a_member_trained_on_all_rows_has_no_validation(rows, tmp_path):
     record = train(replace(TINY, epochs=1, folds=0), rows, tmp_path / "run")
     assert record["scores"] == {"validation_accuracy": None, "validation_loss": None, "validation_rows": 0}
-    assert "val_loss" not in runs.read_history(tmp_path / "run" / "member-0")
+    assert "val_loss" not in run_folder.read_history(tmp_path / "run" / "member-0")
 
 
 @pytest.mark.parametrize("count", [400, 24])
@@ -112,6 +112,22 @@ def test_statistics_of_a_short_training_are_those_of_the_training_rows(rows, cou
     accuracy = (trained.model(member.normalise(few.images)).numpy().argmax(axis=1) == few.labels).mean()
     assert trained.history["accuracy"][-1] > 0.4
     assert accuracy > trained.history["accuracy"][-1] - 0.1
+
+
+def test_the_first_validation_has_statistics_without_their_initial_values():
+    """After two steps on batches of mean 3 and variance 5, the moving statistics still have 81% of mean 0, variance 1."""
+    images = tf.keras.Input((2, 2, 1))
+    model = tf.keras.Model(images, layers.FusedBatchNormalization(momentum=layers.MOMENTUM, scale=False)(images))
+    normalisation, initial = model.layers[1], layers.MOMENTUM**2
+    normalisation.moving_mean.assign([3 * (1 - initial)])
+    normalisation.moving_variance.assign([initial + 5 * (1 - initial)])
+    state = member._StateCallback(print, np.zeros(9), 2, None, None)
+    state.set_model(model)
+    for epoch in (0, 1):  # the later ones change nothing
+        state.on_epoch_begin(epoch)
+        state.on_test_begin()
+        assert np.asarray(normalisation.moving_mean) == pytest.approx(3, rel=1e-5)
+        assert np.asarray(normalisation.moving_variance) == pytest.approx(5, rel=1e-5)
 
 
 def test_float16_trains_with_loss_scaling(rows):

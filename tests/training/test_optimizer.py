@@ -46,16 +46,3 @@ def test_updates_are_about_as_large_as_those_of_adamw():
     before = make_model().get_weights()[2]
     muon, adamw = (step(kind(0.1, weight_decay=0), make_model())[2] - before for kind in (Muon, keras.optimizers.AdamW))
     assert 0.1 < np.std(muon) / np.std(adamw) < 0.4
-
-
-def test_weights_are_averaged_at_the_end_only():
-    models = [make_model() for _ in range(3)]
-    plain = [step(Muon(0.1), model, steps) for steps, model in enumerate(models[:2], start=1)]
-    averaging = Muon(0.1, use_ema=True, ema_momentum=0.75)
-    step(averaging, models[2], 2)
-    averaging.finalize_variable_values(models[2].trainable_variables)
-    for one, other in zip(models[2].get_weights(), plain[1], strict=True):
-        assert one == pytest.approx(other)
-    averaging.finish(models[2])
-    for found, one, two in zip(models[2].get_weights(), *plain, strict=True):
-        assert found == pytest.approx(0.75 * one + 0.25 * two, abs=1e-6)

@@ -30,7 +30,7 @@ def meet(folder, index, report):
 
 def test_tasks_run_once_each_on_all_devices_at_once(tmp_path):
     reported = []
-    results = list(run_tasks(partial(meet, tmp_path), range(5), DEVICES, report=reported.append))
+    results = list(run_tasks(partial(meet, tmp_path), iter(range(5)), devices=DEVICES, report=reported.append))
     assert sorted(index for index, _ in results) == [0, 1, 2, 3, 4]
     assert {gpu for _, gpu in results} == {"3", "7"}
     assert sorted(reported) == sorted(results)  # no message is lost
@@ -46,7 +46,7 @@ def fail_first(folder, index, report):
 
 def test_after_an_exception_running_tasks_finish_and_no_further_one_starts(tmp_path):
     with pytest.raises(RuntimeError, match="ValueError: task 0"):
-        list(run_tasks(partial(fail_first, tmp_path), range(100), DEVICES, report=print))
+        list(run_tasks(partial(fail_first, tmp_path), iter(range(100)), devices=DEVICES, report=print))
     started = {path.name for path in tmp_path.iterdir()}
     assert started in ({"0"}, {"0", "1", "1 finished"})
 
@@ -80,21 +80,21 @@ def die_first(index, report):
 
 def test_killed_worker_fails_its_task_alone_and_the_reason_is_named():
     results = []
-    with pytest.raises(UserError, match="found that member 0 was killed, probably because memory ran out; run the"):
-        for result in run_tasks(die_first, range(4), DEVICES, report=print):
+    with pytest.raises(UserError, match="^member 0 was killed, probably because memory ran out; run the"):
+        for result in run_tasks(die_first, iter(range(4)), devices=DEVICES, report=print):
             results.append(result)
     assert sorted(results) == [1, 2, 3]
 
 
 def test_killed_worker_of_a_pool_is_a_user_error():
-    found = "found one killed, probably because memory ran out"
+    found = "a worker process was killed, probably because memory ran out"
     with pytest.raises(UserError, match=found), worker_pool(1) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
 
 
 def test_error_of_the_user_or_the_system_keeps_its_type():
     with pytest.raises(FileNotFoundError):
-        list(run_tasks(open_missing_file, [0], DEVICES, report=print))
+        list(run_tasks(open_missing_file, iter([0]), devices=DEVICES, report=print))
 
 
 def open_missing_file(index, report):
@@ -119,7 +119,7 @@ from test_workers import sleep_on
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.{inherited})
     device = {{"TF_NUM_INTRAOP_THREADS": "1"}}
-    list(run_tasks(sleep_on, [0], [device], report=lambda pid: print(pid, flush=True)))
+    list(run_tasks(sleep_on, iter([0]), devices=[device], report=lambda pid: print(pid, flush=True)))
 """
     (tmp_path / "program.py").write_text(program)
     parent = subprocess.Popen(

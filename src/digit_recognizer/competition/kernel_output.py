@@ -17,7 +17,7 @@ from digit_recognizer.competition.submission import FILE_NAME, MANIFEST_NAME, SU
 from digit_recognizer.config import count_members
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import locked, read_json, sha256, write_text
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 CODE_PAGE = "https://www.kaggle.com/code"
 OUTPUT = Path("kernel/output")  # output of the version that was fetched last
@@ -116,7 +116,7 @@ def make_submission(submissions_dir: Path) -> Path:
     labels = check_submission(path, remedy="run `make kernel-output`")
     if sha256(path) != manifest["files"][FILE_NAME]:
         raise UserError(f"expected {path} as it was fetched, found it changed; run `make kernel-output`")
-    record = runs.read_finished_record(OUTPUT / "models" / manifest["run"])
+    record = run_folder.read_finished_record(OUTPUT / "models" / manifest["run"])
     record["run"] = f"{manifest['run']}-kernel"
     folder = submissions_dir / record["run"]
     if not is_pending(folder):  # otherwise `submit` waits for that score
@@ -150,7 +150,7 @@ def _is_manifest(path: Path) -> bool:
 
 def _compare(run: str, submissions_dir: Path, say: Say) -> None:
     """Print how the kernel's predictions differ from those of the local run with the same settings, data and code."""
-    record = runs.read_finished_record(OUTPUT / "models" / run)
+    record = run_folder.read_finished_record(OUTPUT / "models" / run)
     accuracy = record["scores"]["validation_accuracy"]
     say(f"{run}: " + ("no rows were held out" if accuracy is None else f"validation accuracy {accuracy:.4f}"))
     if record["left_out"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from digit_recognizer.config import PRESETS, make_config
 from digit_recognizer.errors import UserError
-from digit_recognizer.training.runs import code_sha256
+from digit_recognizer.training.environment import code_sha256
 
 PACKAGE = Path(__file__).parents[1]
 STORY = Path(__file__).with_name("notebook.md")

@@ -15,6 +15,7 @@ from digit_recognizer.files import cache_arrays, read_cached_arrays
 PIXEL_COLUMNS = [f"pixel{index}" for index in range(IMAGE_SIZE * IMAGE_SIZE)]
 TRAIN_COLUMNS = ["label", *PIXEL_COLUMNS]
 TEST_COLUMNS = PIXEL_COLUMNS
+NAMES = "train.csv", "test.csv"  # of the competition
 
 
 class Dataset(NamedTuple):
@@ -39,7 +40,7 @@ def load_train(data_dir: Path) -> Dataset:
 
 def load_test(path: Path) -> Dataset:
     """Load a test.csv, given as a file or its folder, as `load_train` does: any number of rows pixel0..pixel783."""
-    table, digest = _load_table(path if path.suffix == ".csv" else path / "test.csv", TEST_COLUMNS)
+    table, digest = _load_table(path / "test.csv" if path.is_dir() else path, TEST_COLUMNS)
     return Dataset(table.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), np.zeros(0, np.uint8), digest)
 
 
@@ -53,11 +54,13 @@ def _load_table(path: Path, columns: list[str]) -> tuple[np.ndarray, str]:
     try:
         stat = path.stat()
     except OSError:
-        raise UserError(f"expected the competition's {path.name} as {path}, found none; run `make download`") from None
+        remedy = "run `make download`" if path.name in NAMES else "check the name"
+        raise UserError(f"expected the competition's format as {path}, found no such file; {remedy}") from None
     cache = path.parent / "cache" / f"{path.stem}.npz"
     stamp = [stat.st_size, stat.st_mtime_ns]
     cached = read_cached_arrays(cache)
-    if {"stamp", "sha256", "table"} <= cached.keys() and cached["stamp"].tolist() == stamp:
+    is_current = {"stamp", "sha256", "table"} <= cached.keys() and cached["stamp"].tolist() == stamp
+    if is_current and cached["table"].shape[1] == len(columns):  # a train.csv can be passed as a test.csv
         return cached["table"], str(cached["sha256"])
     content = path.read_bytes()
     table, digest = _parse(content, path, columns), hashlib.sha256(content).hexdigest()
@@ -81,7 +84,8 @@ def _parse(content: bytes, path: Path, columns: list[str]) -> np.ndarray:
         if table.shape[1] == len(columns) and (columns is TEST_COLUMNS or table[:, 0].max() < CLASSES):
             return np.ascontiguousarray(table)
     fault = _find_fault(content.decode("utf-8", errors="replace"), columns)
-    raise UserError(f"{path}{fault}; download it again (`make download FORCE=1`)")
+    remedy = "download it again (`make download FORCE=1`)" if path.name in NAMES else "write it in this format"
+    raise UserError(f"{path}{fault}; {remedy}")
 
 
 def _find_fault(text: str, columns: list[str]) -> str:

@@ -27,7 +27,7 @@ class Predictions(NamedTuple):
     probabilities: np.ndarray  # float32 [n, 10]
 
 
-def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int, extra: int = 0) -> list[Fold]:
+def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) -> list[Fold]:
     """Split the rows into stratified training and validation sets.
 
     Args:
@@ -35,16 +35,14 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int, 
         folds: 0: no validation rows; 1: a single hold-out; k >= 2: k-fold, whose validation sets partition all rows.
         validation: Fraction of the rows held out when `folds` is 1.
         seed: The same seed gives the same split.
-        extra: Number of rows at the end that are in every training set and in no validation set.
 
     Raises:
         UserError: A class has fewer rows than there are folds, or the held-out rows are fewer than the classes.
     """
     from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
-    labels, extra_rows = labels[: len(labels) - extra], np.arange(len(labels) - extra, len(labels))
     if folds == 0:
-        return [Fold(np.arange(len(labels) + extra), np.arange(0))]
+        return [Fold(np.arange(len(labels)), np.arange(0))]
     counts = np.bincount(labels, minlength=CLASSES)
     rarest = min(np.flatnonzero(counts), key=lambda digit: counts[digit])
     needed = max(2, folds)
@@ -65,7 +63,7 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int, 
         else StratifiedKFold(folds, shuffle=True, random_state=seed)
     )
     splits = splitter.split(np.zeros(len(labels)), labels)
-    return [Fold(np.append(np.sort(train), extra_rows), np.sort(held_out)) for train, held_out in splits]
+    return [Fold(np.sort(train), np.sort(held_out)) for train, held_out in splits]
 
 
 def average_predictions(parts: Sequence[Predictions]) -> Predictions:

@@ -12,7 +12,7 @@ from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import figures, metrics
 from digit_recognizer.evaluation.documents import GALLERY_SIZE, Document, compose, format_setting
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 
 class Comparison(NamedTuple):
@@ -20,7 +20,7 @@ class Comparison(NamedTuple):
 
     names: tuple[str, str]
     settings: list[tuple[str, Any, Any]]  # name and values of those that differ; None if not recorded
-    predictions: tuple[runs.Predictions, runs.Predictions]  # for the same rows
+    predictions: tuple[run_folder.Predictions, run_folder.Predictions]  # for the same rows
     accuracies: tuple[metrics.Accuracy, metrics.Accuracy]
     test: metrics.PairedTest
 
@@ -77,23 +77,23 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     )
 
 
-def read_common(run_dirs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[runs.Predictions]]:
+def read_common(run_dirs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[run_folder.Predictions]]:
     """Return the records of finished runs, and their predictions for the rows that all of them held out.
 
     Raises:
         UserError: The runs were trained on different files, or held out no common row.
     """
-    records = [runs.read_finished_record(run_dir) for run_dir in run_dirs]
+    records = [run_folder.read_finished_record(run_dir) for run_dir in run_dirs]
     rows: Any = None
     predictions = []
     for record, run_dir in zip(records, run_dirs, strict=True):
-        runs.require_members(record, run_dir)
+        run_folder.require_members(record, run_dir)
         if record["data"]["train.csv"] != records[0]["data"]["train.csv"]:
             raise UserError(
                 f"expected runs trained on the same train.csv, found different files for {run_dirs[0].name} and "
                 f"{run_dir.name}; train one of them again"
             )
-        predictions.append(runs.read_predictions(run_dir))
+        predictions.append(run_folder.read_predictions(run_dir))
         rows = predictions[0].rows if rows is None else np.intersect1d(rows, predictions[-1].rows, assume_unique=True)
         if not len(rows):
             raise UserError(
@@ -101,7 +101,9 @@ def read_common(run_dirs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[ru
                 f"{run_dirs[0].name} and {run_dir.name}; compare runs with the same split_seed"
             )
     common = [np.isin(one.rows, rows, assume_unique=True) for one in predictions]  # rows are sorted
-    found = [runs.Predictions(*(values[kept] for values in one)) for one, kept in zip(predictions, common, strict=True)]
+    found = [
+        run_folder.Predictions(*(values[kept] for values in one)) for one, kept in zip(predictions, common, strict=True)
+    ]
     return records, found
 
 
@@ -113,12 +115,13 @@ def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, st
     """
     step("reading the data", 0)
     train = load_train(data_dir)
-    record = runs.read_finished_record(models_dir / comparison.names[0])
-    runs.require_data(record, {"train.csv": train.sha256}, data_dir)
+    record = run_folder.read_finished_record(models_dir / comparison.names[0])
+    run_folder.require_data(record, {"train.csv": train.sha256}, data_dir)
     for name, predictions in zip(comparison.names, comparison.predictions, strict=True):
-        runs.require_labels(predictions, train.labels, models_dir / name)
+        run_folder.require_labels(predictions, train.labels, models_dir / name)
     histories = {
-        name: [runs.read_history(folder) for folder in runs.member_dirs(models_dir / name)] for name in comparison.names
+        name: [run_folder.read_history(folder) for folder in run_folder.member_dirs(models_dir / name)]
+        for name in comparison.names
     }
     pictures = {name: figures.draw_history(histories, name) for name in ("accuracy", "loss")}
     changes = ("fixed", comparison.test.fixed), ("broken", comparison.test.broken)

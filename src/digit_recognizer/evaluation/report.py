@@ -13,7 +13,7 @@ from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.evaluation import figures, metrics
 from digit_recognizer.evaluation.documents import GALLERY_SIZE, Document, compose
 from digit_recognizer.model.summary import Layer
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 
 class HandwritingSample(NamedTuple):
@@ -52,11 +52,11 @@ def make_report(
     Raises:
         UserError: The run is not finished or held out no rows.
     """
-    record = runs.read_finished_record(run_dir)
-    rows, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    record = run_folder.read_finished_record(run_dir)
+    rows, labels, probabilities = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
     step("composing the report", 0.5)
-    folders = runs.member_dirs(run_dir)
-    histories = [runs.read_history(folder) for folder in folders]
+    folders = run_folder.member_dirs(run_dir)
+    histories = [run_folder.read_history(folder) for folder in folders]
     means = {name: np.mean([history[name] for history in histories], axis=0) for name in histories[0]}
     mistakes, issues = metrics.mistakes(labels, probabilities), metrics.label_issues(labels, probabilities)
     facts = count_images(train, test) | {
@@ -69,7 +69,7 @@ def make_report(
         "test": test,
         "planned": count_members(record["config"]),
         "members": [
-            {"name": folder.name, "rows": len(runs.read_member_predictions(folder).rows), "history": history}
+            {"name": folder.name, "rows": len(run_folder.read_member_predictions(folder).rows), "history": history}
             for folder, history in zip(folders, histories, strict=True)
         ],
         "model_bytes": (folders[0] / "model.keras").stat().st_size,

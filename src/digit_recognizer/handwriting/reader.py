@@ -16,7 +16,7 @@ from digit_recognizer.handwriting.detector import Detect, Detection
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.segmentation import Component
 from digit_recognizer.model.bundled import load_bundled, read_bundled_record
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
 SURE = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
@@ -92,8 +92,8 @@ def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
 
     if run_dir is None:
         return read_bundled_record()["temperature"], [load_bundled()]
-    folders = runs.require_members(runs.read_finished_record(run_dir), run_dir)
-    _, labels, probabilities = runs.read_predictions(run_dir)
+    folders = run_folder.require_members(run_folder.read_finished_record(run_dir), run_dir)
+    _, labels, probabilities = run_folder.read_predictions(run_dir)
     if np.isnan(probabilities).any():
         raise UserError(
             f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
@@ -103,7 +103,7 @@ def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
 
 def choose_networks(models_dir: Path, run: str | None) -> Path | None:
     """Return the folder of a run, see `find_run`; None, the network of the package, if none is named or trained."""
-    return runs.find_run(models_dir, run) if run or (models_dir / "latest.json").exists() else None
+    return run_folder.find_run(models_dir, run) if run or (models_dir / "latest.json").exists() else None
 
 
 def name_networks(run_dir: Path | None) -> str:

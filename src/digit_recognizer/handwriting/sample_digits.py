@@ -1,7 +1,12 @@
 """Draw the ten digits with a pen on paper, for examples where there is no handwriting."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
+from PIL import Image
+
+from digit_recognizer.files import replacing, write_text
 
 SIDE, PEN_WIDTH = 112, 9  # pixels
 PAPER_COLOUR, PEN_COLOUR = (250, 248, 240), (40, 50, 90)  # RGB
@@ -45,3 +50,12 @@ def round_corners(points: np.ndarray) -> np.ndarray:
         cut = np.stack([0.75 * a + 0.25 * b, 0.25 * a + 0.75 * b], axis=1).reshape(-1, 2)
         points = np.concatenate([ends[:1], cut[1:-1], ends[1:]])
     return points
+
+
+def write_digits(folder: Path) -> None:
+    """Write the pictures of `draw_digits` to a folder, with their labels in labels.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for digit, picture in enumerate(draw_digits()):
+        with replacing(folder / f"{digit}.png") as temporary:
+            Image.fromarray(picture).save(temporary)
+    write_text(folder / "labels.csv", "".join(["path,label\n", *(f"{digit}.png,{digit}\n" for digit in range(10))]))

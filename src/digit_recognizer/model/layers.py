@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import keras
+import tensorflow as tf
 from keras import layers
 
 MOMENTUM = 0.9  # of the moving statistics; Keras' default 0.99 averages over more steps than a short training has
@@ -15,19 +15,15 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
     Keras computes mean, variance and result in separate passes over the tensor; the fused operator needs two passes and
     accepts half precision with float32 statistics. Outputs, gradients, moving statistics and weights are those of
-    `keras.layers.BatchNormalization`, which computes them on Keras' other backends.
+    `keras.layers.BatchNormalization`.
     """
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
         """Add a weight that stays float32 when the layer computes in half precision."""
         return super().add_weight(*args, **kwargs | {"autocast": False})
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG002
         """Normalise float [n, height, width, channels]."""
-        if keras.backend.backend() != "tensorflow":
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
-
         operator = partial(
             tf.raw_ops.FusedBatchNormV3,
             x=inputs,
@@ -51,22 +47,17 @@ class FastConv2D(layers.Conv2D):
 
     The kernel's gradient is a sum over the batch and the positions of the outputs. oneDNN's operator for it is slow if
     the positions are few: with AMX, on 3x3 pixels, a fifth as fast as the convolution that computes the same sum.
-    Keras' other backends compute the gradient in their own way.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve float [n, height, width, channels] to [n, height, width, filters]."""
-        small = self.padding == "same" and max(inputs.shape[1:3]) <= min(self.kernel_size)
-        if not small or keras.backend.backend() != "tensorflow":
+        if self.padding != "same" or max(inputs.shape[1:3]) > min(self.kernel_size):
             return super().convolution_op(inputs, kernel)
-        import tensorflow as tf
-
         return tf.custom_gradient(_convolve_small)(inputs, tf.convert_to_tensor(kernel))
 
 
 def _convolve_small(images: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
     """Convolve float [n, height, width, channels] with [*kernel size, channels, filters]; return also the gradients."""
-    import tensorflow as tf
 
     def differentiate(gradient: Any) -> tuple[Any, Any]:
         images_gradient = tf.raw_ops.Conv2DBackpropInput(

@@ -25,23 +25,11 @@ def count_cores() -> int:
     return int(cpu_count())
 
 
-def limited_to_avx2(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether oneDNN is told to use no more than AVX2, which shows what a processor without AVX-512 does."""
-    return environment.get("ONEDNN_MAX_CPU_ISA", "").upper() == "AVX2"
-
-
 def find_features() -> list[str]:
     """Return those of `FEATURES` that oneDNN finds in the processor; none on systems other than Linux."""
-    found = re.search(r"^flags\s*:(.*)", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
-    flags = set(found[1].split()) if found else set()
-    flags &= FEATURES["AVX2"] if limited_to_avx2() else flags
+    line = re.search(r"^flags\s*:(.*)", CPUINFO.read_text(), re.MULTILINE) if CPUINFO.exists() else None
+    flags = set(line[1].split()) if line else set()
     return [name for name, any_of in FEATURES.items() if any_of & flags]
-
-
-def describe_processor() -> str:
-    """Return the cores, the features that training gains from, and the precision that it will choose."""
-    known = ", ".join(find_features()) or "no known features"
-    return f"{count_cores()} of {os.cpu_count()} cores, {known}; trains in {choose_precision(find_gpus())}"
 
 
 def uses_onednn(environment: Mapping[str, str] = os.environ) -> bool:

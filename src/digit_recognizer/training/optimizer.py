@@ -17,8 +17,6 @@ class Muon(keras.optimizers.AdamW):
     Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the momentum of a kernel, as a matrix of inputs
     by outputs, orthogonal. Scaled by its size (Liu et al. 2025, arXiv:2502.16982) it takes the learning rate and the
     weight decay of AdamW. `keras.optimizers.Muon` leaves convolutions to AdamW.
-
-    The moving average of the weights (`use_ema`) replaces them when `finish` is called, not after each `fit`.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -31,13 +29,6 @@ class Muon(keras.optimizers.AdamW):
         matrix = ops.reshape(gradient + BETA * momentum, (-1, variable.shape[-1]))
         scale = learning_rate * SCALE * max(matrix.shape) ** 0.5
         self.assign_sub(variable, ops.reshape(orthogonalise(matrix, scale), variable.shape))
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        """Do nothing: a training that is resumed within an epoch calls `fit` twice."""
-
-    def finish(self, model: keras.Model) -> None:
-        """Set the weights of a model to their moving average."""
-        super().finalize_variable_values(model.trainable_variables)
 
 
 def orthogonalise(matrix: Any, scale: Any = 1.0) -> Any:

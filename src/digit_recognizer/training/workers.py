@@ -6,8 +6,7 @@ import os
 import signal
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
@@ -55,7 +54,11 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         UserError: A worker was killed.
     """
     reader, writer = CONTEXT.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, CONTEXT, _exit_with_parent, (reader,))
+    try:
+        pool = ProcessPoolExecutor(processes, CONTEXT, _exit_with_parent, (reader,))
+    except OSError as error:  # from the creation of a semaphore, without a name
+        error.filename = error.filename or "shared memory, /dev/shm"
+        raise
     with reader, writer:
         try:
             with _starting_processes():
@@ -64,8 +67,7 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
             yield pool
         except BrokenProcessPool:
             raise UserError(
-                "expected worker processes to run until the end, found one killed, probably because memory ran out; "
-                "close other programs and run the command again"
+                "a worker process was killed, probably because memory ran out; close other programs and try again"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -73,9 +75,9 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 def run_tasks(
     function: Callable[[int, Report], Result],
-    tasks: Iterable[int],
-    devices: Sequence[Mapping[str, str]],
+    tasks: Iterator[int],
     *,
+    devices: Sequence[Mapping[str, str]],
     report: Report,
 ) -> Iterator[Result]:
     """Call a picklable function for each task in worker processes, one per device (`split_devices`).
@@ -89,8 +91,8 @@ def run_tasks(
     Raises:
         UserError: Workers were killed; the message names their tasks.
     """
-    waiting, killed, processes = deque(tasks), dict[int, str](), list[Any]()
     error: BaseException | None = None
+    killed, processes = dict[int, str](), list[Any]()
     running: dict[Any, tuple[Any, Mapping[str, str], int]] = {}  # connection to process, device and task
     parent, writer = CONTEXT.Pipe(duplex=False)
 
@@ -101,14 +103,18 @@ def run_tasks(
             processes[-1].start()
         return here, processes[-1]
 
+    idle: list[Any] = [(None, None, device) for device in devices]  # their processes start with the first task
     try:
-        idle = [(*start(device), device) for device in devices[: len(waiting)]]
-        while running or (waiting and error is None):
-            while idle and waiting and error is None:
+        while True:
+            while idle and error is None and (task := next(tasks, None)) is not None:
                 connection, process, device = idle.pop()
-                running[connection] = process, device, waiting.popleft()
+                if connection is None:
+                    connection, process = start(device)
+                running[connection] = process, device, task
                 with contextlib.suppress(BrokenPipeError):  # killed: see below
-                    connection.send(running[connection][2])
+                    connection.send(task)
+            if not running:
+                break
             ready: list[Any] = wait(list(running))
             for connection in ready:
                 process, device, task = running[connection]
@@ -123,9 +129,7 @@ def run_tasks(
                 if kind == "killed":
                     process.join()
                     killed[task] = _describe_end(process.exitcode)
-                    if not waiting:
-                        continue
-                    connection, process = start(device)
+                    connection = None
                 idle.append((connection, process, device))
                 if kind == "result":
                     yield value
@@ -139,8 +143,8 @@ def run_tasks(
     if error is not None:
         raise error
     if killed:
-        found = ", ".join(f"member {task} {end}" for task, end in sorted(killed.items()))
-        raise UserError(f"expected all members to be trained, found that {found}; run the command again to go on")
+        ends = ", ".join(f"member {task} {end}" for task, end in sorted(killed.items()))
+        raise UserError(f"{ends}; run the command again to go on")
 
 
 def _describe_end(status: int) -> str:

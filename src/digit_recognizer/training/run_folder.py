@@ -1,31 +1,37 @@
-"""Find and read runs: models/<run>/ with the record and the members' files."""
+"""The folder of a run, models/<run>/: its name, its record, its members, and its lock."""
 
+import contextlib
 import csv
 import fnmatch
 import hashlib
 import math
 import re
+import secrets
 import shutil
-import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from digit_recognizer.config import CLASSES, count_members
+from digit_recognizer.config import CLASSES, Config, count_members
 from digit_recognizer.data.folds import Predictions, average_predictions
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import load_arrays, read_json, reading, write_json
-
-PACKAGE = Path(__file__).parents[1]
-SOURCES = (  # the code that a member's weights depend on
-    *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
-    *("model/networks.py", "model/prediction.py", "training/checkpoint.py", "training/ensemble.py"),
-    *("training/member.py", "training/optimizer.py", "training/session.py"),
+from digit_recognizer.files import load_arrays, locked, read_json, reading, write_json
+from digit_recognizer.training.devices import uses_onednn
+from digit_recognizer.training.environment import (
+    code_sha256,
+    find_machine,
+    find_versions,
+    git_commit,
+    measure_usage,
+    now,
 )
+
+WORK = ".work"  # in the folder until all members are trained: checkpoints and augmented epochs
 NUMBER = int | float
-CONFIG = dict.fromkeys(("epochs", "folds", "members", "plain_epochs"), int) | dict.fromkeys(
+CONFIG = dict.fromkeys(("epochs", "folds", "members"), int) | dict.fromkeys(
     ("architectures", "channels"), list
 )
 RECORD: dict[str, Any] = (  # types in run.json
@@ -41,21 +47,111 @@ COLUMNS = ["epoch", "accuracy", "learning_rate", "loss", "seconds"]  # of histor
 VALIDATION_COLUMNS = ["val_accuracy", "val_loss"]
 
 
+def new_record(config: Config, *, run: str | None, competition: str, data: dict[str, str | None]) -> dict[str, Any]:
+    """Return the record of a run that starts now.
+
+    `run` is its name, by default made of settings, data and code. `data` has the SHA-256 of train.csv, and that of
+    test.csv or None.
+    """
+    code = code_sha256()
+    digest = hashlib.sha256(f"{config!r} {data['train.csv']} {code}".encode()).hexdigest()
+    return {
+        "run": run or f"{config.preset}-seed{config.seed}-{digest[:6]}",
+        "competition": competition,
+        "config": config.to_dict(),
+        "data": data,
+        "code": code,
+        "git_commit": git_commit(),
+        "versions": find_versions(),
+        "machine": find_machine(),
+        "started_at": now(),
+        "finished_at": None,
+        "training_seconds": 0.0,  # wall time of all sessions but those that were killed
+        "processor_seconds": 0.0,  # CPU time of all processes in these sessions
+        "precision": None,  # Keras dtype policy, chosen when training starts
+        "onednn": uses_onednn(),
+        "peak_memory_bytes": None,  # of the largest process of the last session
+        "left_out": [],  # members that a time limit left no time for
+        "scores": None,
+        "warnings": [],  # what is implausible about the result
+    }
+
+
+@contextlib.contextmanager
+def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Lock the folder of a run; yield its record, which is `record` in a new folder, and the missing members.
+
+    At the end of the block, even of an interrupted one, the record is written with the time that it took.
+
+    Raises:
+        UserError: The folder holds a run with other settings, data, code or versions, or another process trains it.
+    """
+    with locked(run_dir, wait=False):
+        versions, record = record["versions"], _open_record(run_dir, record)
+        members = range(count_members(record["config"]))
+        missing = [index for index in members if not member_dir(run_dir, index).is_dir()]
+        if not missing:
+            shutil.rmtree(run_dir / WORK, ignore_errors=True)  # the last process was killed before it deleted this
+            yield record, missing
+            return
+        different = [f"{name} {value}" for name, value in record["versions"].items() if versions.get(name) != value]
+        if different:
+            raise UserError(
+                f"{run_dir} was begun with {', '.join(different)}, and other versions are installed; install these, "
+                "choose another RUN=, or delete the folder"
+            )
+        for leftover in run_dir.glob(".member-*"):  # of a killed process
+            shutil.rmtree(leftover)
+        (run_dir / WORK).mkdir(exist_ok=True)
+        record |= {"scores": None, "left_out": []}
+        cpu_seconds, started = measure_usage()[0], time.monotonic()
+        try:
+            yield record, missing
+        finally:
+            used_seconds, peak = measure_usage()
+            record["training_seconds"] = round(record["training_seconds"] + time.monotonic() - started, 1)
+            record["processor_seconds"] = round(record["processor_seconds"] + used_seconds - cpu_seconds, 1)
+            record["peak_memory_bytes"] = peak
+            write_json(run_dir / "run.json", record)
+        shutil.rmtree(run_dir / WORK)
+
+
+def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record in the folder if it has the same settings, data and code; write the new one if it has none."""
+    path = run_dir / "run.json"
+    if not path.exists():
+        write_json(path, record)
+        return record
+    stored = read_record(run_dir)
+    different = [name for name, value in record["config"].items() if stored["config"].get(name) != value]
+    different += [] if stored["data"]["train.csv"] == record["data"]["train.csv"] else ["train.csv"]
+    different += [name for name in ("code", "onednn") if stored.get(name) != record[name]]
+    if different:
+        raise UserError(
+            f"{run_dir} holds a run that differs in {', '.join(different)}; choose another RUN=, or delete the folder"
+        )
+    return stored
+
+
+def find_latest(models_dir: Path) -> Path | None:
+    """Return the folder of the run that was trained last; None if there is none, or it was deleted."""
+    latest = models_dir / "latest.json"
+    if not latest.exists():
+        return None
+    name = str(read_json(latest, "the name of the latest run", "delete it and pass RUN="))
+    return next((path.parent for path in models_dir.glob("*/run.json") if path.parent.name == name), None)
+
+
 def find_run(models_dir: Path, name: str | None) -> Path:
     """Return the folder of a run, of the one trained last if the name is None; raise a `UserError` if there is none."""
-    if name is None:
-        latest = models_dir / "latest.json"
-        if not latest.exists():
-            raise UserError(f"expected a trained run in {models_dir}, found none; run `make train`")
-        name = str(read_json(latest, "the name of the latest run", "delete it and pass RUN="))
-    runs = sorted(path.parent.name for path in models_dir.glob("*/run.json"))
+    if name is None and (latest := find_latest(models_dir)):
+        return latest
+    runs = {path.parent.name: path.parent for path in sorted(models_dir.glob("*/run.json"))}
     if name not in runs:  # names only, not paths that lead elsewhere
-        found = ", ".join(runs) or "none"
-        message = (
-            f"expected the run {name[:100]!r} in {models_dir}, found {found}; run `make train`, or pass another RUN="
-        )
-        raise UserError(message)
-    return models_dir / name
+        expected = "a trained run" if name is None else f"the run {name[:100]!r}"
+        existing = ", ".join(runs) or "none"
+        raise UserError(f"expected {expected} in {models_dir}, found {existing}; run `make train`, or pass RUN=")
+    return runs[name]
 
 
 def find_runs(models_dir: Path, names: Sequence[str]) -> list[Path]:
@@ -112,6 +208,23 @@ def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path)
             raise UserError(
                 f"expected the {name} of the run {record['run']}, found another in {data_dir}; pass the run's DATA_DIR="
             )
+
+
+def member_dir(run_dir: Path, index: int) -> Path:
+    """Return the folder of a member, which exists only if the member is complete."""
+    return run_dir / f"member-{index}"
+
+
+def write_member(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the folder of a member atomically: the contents of its files by name."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        for name, content in contents.items():
+            (temporary / name).write_bytes(content)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def member_dirs(run_dir: Path) -> list[Path]:
@@ -181,16 +294,3 @@ def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
     """Write a run's record and make the run the latest one."""
     write_json(run_dir / "run.json", record)
     write_json(run_dir.parent / "latest.json", run_dir.name)
-
-
-def code_sha256() -> str:
-    """Return the SHA-256 of the code that the weights of a run depend on."""
-    return hashlib.sha256(b"".join((PACKAGE / source).read_bytes() for source in SOURCES)).hexdigest()
-
-
-def git_commit() -> str | None:
-    """Return the commit of this code, with "-dirty" appended if files differ; None outside of git."""
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

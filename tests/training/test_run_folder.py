@@ -11,11 +11,11 @@ import pytest
 from tiny import TINY
 
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import records, runs
+from digit_recognizer.training import environment, run_folder
 
 
 def test_a_run_stores_settings_history_and_predictions(trained, rows):
-    record = runs.read_finished_record(trained)
+    record = run_folder.read_finished_record(trained)
     assert record["config"] == TINY.to_dict()
     assert record["data"] == {"train.csv": rows.sha256, "test.csv": None}
     assert {"python", "keras", "numpy"} < record["versions"].keys()
@@ -26,40 +26,52 @@ def test_a_run_stores_settings_history_and_predictions(trained, rows):
     assert machine["processor"]
     assert 100e6 < record["peak_memory_bytes"] < 100e9
     assert any(name.startswith("tensorflow") for name in record["versions"])
-    history = runs.read_history(trained / "member-0")
+    history = run_folder.read_history(trained / "member-0")
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
         ("epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"), 2
     )
-    predictions = runs.read_predictions(trained)
+    predictions = run_folder.read_predictions(trained)
     assert record["scores"]["validation_rows"] == len(predictions.rows) == 80
     assert (rows.labels[predictions.rows] == predictions.labels).all()
     assert record["scores"]["validation_accuracy"] == (predictions.probabilities.argmax(1) == predictions.labels).mean()
-    assert runs.find_run(trained.parent, None) == trained
+    assert run_folder.find_run(trained.parent, None) == trained
 
 
-def test_a_run_is_named_after_settings_data_and_code():
-    name = records.run_name(TINY, data="a", code="b")
-    assert name.startswith("tiny-seed0-")
-    assert records.run_name(TINY, data="a", code="b") == name
-    others = {
-        records.run_name(replace(TINY, epochs=9), data="a", code="b"),
-        records.run_name(TINY, data="b", code="b"),
-        records.run_name(TINY, data="a", code="c"),
-    }
-    assert len(others | {name}) == 4
+def name(config, *, data="a"):
+    return run_folder.new_record(config, run=None, competition="demo", data={"train.csv": data, "test.csv": None})["run"]
 
 
-def test_the_hash_of_the_code_depends_on_every_source(monkeypatch):
-    complete = runs.code_sha256()
-    monkeypatch.setattr(runs, "SOURCES", runs.SOURCES[:-1])
-    assert runs.code_sha256() != complete
+def test_a_run_is_named_after_settings_data_and_code(monkeypatch):
+    first = name(TINY)
+    assert first.startswith("tiny-seed0-")
+    assert name(TINY) == first
+    others = {name(replace(TINY, epochs=9)), name(TINY, data="b")}
+    monkeypatch.setattr(run_folder, "code_sha256", lambda: "another")
+    assert len(others | {first, name(TINY)}) == 4
+
+
+def test_the_hash_of_the_code_depends_on_every_source_but_not_on_docstrings_and_comments(monkeypatch, tmp_path):
+    for source in environment.SOURCES:
+        (tmp_path / source).parent.mkdir(exist_ok=True)
+        (tmp_path / source).write_text('"""A module."""\n\ndef f():\n    """Return 1."""\n    return 1\n')
+    monkeypatch.setattr(environment, "PACKAGE", tmp_path)
+    first = environment.code_sha256()
+    (tmp_path / environment.SOURCES[0]).write_text('"""Other\nwords."""\n\ndef f():\n    # Why.\n    return 1\n')
+    assert environment.code_sha256() == first
+    for source in environment.SOURCES:
+        (tmp_path / source).write_text("def f():\n    return 2\n")
+        assert len({first, first := environment.code_sha256()}) == 2
 
 
 def test_a_missing_run_is_reported_with_the_existing_ones(trained, tmp_path):
     with pytest.raises(UserError, match=r"found none; run `make train`"):
-        runs.find_run(tmp_path, None)
+        run_folder.find_run(tmp_path, None)
+    (tmp_path / "latest.json").write_text('"deleted"')
+    assert run_folder.find_latest(tmp_path) is None
+    with pytest.raises(UserError, match=r"expected a trained run in .*, found none; run `make train`"):
+        run_folder.find_run(tmp_path, None)
     with pytest.raises(UserError, match=r"expected the run .other. in .*, found tiny"):
-        runs.find_run(trained.parent, "other")
+        run_folder.find_run(trained.parent, "other")
 
 
 def test_predictions_of_several_members_for_one_row_are_averaged(tmp_path):
@@ -69,22 +81,22 @@ def test_predictions_of_several_members_for_one_row_are_averaged(tmp_path):
         probabilities = np.full((2, 10), (1 - share) / 9, np.float32)
         probabilities[:, 3] = share
         np.savez(folder / "validation.npz", rows=rows, labels=[row % 10 for row in rows], probabilities=probabilities)
-    predictions = runs.read_predictions(tmp_path)
+    predictions = run_folder.read_predictions(tmp_path)
     assert predictions.rows.tolist() == predictions.labels.tolist() == [1, 2, 5, 7]
     assert predictions.probabilities[:, 3] == pytest.approx([1, 0.5, 0.5, 1])
     assert predictions.probabilities.sum(axis=1) == pytest.approx(1)
 
 
 def test_a_run_on_all_rows_has_no_validation_rows(tmp_path):
-    none = runs.Predictions(np.arange(0), np.zeros(0, np.uint8), np.zeros((0, 10), np.float32))
+    none = run_folder.Predictions(np.arange(0), np.zeros(0, np.uint8), np.zeros((0, 10), np.float32))
     with pytest.raises(UserError, match=r"expected a run with validation rows, .* with FOLDS=5"):
-        runs.require_held_out(none, tmp_path / "all")
+        run_folder.require_held_out(none, tmp_path / "all")
 
 
 def test_only_complete_members_count(tmp_path):
     for name in ("member-0", "member-10", "member-2", "member-1.bak", ".member-3.x"):
         (tmp_path / name).mkdir()
-    assert [path.name for path in runs.member_dirs(tmp_path)] == ["member-0", "member-2", "member-10"]
+    assert [path.name for path in run_folder.member_dirs(tmp_path)] == ["member-0", "member-2", "member-10"]
 
 
 @pytest.fixture
@@ -108,7 +120,7 @@ def test_a_damaged_record_is_an_error(run_dir, change, found):
     change = {name: record[name] | value if isinstance(value, dict) else value for name, value in change.items()}
     (run_dir / "run.json").write_text(json.dumps(record | change))
     with pytest.raises(UserError) as error:
-        runs.read_finished_record(run_dir)
+        run_folder.read_finished_record(run_dir)
     assert str(error.value) == (
         f"expected the record of a run as {run_dir}/run.json, found something else ({found}); delete it and run "
         "`make train` with the same settings again; trained members are kept"
@@ -133,13 +145,13 @@ def test_a_damaged_history_is_an_error(run_dir, text, found):
         f"^expected the history of a member as {path}, found something else .{found}.*; delete {path.parent} and run"
     )
     with pytest.raises(UserError, match=message):
-        runs.read_history(path.parent)
+        run_folder.read_history(path.parent)
 
 
 def test_the_history_of_a_training_that_diverged_is_read(run_dir):
     path = run_dir / "member-0" / "history.csv"
     path.write_text(path.read_text().replace(",0.25,", ",,"))  # pandas writes nan as an empty field
-    assert np.isnan(runs.read_history(path.parent)["loss"]).tolist() == [False, False, True]
+    assert np.isnan(run_folder.read_history(path.parent)["loss"]).tolist() == [False, False, True]
 
 
 class Marker:
@@ -170,56 +182,55 @@ def test_damaged_predictions_are_an_error(run_dir, name, change, found, monkeypa
         f"^expected the predictions of a member as {path}, found something else .{found}.*; delete {path.parent} and"
     )
     with pytest.raises(UserError, match=message):
-        runs.read_predictions(run_dir)
+        run_folder.read_predictions(run_dir)
     assert not (tmp_path / "marker").exists()
 
 
 def test_predictions_of_another_run_are_an_error(run_dir):
-    predictions = runs.read_predictions(run_dir)
+    predictions = run_folder.read_predictions(run_dir)
     labels = np.zeros(predictions.rows.max() + 1, np.uint8)
     labels[predictions.rows] = predictions.labels
-    runs.require_labels(predictions, labels, run_dir)
+    run_folder.require_labels(predictions, labels, run_dir)
     for others in (labels[:-1], (labels + 1) % 10):
         with pytest.raises(
             UserError, match=r"expected predictions for rows of the run's train.csv in .*, found some for"
         ):
-            runs.require_labels(predictions, others, run_dir)
+            run_folder.require_labels(predictions, others, run_dir)
 
 
 def test_a_missing_member_is_an_error(run_dir):
-    record = runs.read_finished_record(run_dir)
-    assert runs.require_members(record, run_dir) == [run_dir / "member-0"]
+    record = run_folder.read_finished_record(run_dir)
+    assert run_folder.require_members(record, run_dir) == [run_dir / "member-0"]
     shutil.rmtree(run_dir / "member-0")
     (run_dir / "member-0").write_text("a file")
     with pytest.raises(
         UserError, match=r"expected 1 members in .*, found 0; run `make train` with the same settings again"
     ):
-        runs.require_members(record, run_dir)
+        run_folder.require_members(record, run_dir)
 
 
 def test_the_latest_run_is_a_name_and_not_a_path(run_dir):
     elsewhere = run_dir.parent / "elsewhere"
     (run_dir.parent / "latest.json").write_text('"../models/made"')
-    with pytest.raises(UserError, match=f"expected the run '../models/made' in {run_dir.parent}, found made"):
-        runs.find_run(run_dir.parent, None)
+    assert run_folder.find_latest(run_dir.parent) is None
     with pytest.raises(UserError, match="found none"):
-        runs.find_run(elsewhere, "\0")
+        run_folder.find_run(elsewhere, "\0")
 
 
 def test_runs_are_found_by_names_and_patterns_each_once(demo_dir, tmp_path):
     for name in ("b", "a-1", "a-2"):
         made.write_run(tmp_path / name, demo_dir)
-    assert [path.name for path in runs.find_runs(tmp_path, ["b", "a-*", "*"])] == ["b", "a-1", "a-2"]
+    assert [path.name for path in run_folder.find_runs(tmp_path, ["b", "a-*", "*"])] == ["b", "a-1", "a-2"]
     with pytest.raises(UserError, match=r"expected the run 'c\*' in .*, found a-1, a-2, b; run"):
-        runs.find_runs(tmp_path, ["c*"])
+        run_folder.find_runs(tmp_path, ["c*"])
 
 
 def test_files_of_a_member_are_written_whole_or_not_at_all(tmp_path):
-    records.write_files(tmp_path / "member-0", {"history.csv": b"1", "model.keras": b"2"})
+    run_folder.write_member(tmp_path / "member-0", {"history.csv": b"1", "model.keras": b"2"})
     assert {path.name: path.read_bytes() for path in (tmp_path / "member-0").iterdir()} == {
         "history.csv": b"1",
         "model.keras": b"2",
     }
     with pytest.raises(TypeError):
-        records.write_files(tmp_path / "member-1", {"history.csv": b"1", "model.keras": None})
+        run_folder.write_member(tmp_path / "member-1", {"history.csv": b"1", "model.keras": None})
     assert [path.name for path in tmp_path.iterdir()] == ["member-0"]
