@@ -1,7 +1,8 @@
-"""A Ray cluster on loopback: a head and a second node, as processes that end with this one.
+"""A Ray cluster on loopback: a head and more nodes, as processes that end with this one.
 
-It prints the address. The line "kill" on stdin kills the second node; the end of stdin ends the cluster. An argument is
-a folder with another version of the kit for the second node. The environment is `environment(folder)`.
+It prints the address. On stdin, the line "add" adds a node, "add FOLDER" one with the version of the kit in that folder,
+and "kill" kills the node that was added last; each is answered with a line. The end of stdin ends the cluster. The
+environment is `environment(folder)`.
 """
 
 import os
@@ -22,14 +23,15 @@ def environment(folder):
 def main():
     from ray.cluster_utils import Cluster
 
-    other = {"env_vars": {"PYTHONPATH": sys.argv[1]}} if sys.argv[1:] else {}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    node = cluster.add_node(num_cpus=2, **other)
     print(cluster.address, flush=True)
     for line in sys.stdin:
-        if line == "kill\n":
+        command, _, folder = line.strip().partition(" ")
+        if command == "kill":
             cluster.remove_node(node, allow_graceful=False)
-            print("killed", flush=True)
+        else:
+            node = cluster.add_node(num_cpus=2, **({"env_vars": {"PYTHONPATH": folder}} if folder else {}))
+        print("done", flush=True)
     cluster.shutdown()
 
 

@@ -566,16 +566,24 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
             signal.signal(number, interrupt)
     try:
-        sys.exit(app(standalone_mode=False))
-    except BaseException as error:
-        if received and not isinstance(error, SystemExit):  # native code can make any exception of an interruption
-            name = signal.Signals(received[0]).name
-            _say(f"digit-recognizer: ended by {name}; run the same command again to go on from there", error=True)
-            sys.exit(128 + received[0])
-        if isinstance(error, USAGE_ERROR):
-            _fail(f"{error.format_message()} (see --help)")
-        if isinstance(error, UserError):
-            _fail(error)
-        if isinstance(error, OSError):
-            _fail(describe_os_error(error))
-        raise
+        status = app(standalone_mode=False)  # 130 after a KeyboardInterrupt
+    except BaseException as error:  # native code can make any exception of an interruption
+        if not received:
+            _fail_with(error)
+        status = 128 + received[0]
+    if received and status:
+        name = signal.Signals(received[0]).name
+        _say(f"digit-recognizer: ended by {name}; run the same command again to go on from there", error=True)
+        status = 128 + received[0]
+    sys.exit(status)
+
+
+def _fail_with(error: BaseException) -> NoReturn:
+    """End with one line for an error that the user can fix; raise any other."""
+    if isinstance(error, USAGE_ERROR):
+        _fail(f"{error.format_message()} (see --help)")
+    if isinstance(error, UserError):
+        _fail(error)
+    if isinstance(error, OSError):
+        _fail(describe_os_error(error))
+    raise error
