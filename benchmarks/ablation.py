@@ -200,7 +200,7 @@ def main(
     names = list(dict.fromkeys([BASIS, only])) if only else list(VARIATIONS)
     result = measure(data_dir, work_dir, Console(stderr=True), names, seed)
     files.write_json(work_dir / "ablation.json", result)
-    typer.echo(tables.make_ablation_table(result))
+    typer.echo(tables.make_ablation_table([result]))
 
 
 if __name__ == "__main__":

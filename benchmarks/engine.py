@@ -22,8 +22,7 @@ MATRIX = 2048  # rows and columns of the matrices
 def measure_training(precision: str) -> dict[str, float]:
     """Return the arithmetic rate of the training of `single`, of its convolutions alone, and of a matrix product.
 
-    Args:
-        precision: A dtype policy of Keras.
+    The precision is a dtype policy of Keras.
     """
     with hide_native_messages():
         import keras

@@ -90,8 +90,7 @@ def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.ran
             strokes = canvas.astype(np.float32) / 255
         elif position % 16 in (7, 11):
             label, form = FORMS[random.integers(len(FORMS))]
-            shift = 2.4 if len(form) > 1 else 0
-            strokes = draw_strokes(form, 84, int(random.integers(3, 9)), random, jitter=2.4, shift=shift)
+            strokes = draw_strokes(form, 84, int(random.integers(3, 9)), random, jitter=2.4, shift=2.4)
         else:
             row = random.integers(len(images))
             image, label = images[row].astype(np.float32) / 255, int(labels[row])

@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/ablation.md", "docs/handwriting.md")
+COLUMNS = 4  # kinds of pictures in a row of a table
 REFUSE_LIMITS = ("0.1", "0.2", "0.3", "0.5", "0.7", "0.9")  # columns of the table of refused pictures
 Result = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ def update_document(text: str, results: Mapping[str, Sequence[Result]]) -> str:
         "machines": make_machines_table(results["benchmark"]),
         "accuracy": make_accuracy_table(results["benchmark"][0]),
         "engine": make_engine_table(results["benchmark"]),
-        "ablation": "\n\n".join(map(make_ablation_table, results["ablation"])),
+        "ablation": make_ablation_table(results["ablation"]),
         "handwriting": "\n\n".join(map(make_handwriting_tables, results["handwriting"])),
     }
     return re.sub(
@@ -111,26 +112,27 @@ def make_engine_table(results: Sequence[Result]) -> str:
     return _make_table(("", *map(_describe, results)), [*rows, ("commit", *map(_name_commit, results))])
 
 
-def make_ablation_table(result: Result) -> str:
-    """Return a row for each setting, and the machine and the commit of the measurement."""
+def make_ablation_table(results: Sequence[Result]) -> str:
+    """Return a row for each setting, and the machine of each commit that was measured."""
     rows = []
-    for name, values in result["variations"].items():
-        compared = (_points(values["difference"]), values["basis"]) if name != values["basis"] else ("", "")
-        rows.append((name, f"{values['accuracy']:.3%}", *compared, f"{values['processor_seconds'] / 60:.1f} min"))
-    table = _make_table(("setting", "accuracy", "difference", "compared with", "CPU time"), rows)
-    return f"{table}\n\nMeasured on {_describe(result)}, at commit {_name_commit(result)}."
+    for result in results:
+        for name, values in result["variations"].items():
+            compared = (_points(values["difference"]), values["basis"]) if name != values["basis"] else ("", "")
+            minutes = f"{values['processor_seconds'] / 60:.1f} min"
+            rows.append((name, f"{values['accuracy']:.3%}", *compared, minutes, _name_commit(result)))
+    machines = "; ".join(f"{_name_commit(result)} on {_describe(result)}" for result in results)
+    header = "setting", "accuracy", "difference", "compared with", "CPU time", "commit"
+    return f"{_make_table(header, rows)}\n\nMeasured at commit {machines}."
 
 
 def make_handwriting_tables(result: Result) -> str:
     """Return how pictures are read by kind, how many are refused by the value of `--refuse`, and the speed."""
     tables = []
-    for part, title, value in (
-        ("lines", "lines", "correct"),
-        ("digits", "digits", "correct"),
-        ("others", "no digit", "refused"),
-    ):
-        rows = [(kind, f"{scores[value]:.1%}") for kind, scores in result[part].items()]
-        tables.append(_make_table((title, value), rows))
+    for part, value in (("lines", "correct"), ("digits", "correct"), ("others", "refused")):
+        cells = [(kind, f"{scores[value]:.1%}") for kind, scores in result[part].items()]
+        cells += [("", "")] * (-len(cells) % COLUMNS)
+        rows = [sum(cells[first : first + COLUMNS], ()) for first in range(0, len(cells), COLUMNS)]
+        tables.append(_make_table((part, value) * COLUMNS, rows))
     refused = zip(*(result["refused"][limit] for limit in REFUSE_LIMITS), strict=True)
     names = "pictures with a digit", "pictures without a digit"
     refusals = [(name, *(f"{share:.1%}" for share in shares)) for name, shares in zip(names, refused, strict=True)]
@@ -152,12 +154,13 @@ def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _describe(result: Result) -> str:
     """Return the processor with its features, and the precision."""
     machine = result["machine"]
-    return f"{machine['processor']} with {', '.join(machine['features'])}; {machine['precision']}"
+    return f"{machine['processor']} with {', '.join(machine['features'])} ({machine['precision']})"
 
 
 def _name_commit(result: Result) -> str:
-    commit, _, changes = str(result["machine"]["git_commit"]).partition("-")
-    return f"{commit[:7]} with uncommitted changes" if changes else commit[:7]
+    """Return the short commit, with "-dirty" as git appends it for uncommitted changes."""
+    commit = str(result["machine"]["git_commit"])
+    return commit[:7] + commit[40:]
 
 
 def _mean(part: Result, name: str, form: str, unit: str = "") -> str:
