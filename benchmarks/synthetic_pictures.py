@@ -70,9 +70,8 @@ def make_pictures(
     Their digits are rows of train.csv: images, uint8 [n, 28, 28], bright strokes on black, with labels, uint8 [n].
     """
     if part == "digits":
-        return [
-            (make_single(digit, kind, random), text) for digit, text in _choose(kind, images, labels, count, random)
-        ]
+        chosen = _choose(kind, images, labels, count, random)
+        return [(make_single(digit, kind, random), text) for digit, text in chosen]
     if part == "others":
         return [(make_other(images, kind, random), "") for _ in range(count)]
     if kind == LARGE:
@@ -138,9 +137,8 @@ def make_large_photo(images: np.ndarray, labels: np.ndarray, random: Random) -> 
     line = make_line([digit for digit, _ in chosen], 0.0, random)
     scale = 1500 * random.uniform(0.03, 0.05) * 1.8 / len(line)  # a line is 1.8 times as high as its digits
     ink = place_on_page(cv2.resize(line, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), (1500, 2000), random)
-    picture = change_light(photograph(ink, "show-through", random).astype(np.float32), "gradient", random).astype(
-        np.uint8
-    )
+    photo = photograph(ink, "show-through", random).astype(np.float32)
+    picture = change_light(photo, "gradient", random).astype(np.uint8)
     return cv2.resize(picture, (4000, 3000), interpolation=cv2.INTER_CUBIC), "".join(label for _, label in chosen)
 
 
