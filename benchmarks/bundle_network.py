@@ -26,16 +26,16 @@ def bundle_network(run_dir: Path, weights: Path = WEIGHTS, record: Path = RECORD
     """
     run = runs.read_finished_record(run_dir)
     folders = runs.require_members(run, run_dir)
-    if len(folders) > 1 or run["competition"] != COMPETITION or "extra" in run["data"]:
-        found = f"{len(folders)} on the {run['competition']} data{' and extra images' * ('extra' in run['data'])}"
-        raise UserError(f"expected one network trained on train.csv of {COMPETITION}, found {found}; name another RUN=")
+    if len(folders) > 1 or run["competition"] != COMPETITION:
+        trained = f"{len(folders)} on the {run['competition']} data"
+        raise UserError(f"expected one network trained on the {COMPETITION} data, found {trained}; name another RUN=")
     _, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network
 
     network = load_network(folders[0] / "model.keras")
     with replacing(weights) as temporary:
-        arrays = (one.astype(np.float16) for one in network.get_weights())
+        arrays = (values.astype(np.float16) for values in network.get_weights())
         np.savez_compressed(temporary, network.to_json(), *arrays)
     made = {"validation_accuracy": run["scores"]["validation_accuracy"], "images": len(labels)}
     made |= {"temperature": fit_temperature(labels, probabilities), "weights_sha256": sha256(weights)}

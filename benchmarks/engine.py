@@ -1,17 +1,16 @@
-"""Throughput of one network in training and prediction, of its convolutions alone, and of a matrix product."""
+"""Throughput of the training of one network, of its convolutions alone, and of a matrix product."""
 
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from digit_recognizer.config import CLASSES, IMAGE_SIZE, PRESETS
 from digit_recognizer.console import hide_native_messages
-from digit_recognizer.data.csv_files import Dataset, load_test
+from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold
 
 STEPS = 150  # training steps that are timed
@@ -23,8 +22,7 @@ MATRIX = 2048  # rows and columns of the matrices
 def measure_training(precision: str) -> dict[str, float]:
     """Return the arithmetic rate of the training of `single`, of its convolutions alone, and of a matrix product.
 
-    Args:
-        precision: A dtype policy of Keras.
+    The precision is a dtype policy of Keras.
     """
     with hide_native_messages():
         import keras
@@ -38,20 +36,18 @@ def measure_training(precision: str) -> dict[str, float]:
     images = random.integers(0, 256, (rows + CLASSES, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     data = Dataset(images, random.integers(0, CLASSES, len(images), np.uint8), "")
     ends: list[float] = []
-    train_member(
-        config,
-        data,
-        [Fold(np.arange(rows), np.arange(rows, len(images)))],
-        0,
-        precision=precision,
-        augmented=iter(()),
-        report=lambda *_: ends.append(time.perf_counter()),
-    )
+    folds = [Fold(np.arange(rows), np.arange(rows, len(images)))]
+
+    def note_end(*_: Any) -> None:
+        ends.append(time.perf_counter())
+
+    train_member(config, data, folds, 0, precision=precision, augmented=iter(()), report=note_end)
     step = statistics.median(np.diff(ends)[WARM_UP:-1])  # the last one includes the validation
     dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
     operations, convolution_seconds = 0, 0.0
+    (architecture,) = config.architectures
     model = build_model(
-        architecture=config.architectures[0], channels=config.channels, dropout=config.dropout, precision=precision
+        architecture=architecture, channels=config.channels, dropout=config.dropout, precision=precision
     )
     for number, layer in enumerate(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)):
         seconds, passes = _time_convolution(layer, config.batch_size, dtype, first=number == 0)
@@ -79,9 +75,8 @@ def _time_convolution(layer: Any, batch_size: int, dtype: Any, *, first: bool) -
     import tensorflow as tf
 
     shape, output_shape = ((batch_size, *tensor.shape[1:]) for tensor in (layer.input, layer.output))
-    images, kernel, gradient = (
-        tf.cast(tf.random.normal(size), dtype) for size in (shape, layer.kernel.shape, output_shape)
-    )
+    shapes = shape, layer.kernel.shape, output_shape
+    images, kernel, gradient = (tf.cast(tf.random.normal(size), dtype) for size in shapes)
 
     def differentiate(variable: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -89,12 +84,9 @@ def _time_convolution(layer: Any, batch_size: int, dtype: Any, *, first: bool) -
             outputs = layer.convolution_op(images, kernel)
         return tape.gradient(outputs, variable, gradient)
 
-    passes = [
-        lambda: layer.convolution_op(images, kernel),
-        lambda: differentiate(kernel),
-        lambda: differentiate(images),
-    ][: 2 if first else 3]
-    return sum(_time_operator(one, dtype) for one in passes), len(passes)
+    passes = [lambda: layer.convolution_op(images, kernel), lambda: differentiate(kernel)]
+    passes += [] if first else [lambda: differentiate(images)]
+    return sum(_time_operator(operator, dtype) for operator in passes), len(passes)
 
 
 def _time_operator(operator: Callable[[], Any], dtype: Any, repeats: int = 20) -> float:
@@ -109,26 +101,11 @@ def _time_operator(operator: Callable[[], Any], dtype: Any, repeats: int = 20) -
         return last
 
     repeat(tf.constant(2))
-    return min(_time(lambda: repeat(tf.constant(repeats)).numpy()) for _ in range(REPETITIONS)) / repeats
+    return min(measure_seconds(lambda: repeat(tf.constant(repeats)).numpy()) for _ in range(REPETITIONS)) / repeats
 
 
-def measure_prediction(data_dir: Path, path: Path, precision: str) -> float:
-    """Return the images of test.csv that one saved network predicts per second.
-
-    Args:
-        data_dir: Folder of test.csv.
-        path: model.keras of a member.
-        precision: A dtype policy of Keras.
-    """
-    with hide_native_messages():
-        from digit_recognizer.model.prediction import load_network, make_predictor
-
-    images, predict = load_test(data_dir).images, make_predictor([load_network(path, precision)])
-    predict(images[:1000])
-    return len(images) / min(_time(lambda: predict(images)) for _ in range(REPETITIONS))
-
-
-def _time(function: Callable[[], Any]) -> float:
+def measure_seconds(function: Callable[[], Any]) -> float:
+    """Call a function and return how long it took."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started

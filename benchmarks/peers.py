@@ -1,12 +1,11 @@
-"""Other people's recipes: in stock Keras as published, and one of them on the kit's training engine."""
+"""Other people's networks: a small CNN in stock Keras, and Chris Deotte's recipe on the kit's training engine."""
 
+import os
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 from digit_recognizer.config import CLASSES, IMAGE_SIZE
@@ -22,19 +21,10 @@ DEOTTE_BATCH = 64
 DEOTTE_FRACTION = 0.9  # of the rows, chosen anew for each network
 DEOTTE_RATE, DEOTTE_DECAY = 1e-3, 0.95  # initial learning rate, and its factor per epoch
 
-PREDECESSOR_EPOCHS = 5
-PREDECESSOR_BATCH = 128
+SMALL_CNN_EPOCHS, SMALL_CNN_BATCH = 5, 128
 
 
-class Measured(NamedTuple):
-    """Cost of a training."""
-
-    images: int  # number of images times epochs
-    seconds: float
-    cpu_seconds: float  # of all cores
-
-
-def build_predecessor() -> keras.Model:
+def build_small_cnn() -> keras.Model:
     """Build and compile a small CNN as found in introductions to Keras."""
     model = keras.Sequential(
         [
@@ -52,14 +42,31 @@ def build_predecessor() -> keras.Model:
     return model
 
 
-def build_deotte(*, fast: bool, precision: str = "float32") -> keras.Model:
+def train_small_cnn(data: Dataset, fold: Fold, *, seed: int) -> tuple[float, float]:
+    """Train the small CNN; return its accuracy on the held-out rows, and the seconds of the training."""
+    keras.utils.set_random_seed(seed)
+    model = build_small_cnn()
+    images, held_out = normalise(data.images[fold.train]), normalise(data.images[fold.validation])
+    started = time.perf_counter()
+    history = model.fit(
+        images,
+        data.labels[fold.train],
+        batch_size=SMALL_CNN_BATCH,
+        epochs=SMALL_CNN_EPOCHS,
+        validation_data=(held_out, data.labels[fold.validation]),
+        verbose=0,
+    ).history
+    return history["val_accuracy"][-1], time.perf_counter() - started
+
+
+def build_deotte(*, fused: bool, precision: str = "float32") -> keras.Model:
     """Build Deotte's network.
 
     Args:
-        fast: Use the kit's fused batch normalisation.
+        fused: Use the kit's fused batch normalisation.
         precision: A dtype policy of Keras.
     """
-    normalisation = FusedBatchNormalization if fast else layers.BatchNormalization
+    normalisation = FusedBatchNormalization if fused else layers.BatchNormalization
     model = keras.Sequential([layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1))])
     for channels in (32, 64):
         for kernel, options in ((3, {}), (3, {}), (5, {"strides": 2, "padding": "same"})):
@@ -72,38 +79,6 @@ def build_deotte(*, fast: bool, precision: str = "float32") -> keras.Model:
     model.add(layers.Dropout(0.4, dtype=precision))
     model.add(layers.Dense(CLASSES, activation="softmax", dtype="float32"))
     return model
-
-
-def train_predecessor(data: Dataset, fold: Fold, *, seed: int) -> tuple[float, Measured]:
-    """Train the small CNN in stock Keras; return its accuracy on the held-out rows and its cost."""
-    keras.utils.set_random_seed(seed)
-    model = build_predecessor()
-    images, held_out = normalise(data.images[fold.train]), normalise(data.images[fold.validation])
-    started = time.perf_counter(), time.process_time()
-    history = model.fit(
-        images,
-        data.labels[fold.train],
-        batch_size=PREDECESSOR_BATCH,
-        epochs=PREDECESSOR_EPOCHS,
-        validation_data=(held_out, data.labels[fold.validation]),
-        verbose=0,
-    ).history
-    return history["val_accuracy"][-1], _measured(PREDECESSOR_EPOCHS * len(fold.train), started)
-
-
-def time_deotte(data: Dataset, fold: Fold, *, steps: int) -> Measured:
-    """Time some steps of Deotte's recipe in stock Keras with its own generator, after as many to warm up."""
-    generator = tf.keras.preprocessing.image.ImageDataGenerator(
-        rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1
-    )
-    labels = keras.utils.to_categorical(data.labels[fold.train])
-    batches = generator.flow(normalise(data.images[fold.train]), labels, batch_size=DEOTTE_BATCH)
-    model = build_deotte(fast=False)
-    model.compile("adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
-    started = time.perf_counter(), time.process_time()
-    model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
-    return _measured(steps * DEOTTE_BATCH, started)
 
 
 def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs: int = DEOTTE_EPOCHS) -> np.ndarray:
@@ -120,7 +95,7 @@ def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs
     rows = random.permutation(fold.train)[: int(DEOTTE_FRACTION * len(fold.train))]
     images, labels = data.images[rows], data.labels[rows]
     steps = len(rows) // DEOTTE_BATCH
-    model = build_deotte(fast=True, precision=precision)
+    model = build_deotte(fused=True, precision=precision)
     rate = keras.optimizers.schedules.ExponentialDecay(DEOTTE_RATE, steps, DEOTTE_DECAY, staircase=True)
     model.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy", jit_compile=False)
 
@@ -132,24 +107,21 @@ def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs
                 yield normalise(distorted[batch]), labels[batch]
 
     model.fit(make_dataset(batches), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
-    stock = build_deotte(fast=False)
+    stock = build_deotte(fused=False)
     stock.set_weights(model.get_weights())
     return make_predictor([stock])(data.images[fold.validation])
 
 
 def _distort(images: np.ndarray, *, seed: int) -> np.ndarray:
     """Rotate, zoom and shift images in the ranges of Deotte's generator."""
-    import albumentations as A  # noqa: N812
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # on import it would look for its latest version on the internet
+    import albumentations
 
-    affine = A.Affine(
+    affine = albumentations.Affine(
         rotate=(-10, 10),
         scale={"x": (0.9, 1.1), "y": (0.9, 1.1)},
         translate_percent={"x": (-0.1, 0.1), "y": (-0.1, 0.1)},
         p=1,
     )
-    compose = A.Compose([affine], seed=seed)
+    compose = albumentations.Compose([affine], seed=seed)
     return np.stack([compose(image=image)["image"] for image in images])
-
-
-def _measured(images: int, started: tuple[float, float]) -> Measured:
-    return Measured(images, time.perf_counter() - started[0], time.process_time() - started[1])

@@ -69,11 +69,10 @@ class Shape(NamedTuple):
 
 
 def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.random.Generator) -> list[Shape]:
-    """Return distorted shapes: 6 of 16 are no digits, 3 are drawn or printed digits, the rest is from images.
+    """Return distorted shapes, sorted by stroke width, so that neighbours look as if written with one pen.
 
-    Some digits have gaps in their strokes; one of 16 shapes is a digit that is crossed out.
-
-    They are sorted by stroke width, so that neighbours in the pool look as if written with one pen.
+    Of 16 shapes 6 are no digits, one of them a digit that is crossed out; 3 are drawn or printed digits, the rest is
+    from images. Some digits have gaps in their strokes.
 
     Args:
         images: uint8 [n, 28, 28], bright strokes on black.
@@ -91,14 +90,15 @@ def make_pool(images: np.ndarray, labels: np.ndarray, count: int, random: np.ran
             strokes = canvas.astype(np.float32) / 255
         elif position % 16 in (7, 11):
             label, form = FORMS[random.integers(len(FORMS))]
-            strokes = _draw_form(form, random)
+            strokes = draw_strokes(form, 84, int(random.integers(3, 9)), random, jitter=2.4, shift=2.4)
         else:
             row = random.integers(len(images))
-            strokes, label = _enlarge(images[row]), int(labels[row])
+            image, label = images[row].astype(np.float32) / 255, int(labels[row])
+            strokes = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC).clip(0, 1)
         if position % 16 == 3:
             strokes, label = _cross_out(strokes, random), NONE
         elif label != NONE and random.random() < 0.15:
-            strokes = _break_strokes(crop(strokes), random)
+            strokes = break_strokes(crop(strokes), random.uniform(0.02, 0.1), random)
         height = DIGIT * OVERSAMPLING * random.uniform(0.8, 1.2)
         strokes = crop(strokes)
         strokes = thicken(strokes, random.uniform(-0.02, 0.05) * max(strokes.shape), margin=4)
@@ -150,7 +150,9 @@ def make_line(pool: list[Shape], random: np.random.Generator) -> tuple[np.ndarra
             nearest[bell > nearness] = label
             nearness = np.maximum(nearness, bell)
     if random.random() < 0.3:
-        _add_specks(line, random)
+        for _ in range(random.integers(1, 4)):  # specks
+            place = int(random.integers(line.shape[1])), int(random.integers(line.shape[0]))
+            cv2.circle(line, place, int(random.integers(1, 4)), 1.0, -1)
     if random.random() < 0.5:
         line = cv2.GaussianBlur(line, (0, 0), random.uniform(0.3, 1.5)) * random.uniform(0.8, 1.3)
     small = cv2.resize(line, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).clip(0, 1)
@@ -171,16 +173,6 @@ def find_right_edge(strokes: np.ndarray) -> np.ndarray:
     return np.where(filled.any(axis=1), strokes.shape[1] - 1 - filled[:, ::-1].argmax(axis=1), -np.inf)
 
 
-def _add_specks(line: np.ndarray, random: np.random.Generator) -> None:
-    for _ in range(random.integers(1, 4)):
-        place = int(random.integers(line.shape[1])), int(random.integers(line.shape[0]))
-        cv2.circle(line, place, int(random.integers(1, 4)), 1.0, -1)
-
-
-def _enlarge(image: np.ndarray) -> np.ndarray:
-    return cv2.resize(image.astype(np.float32) / 255, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC).clip(0, 1)
-
-
 def _distort(strokes: np.ndarray, height: float, random: np.random.Generator) -> np.ndarray:
     """Rotate, shear, stretch and scale to a height of at most the line's."""
     angle = np.deg2rad(random.uniform(-12, 12))
@@ -194,13 +186,12 @@ def _distort(strokes: np.ndarray, height: float, random: np.random.Generator) ->
     return crop(warped)[: HEIGHT * OVERSAMPLING, : WIDTH * OVERSAMPLING]
 
 
-def _break_strokes(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Erase a straight gap of 2% to 10% of the height through a stroke."""
-    points = np.argwhere(strokes > 0.5)
-    y, x = points[random.integers(len(points))] if len(points) else (0, 0)
-    angle, rows, columns = random.uniform(0, np.pi), *np.indices(strokes.shape)
+def break_strokes(strokes: np.ndarray, width: float, random: np.random.Generator) -> np.ndarray:
+    """Erase a straight gap through a stroke, as wide as this fraction of the height: float32 [h, w] to the same."""
+    y, x = random.choice(np.argwhere(strokes > 0.5))
+    angle, (rows, columns) = random.uniform(0, np.pi), np.indices(strokes.shape)
     distance = np.abs((rows - y) * np.cos(angle) + (columns - x) * np.sin(angle))
-    return strokes * (distance > random.uniform(0.01, 0.05) * len(strokes)).astype(np.float32)
+    return np.where(distance < width / 2 * len(strokes), 0, strokes).astype(np.float32)
 
 
 def _cross_out(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -214,21 +205,25 @@ def _cross_out(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
         lines = [np.stack([np.linspace(0.02, 0.98, count), levels], axis=1)]
     else:
         ends = ((0.05, 0.05, 0.95, 0.95), (0.05, 0.95, 0.95, 0.05), (0.02, 0.5, 0.98, 0.5))
-        lines = [np.reshape(one, (2, 2)) for one in ends[: 2 if random.random() < 0.7 else 3]]
+        lines = [np.reshape(line, (2, 2)) for line in ends[: 2 if random.random() < 0.7 else 3]]
     for line in lines:
         points = (line + random.normal(0, 0.05, line.shape)) * side
         cv2.polylines(canvas, [(points * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4)
     return canvas
 
 
-def _draw_form(form: tuple[str, ...], random: np.random.Generator) -> np.ndarray:
-    """Draw strokes in the notation of `sample_digits` with an unsteady hand, float32 [84, 84]."""
-    canvas = np.zeros((84, 84), np.uint8)
-    thickness = int(random.integers(3, 9))
-    for stroke in form:
-        points = parse_stroke(stroke) * 0.84 + (random.normal(0, 2, 2) if len(form) > 1 else 0)
-        line = round_corners(points + random.normal(0, 2, points.shape))
-        cv2.polylines(canvas, [(line * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, 4)
+def draw_strokes(
+    strokes: tuple[str, ...], side: int, thickness: int, random: np.random.Generator, *, jitter: float, shift: float = 0
+) -> np.ndarray:
+    """Draw strokes in the notation of `sample_digits` with an unsteady hand: float32 [side, side] in [0, 1].
+
+    `jitter` of the points and `shift` of whole strokes are standard deviations in percent of the side.
+    """
+    canvas = np.zeros((side, side), np.uint8)
+    for stroke in strokes:
+        points = parse_stroke(stroke) + (random.normal(0, shift, 2) if shift else 0)
+        points = round_corners(points + random.normal(0, jitter, points.shape)) * side / 100
+        cv2.polylines(canvas, [(points * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255
 
 

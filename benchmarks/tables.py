@@ -1,278 +1,176 @@
-"""Markdown tables of the stored benchmark results, for the README and docs/.
+"""Markdown tables of the stored results: `python -m benchmarks.tables` writes them into README.md and docs/.
 
-`python -m benchmarks.tables` writes them into the documents, each between a line `<!-- table: NAME -->` and the next
-`<!-- end of table -->`.
+Each table stands between a line `<!-- table: NAME -->` and the next `<!-- end of table -->`.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/ablation.md", "docs/handwriting.md")
-DEOTTE_NETWORKS = 15  # networks in Deotte's ensemble; see benchmarks/peers.py
+COLUMNS = 4  # kinds of pictures in a row of a table
+REFUSE_LIMITS = ("0.1", "0.2", "0.3", "0.5", "0.7", "0.9")  # columns of the table of refused pictures
 Result = Mapping[str, Any]
 
 
-def update_document(
-    text: str, benchmarks: Sequence[Result], ablations: Sequence[Result], handwriting: Sequence[Result]
-) -> str:
-    """Return a document with all of its tables replaced.
+def read_results() -> dict[str, list[Any]]:
+    """Return the results in docs/ by kind; the first benchmark has all parts, the others those of one machine."""
+    kinds = "benchmark", "ablation", "handwriting"
+    paths = {kind: sorted((ROOT / "docs").glob(f"{kind}*.json"), key=lambda path: path.stem) for kind in kinds}
+    return {kind: [json.loads(path.read_text()) for path in paths[kind]] for kind in kinds}
 
-    Args:
-        text: Markdown with markers around its tables.
-        benchmarks: Contents of docs/benchmark*.json: the first has all parts, others those that depend on the machine.
-        ablations: Contents of docs/ablation*.json.
-        handwriting: Contents of docs/handwriting-before.json and docs/handwriting.json.
-    """
-    first = benchmarks[0]
+
+def update_document(text: str, results: Mapping[str, Sequence[Result]]) -> str:
+    """Return a Markdown document with all tables between its markers made anew from `read_results`."""
     tables = {
-        "machines": machines_table(benchmarks),
-        "accuracy": accuracy_table(first),
-        "ensembles": ensemble_table(first),
-        "engine": engine_table(benchmarks),
-        "ablation": ablation_tables(ablations),
-        "handwriting": handwriting_tables(handwriting),
+        "machines": make_machines_table(results["benchmark"]),
+        "accuracy": make_accuracy_table(results["benchmark"][0]),
+        "engine": make_engine_table(results["benchmark"]),
+        "ablation": make_ablation_table(results["ablation"]),
+        "handwriting": "\n\n".join(map(make_handwriting_tables, results["handwriting"])),
     }
     return re.sub(
         r"(?<=<!-- table: )([a-z-]+) -->\n.*?(?=<!-- end of table -->)",
-        lambda found: f"{found[1]} -->\n\n{tables[found[1]]}\n\n",
+        lambda match: f"{match[1]} -->\n\n{tables[match[1]]}\n\n",
         text,
         flags=re.DOTALL,
     )
 
 
-def benchmark_tables(result: Result) -> str:
+def make_benchmark_tables(result: Result) -> str:
     """Return the tables of those parts that were measured."""
     tables = []
     if "small" in result:
-        tables.append(machines_table([result]))
-    if "engine" in result:
-        tables.append(engine_table([result]))
+        tables.append(make_machines_table([result]))
+    if {"single", "engine"} & set(result):
+        tables.append(make_engine_table([result]))
     if {"folds", "best", "deotte"} <= set(result):
-        tables.append(accuracy_table(result))
-    if {"difference", "deotte_stock"} <= set(result):
-        tables.append(ensemble_table(result))
+        tables.append(make_accuracy_table(result))
     return "\n\n".join(tables)
 
 
-def machines_table(results: Sequence[Result]) -> str:
+def make_machines_table(results: Sequence[Result]) -> str:
     """Return a row for each machine: small networks on it, and the default preset."""
-    return _make_table(
-        (
-            "machine, 2 cores",
-            "`fast`: accuracy",
-            "training",
-            "small CNN in stock Keras, 5 epochs",
-            "training",
-            "ratio",
-            "`single`: training",
-        ),
-        *(
-            (
-                _describe(result),
-                _mean(small["fast"], "accuracy", _percent),
-                _mean(small["fast"], "seconds", _seconds),
-                _mean(small["predecessor"], "accuracy", _percent),
-                _mean(small["predecessor"], "seconds", _seconds),
-                _ratio(small["fast"]["seconds"]["mean"], small["predecessor"]["seconds"]["mean"]),
-                _mean(result["single"], "seconds", _seconds) if "single" in result else "not measured",
-            )
-            for result in results
-            if "small" in result
-            for small in [result["small"]]
-        ),
+    rows = []
+    for result in results:
+        fast, small_cnn = result["small"]["fast"], result["small"]["small_cnn"]
+        row = [_describe(result)]
+        for part in (fast, small_cnn):
+            row += [_mean(part, "accuracy", ".2%"), _mean(part, "seconds", ",.1f", " s")]
+        row.append(f"{fast['seconds']['mean'] / small_cnn['seconds']['mean']:.2f}")
+        rows.append((*row, _mean(result["single"], "seconds", ",.1f", " s") if "single" in result else ""))
+    names = (
+        "machine, 2 cores",
+        "`fast`: accuracy",
+        "training",
+        "small CNN in stock Keras, 5 epochs",
+        "training",
+        "ratio",
     )
+    return _make_table((*names, "`single`: training"), rows)
 
 
-def accuracy_table(result: Result) -> str:
+def make_accuracy_table(result: Result) -> str:
     """Return accuracies of all 42,000 rows, out of fold, with the measured cost of the training."""
     single, best, deotte = result["folds"], result["best"], result["deotte"]
-    halves = "half of the rows"
-    return _make_table(
-        ("networks", "each trained on", "out-of-fold accuracy", "CPU time of the training"),
+    rows = [
         (
             f"`single`, {single['folds']} networks, mean of {single['repetitions']} seeds",
             f"{1 - 1 / single['folds']:.0%} of the rows",
-            _mean(single, "accuracy", _permille),
-            _minutes(single["processor_seconds"]["mean"]),
-        ),
-        (f"`best`, {best['networks']} per half", halves, _permille(best["accuracy"]), _cpu(best)),
-        (f"Deotte's, {deotte['networks']} per half", halves, _permille(deotte["accuracy"]), _cpu(deotte)),
-        (
-            "`best` less Deotte's, paired",
-            "",
-            _points(result["difference"]),
-            f"{_ratio(best['processor_seconds'], deotte['processor_seconds'])} of it",
-        ),
-    )
-
-
-def ensemble_table(result: Result) -> str:
-    """Return costs and accuracies of the ensembles on two folds."""
-    best, deotte, stock = result["best"], result["deotte"], result["deotte_stock"]
-    return _make_table(
-        ("two folds", "accuracy", "accuracy of one network", "processes x threads", "CPU time", "wall time"),
-        (f"`best`, {best['networks']} networks per fold", *_ensemble(best)),
-        (f"Deotte's recipe, {deotte['networks']} networks per fold, on this kit's engine", *_ensemble(deotte)),
-        *(
-            (
-                f"Deotte's recipe, {count} networks per fold, in stock Keras",
-                "not measured",
-                "",
-                _threads(stock),
-                *(f"{_minutes(count * stock[name])} (extrapolated)" for name in ("processor_seconds", "seconds")),
-            )
-            for count in (deotte["networks"], DEOTTE_NETWORKS)
-        ),
-    )
-
-
-def engine_table(results: Sequence[Result]) -> str:
-    """Return time, memory and arithmetic rate of one network on each machine."""
-    rows: list[tuple[str, str, str, Callable[[float], str]]] = [
-        ("training of `single`, wall time", "single", "seconds", _seconds),
-        ("time to the end of the first step, data loaded", "single", "first_step_seconds", _seconds),
-        ("peak memory of all processes, GB", "single", "memory_bytes", lambda value: f"{value / 1e9:.1f}"),
-        ("predictions per second", "single", "predictions_per_second", _count),
-        ("training, images per second", "engine", "images_per_second", _count),
-        ("training, GFLOP/s", "engine", "gflops", _count),
-        ("its convolutions alone, GFLOP/s", "engine", "convolutions_gflops", _count),
-        ("a matrix product, GFLOP/s", "engine", "matrix_gflops", _count),
-        ("training relative to its convolutions", "engine", "share", lambda value: f"{value:.0%}"),
-        ("convolutions relative to the matrix product", "engine", "convolutions_share", lambda value: f"{value:.0%}"),
+            _mean(single, "accuracy", ".3%"),
+            f"{single['processor_seconds']['mean'] / 60:.0f} min",
+        )
     ]
-    return _make_table(
-        ("", *map(_describe, results)),
-        *(
-            (name, *(_mean(result[part], value, form) if part in result else "" for result in results))
-            for name, part, value, form in rows
-        ),
-    )
+    for name, part in (("`best`", best), ("Deotte's", deotte)):
+        minutes = f"{part['processor_seconds'] / 60:.0f} min"
+        rows.append((f"{name}, {part['networks']} per half", "half of the rows", f"{part['accuracy']:.3%}", minutes))
+    ratio = f"{best['processor_seconds'] / deotte['processor_seconds']:.2f} of it"
+    rows.append(("`best` less Deotte's, paired", "", _points(result["difference"]), ratio))
+    return _make_table(("networks", "each trained on", "out-of-fold accuracy", "CPU time of the training"), rows)
 
 
-def ablation_tables(results: Sequence[Result]) -> str:
-    """Return a table for each ablation, with the machine that it was measured on."""
-    tables = []
+def make_engine_table(results: Sequence[Result]) -> str:
+    """Return time, memory and arithmetic rate of one network, with a column for each machine."""
+    measures = [
+        ("training of `single`, wall time", "single", "seconds", ",.1f", " s"),
+        ("time to the end of the first step, data loaded", "single", "first_step_seconds", ",.1f", " s"),
+        ("training, images per second", "engine", "images_per_second", ",.0f", ""),
+        ("training, GFLOP/s", "engine", "gflops", ",.0f", ""),
+        ("its convolutions alone, GFLOP/s", "engine", "convolutions_gflops", ",.0f", ""),
+        ("a matrix product, GFLOP/s", "engine", "matrix_gflops", ",.0f", ""),
+        ("training relative to its convolutions", "engine", "share", ".0%", ""),
+        ("convolutions relative to the matrix product", "engine", "convolutions_share", ".0%", ""),
+    ]
+    rows = [
+        (title, *(_mean(result[part], *how) if part in result else "" for result in results))
+        for title, part, *how in measures
+    ]
+    return _make_table(("", *map(_describe, results)), [*rows, ("commit", *map(_name_commit, results))])
+
+
+def make_ablation_table(results: Sequence[Result]) -> str:
+    """Return a row for each setting, and the machine of each commit that was measured."""
+    rows = []
     for result in results:
-        rows = [
-            (
-                name,
-                _permille(values["accuracy"]),
-                _points(values["difference"]) if name != values["basis"] else "",
-                values["basis"] if name != values["basis"] else "",
-                f"{values['processor_seconds'] / 60:.1f} min",
-            )
-            for name, values in result["variations"].items()
-        ]
-        tables.append(_make_table(("setting", "accuracy", "difference", "compared with", "CPU time"), *rows))
-        tables.append(f"Measured on {_describe(result)}.")
-    return "\n\n".join(tables)
+        for name, values in result["variations"].items():
+            compared = (_points(values["difference"]), values["basis"]) if name != values["basis"] else ("", "")
+            minutes = f"{values['processor_seconds'] / 60:.1f} min"
+            rows.append((name, f"{values['accuracy']:.3%}", *compared, minutes, _name_commit(result)))
+    machines = "; ".join(f"{_name_commit(result)} on {_describe(result)}" for result in results)
+    header = "setting", "accuracy", "difference", "compared with", "CPU time", "commit"
+    return f"{_make_table(header, rows)}\n\nMeasured at commit {machines}."
 
 
-def handwriting_tables(results: Sequence[Result]) -> str:
-    """Return how pictures are read by kind: of one version, or of a former and the present one."""
+def make_handwriting_tables(result: Result) -> str:
+    """Return how pictures are read by kind, how many are refused by the value of `--refuse`, and the speed."""
     tables = []
-    for part, title in (("lines", "lines"), ("digits", "one digit"), ("others", "no digit")):
-        wanted = "refused" if part == "others" else "correct"
-        names = [f"{wanted} before", f"{wanted} now"] if len(results) > 1 else [wanted]
-        rows = [(kind, *(_tenths(result[part][kind][wanted]) for result in results)) for kind in results[-1][part]]
-        tables.append(_make_table((title, *names), *rows))
-    now = results[-1]
-    (digits, others), speed, machine = now["refused"][str(now["refuse"])], now["speed"], now["machine"]
-    sentences = (
-        f"{now['count']} pictures of each kind, read by {now['networks']}.",
-        f"Refused at {now['refuse']}: {digits:.1%} of the pictures with a digit,",
-        f"{others:.1%} of those without.",
-        f"On {machine['cores']} cores ({', '.join(machine['features'])}) a photo of 12 megapixels takes",
-        f"{speed['large_photo_seconds']:.2f} s,",
-        f"{speed['small_pictures_per_second']:.0f} pictures of 28x28 a second;",
-        f"peak memory {speed['peak_bytes'] / 1e9:.1f} GB.",
+    for part, value in (("lines", "correct"), ("digits", "correct"), ("others", "refused")):
+        cells = [(kind, f"{scores[value]:.1%}") for kind, scores in result[part].items()]
+        cells += [("", "")] * (-len(cells) % COLUMNS)
+        rows = [sum(cells[first : first + COLUMNS], ()) for first in range(0, len(cells), COLUMNS)]
+        tables.append(_make_table((part, value) * COLUMNS, rows))
+    refused = zip(*(result["refused"][limit] for limit in REFUSE_LIMITS), strict=True)
+    names = "pictures with a digit", "pictures without a digit"
+    refusals = [(name, *(f"{share:.1%}" for share in shares)) for name, shares in zip(names, refused, strict=True)]
+    tables.append(_make_table(("refused with `--refuse`", *REFUSE_LIMITS), refusals))
+    speed = result["speed"]
+    tables.append(
+        f"{result['count']} pictures of each kind, read by {result['networks']}, at commit {_name_commit(result)}, on "
+        f"{result['machine']['cores']} cores of {_describe(result)}. A photo of 12 megapixels takes "
+        f"{speed['large_photo_seconds']:.2f} s; {speed['small_pictures_per_second']:.0f} pictures of 28x28 pixels take "
+        f"one second. Peak memory {speed['peak_bytes'] / 1e9:.1f} GB."
     )
-    tables.append(" ".join(sentences))
     return "\n\n".join(tables)
 
 
-def _tenths(value: float) -> str:
-    return f"{value:.1%}"
-
-
-def _make_table(*rows: Sequence[str]) -> str:
-    """Return a Markdown table; the first row is the header."""
-    header, *others = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *others))
+def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
 
 
 def _describe(result: Result) -> str:
-    """Return the processor with its best features, its precision, and how it was imitated."""
+    """Return the processor with its features, and the precision."""
     machine = result["machine"]
-    name = f"{machine['processor']} with {', '.join(machine['features'])}; {machine['precision']}"
-    return f"{machine['processor']}, oneDNN limited to AVX2; {machine['precision']}" if machine["limited"] else name
+    return f"{machine['processor']} with {', '.join(machine['features'])} ({machine['precision']})"
 
 
-def _ensemble(part: Result) -> tuple[str, ...]:
-    alone = part["alone"]
-    single = f"{alone['mean']:.3%} ± {alone['deviation'] / math.sqrt(2 * part['networks']):.3%}"
-    return _permille(part["accuracy"]), single, _threads(part), _cpu(part), _minutes(part["seconds"])
+def _name_commit(result: Result) -> str:
+    """Return the short commit, with "-dirty" as git appends it for uncommitted changes."""
+    commit = str(result["machine"]["git_commit"])
+    return commit[:7] + commit[40:]
 
 
-def _mean(part: Result, name: str, form: Callable[[float], str]) -> str:
+def _mean(part: Result, name: str, form: str, unit: str = "") -> str:
     """Return the mean of the repetitions with its standard error."""
-    value = part[name]
-    return f"{form(value['mean'])} ± {form(value['deviation'] / math.sqrt(part['repetitions']))}"
+    mean, error = part[name]["mean"], part[name]["deviation"] / math.sqrt(part["repetitions"])
+    return f"{mean:{form}}{unit} ± {error:{form}}{unit}"
 
 
 def _points(difference: Result) -> str:
     return f"{100 * difference['accuracy']:+.3f} ± {100 * difference['standard_error']:.3f} points"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2%}"
-
-
-def _permille(value: float) -> str:
-    return f"{value:.3%}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:,.1f} s"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:,.0f} min"
-
-
-def _cpu(part: Result) -> str:
-    return _minutes(part["processor_seconds"])
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _ratio(ours: float, theirs: float) -> str:
-    return f"{ours / theirs:.2f}"
-
-
-def _threads(part: Result) -> str:
-    return f"{part['processes']} x {part['threads']}"
-
-
-def read_results() -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the further arguments of `update_document`, from docs/."""
-
-    def read(name: str) -> Any:
-        return json.loads((ROOT / "docs" / f"{name}.json").read_text())
-
-    benchmarks, ablations = (
-        [read(stem) for stem in sorted(path.stem for path in (ROOT / "docs").glob(f"{name}*.json"))]
-        for name in ("benchmark", "ablation")
-    )
-    handwriting = [read("handwriting-before"), read("handwriting")]
-    return sorted(benchmarks, key=len, reverse=True), ablations, handwriting
 
 
 def main() -> None:
@@ -280,7 +178,7 @@ def main() -> None:
     results = read_results()
     for document in DOCUMENTS:
         path = ROOT / document
-        path.write_text(update_document(path.read_text(), *results))
+        path.write_text(update_document(path.read_text(), results))
 
 
 if __name__ == "__main__":

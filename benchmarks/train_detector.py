@@ -36,7 +36,6 @@ def train_detector(
     precision: str = "float32",
     pool_size: int = POOL_SIZE,
     lines: int = LINES,
-    seed: int = 0,
     report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> Any:
     """Train the detector; every synthetic line is used once.
@@ -47,7 +46,6 @@ def train_detector(
         precision: a Keras dtype policy.
         pool_size: shapes to compose lines of.
         lines: training lines.
-        seed: of all random numbers.
         report: called after each step with its number (from 1), the number of steps and the mean loss so far.
 
     Returns:
@@ -58,8 +56,8 @@ def train_detector(
 
         from digit_recognizer.training.optimizer import Muon
 
-    random = np.random.default_rng(seed)
-    keras.utils.set_random_seed(seed)
+    random = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
     pool = make_pool(images, labels, pool_size, random)
     steps = lines // BATCH_SIZE
 
@@ -71,11 +69,8 @@ def train_detector(
 
     model = build_detector(precision)
     rate = keras.optimizers.schedules.CosineDecay(1e-4, steps * 9 // 10, warmup_target=5e-3, warmup_steps=steps // 10)
-    model.compile(
-        Muon(rate, weight_decay=0.01),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(Muon(rate, weight_decay=0.01), loss=loss, jit_compile=False)
     progress = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda step, logs: report(step + 1, steps, logs["loss"])
     )

@@ -1,63 +1,51 @@
-"""The benchmark of the reader."""
+"""The benchmark of the reader, and its pictures."""
 
 import numpy as np
 import pytest
 
-from benchmarks import handwriting, train_detector
+from benchmarks import handwriting, synthetic_pictures, train_detector
 from digit_recognizer.data.folds import make_folds
 from digit_recognizer.errors import UserError
-
-LABELS = np.repeat(np.arange(10, dtype=np.uint8), 30)
-
-
-def test_a_run_with_the_detectors_hold_out_is_accepted():
-    handwriting.require_unseen(train_detector.split_rows(LABELS).validation, LABELS)
+from digit_recognizer.handwriting.reader import Digit, Reading
 
 
-@pytest.mark.parametrize("split", [{"folds": 5, "seed": 0}, {"folds": 1, "seed": 1}])
-def test_a_run_that_held_out_training_rows_of_the_detector_is_refused(split):
-    rows = np.concatenate([fold.validation for fold in make_folds(LABELS, validation=0.1, **split)])
-    with pytest.raises(UserError, match=r"found \d+ of (300|30) among its training rows; name a RUN= with FOLDS=1"):
-        handwriting.require_unseen(rows, LABELS)
+def test_a_run_that_held_out_training_rows_of_the_detector_is_refused():
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 30)
+    handwriting.require_unseen(train_detector.split_rows(labels).validation, labels)
+    (fold,) = make_folds(labels, folds=1, validation=0.1, seed=1)
+    with pytest.raises(UserError, match=r"trained on \d+ of the 30 rows that the run held out; name a RUN= with"):
+        handwriting.require_unseen(fold.validation, labels)
 
 
-@pytest.fixture
-def images():
-    images = np.zeros((2, 28, 28), np.uint8)
+def measure(texts, *rows, by_line):
+    """Measure pictures with these texts that are read as rows of digits, each a pair of digit and probability."""
+    digits = [
+        [[Digit(p * np.eye(10)[i], (), np.zeros((28, 28))) for i, p in row] for row in reading] for reading in rows
+    ]
+    pictures = [(np.zeros((9, 9, 3), np.uint8), text) for text in texts]
+    return handwriting.measure_kind(lambda batch: [Reading(reading) for reading in digits], pictures, by_line=by_line)
+
+
+def test_correct_and_refused_pictures_are_counted():
+    rows = [[(7, 0.9)]], [[(1, 0.8)]], [[(2, 0.2)]], []
+    scores, probabilities = measure(["7", "2", "2", ""], *rows, by_line=False)
+    assert scores == {"correct": 0.5, "refused": 0.5}
+    assert probabilities == [0.9, 0.8, 0.2, 0.0]
+
+
+def test_lines_are_correct_although_others_are_missing():
+    rows = [[(1, 0.9), (2, 0.9)], [(5, 0.9)], [(6, 0.9)]]
+    assert measure(["12\n34\n5\n7"], rows, by_line=True)[0] == {"correct": 0.5, "refused": 0.0}
+
+
+@pytest.mark.parametrize("part", synthetic_pictures.KINDS)
+def test_every_kind_of_picture_is_made(part):
+    random, images = np.random.default_rng(0), np.zeros((2, 28, 28), np.uint8)
     images[0, 4:24, 12:16] = images[1, 4:24, 8:20] = 255
-    return images
-
-
-def test_every_kind_of_picture_is_made(images):
-    labels, random = np.array([1, 8]), np.random.default_rng(0)
-    pictures = [handwriting.make_other(images, kind, random) for kind in handwriting.OTHERS]
-    for kind in handwriting.KINDS:
-        ((digit, label),) = handwriting.choose_digits(kind, images, labels, 1, random)
-        assert label in ("014578" if kind in handwriting.DRAWN else "18")
-        pictures.append(handwriting.make_single(digit, kind, random))
-    pages = [handwriting.make_page(images, labels, kind, random) for kind in handwriting.LINES]
-    pages += [handwriting.make_small_drawing(images, labels, random)]
-    for picture, text in pages:
-        assert set(text) <= set("0123456789\n")
-        pictures.append(picture)
-    for picture in pictures:
-        assert picture.dtype == np.uint8
-        assert picture.shape[2:] == (3,)
-
-
-def test_a_large_photo_has_12_megapixels_and_five_small_digits(images):
-    picture, text = handwriting.make_large_photo(images, np.array([1, 8]), np.random.default_rng(0))
-    assert (picture.shape, len(text)) == ((3000, 4000, 3), 5)
-
-
-@pytest.mark.parametrize("width", [0.05, 0.1])
-def test_gaps_are_as_wide_as_asked(width):
-    random = np.random.default_rng(0)
-    square = np.ones((200, 200), np.float32)  # a gap crosses it in one place, at an angle
-    erased = [200**2 - float(handwriting.break_strokes(square, random, width).sum()) for _ in range(50)]
-    assert np.median(erased) == pytest.approx(width * 200 * 200, rel=0.3)
-
-
-def test_refusals_are_drawn_by_limit(tmp_path):
-    handwriting.draw_refusals({"0.0": [0.0, 0.4], "0.5": [0.1, 0.9]}, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").stat().st_size > 1000
+    for kind in synthetic_pictures.KINDS[part]:
+        ((picture, text),) = synthetic_pictures.make_pictures(part, kind, images, np.array([1, 8]), 1, random)
+        assert (picture.dtype, picture.shape[2:]) == (np.uint8, (3,))
+        assert np.ptp(picture) > 5
+        assert {"digits": len(text) == 1, "others": text == "", "lines": len(text) >= 2}[part]
+        if kind == synthetic_pictures.LARGE:
+            assert (picture.shape[:2], len(text)) == ((3000, 4000), 5)

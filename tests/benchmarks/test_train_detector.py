@@ -7,7 +7,7 @@ from benchmarks import train_detector
 from digit_recognizer.handwriting import detector
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 def test_written_weights_predict_like_the_trained_network(tmp_path):
     images = np.zeros((2, 28, 28), np.uint8)
     images[0, 4:24, 12:16] = images[1, 4:24, 6:22] = 255
