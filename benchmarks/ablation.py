@@ -59,7 +59,7 @@ def keep_last_weights() -> AbstractContextManager[Any]:
     """Do not average the weights."""
     from digit_recognizer.training.optimizer import Muon
 
-    return mock.patch.object(Muon, "finish", lambda *_: None)
+    return mock.patch.object(Muon, "finalize_variable_values", lambda *_: None)
 
 
 def flatten_head() -> AbstractContextManager[Any]:
@@ -137,7 +137,7 @@ def measure(data_dir: Path, work_dir: Path, console: Console, names: Sequence[st
     if missing and not trainings.augmented().exists():
         _augment(trainings, console)
     function, devices = functools.partial(_train, trainings, tasks), split_devices(len(tasks), find_gpus())
-    trained = run_tasks(function, missing, devices, report=lambda _: None)
+    trained = run_tasks(function, iter(missing), devices=devices, report=lambda _: None)
     for _ in track(trained, "training", len(missing), console):
         pass
     results: dict[str, Any] = {}

@@ -10,7 +10,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +19,17 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
+from rich.console import Console
 
 from benchmarks import engine, tables
-from digit_recognizer import files
-from digit_recognizer.config import PRESETS
+from digit_recognizer import files, pipeline
+from digit_recognizer.config import PRESETS, make_config
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import records, runs, workers
-from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
+from digit_recognizer.training import environment, run_folder, workers
+from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices, uses_onednn
 
 FOLDS = 2  # for the comparison of ensembles: all rows count, and few networks have to be trained
 BEST_NETWORKS, DEOTTE_NETWORKS = 4, 1  # per fold, which cost about the same
@@ -63,19 +63,18 @@ def measure(folders: Folders, parts: Sequence[str]) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, precision, versions, date and git commit."""
-    record = records.new_record(PRESETS["single"], run="", competition="", data={}, git_commit=runs.git_commit())
-    versions, machine = record["versions"], record["machine"]
+    versions, machine = environment.find_versions(), environment.find_machine()
     names = ["python", "keras", "numpy", *(name for name in versions if name.startswith("tensorflow"))]
     return {
         "processor": machine["processor"],
         "features": machine["features"],
         "cores": machine["threads"],
         "precision": choose_precision(find_gpus()),
-        "onednn": record["onednn"],
+        "onednn": uses_onednn(),
         "system": platform.platform(),
         "versions": {name: versions[name] for name in names},
-        "measured_on": records.now()[:10],
-        "git_commit": record["git_commit"],
+        "measured_on": environment.now()[:10],
+        "git_commit": environment.git_commit(),
     }
 
 
@@ -90,7 +89,7 @@ def measure_small(folders: Folders) -> dict[str, Any]:
     """Train the preset `fast` and the small CNN in stock Keras in turn, each in the environment of its own."""
     fast, small_cnn = [], []
     for seed in range(SMALL_REPETITIONS):
-        fast.append(_train(folders, f"fast-{seed}", "--preset=fast", f"--seed={seed}"))
+        fast.append(_train(folders, f"fast-{seed}", "fast", seed=seed))
         small_cnn.append(_run_isolated(_train_small_cnn, folders.data, seed))
     return {"fast": _summarise(fast), "small_cnn": _summarise(small_cnn)} | _describe_processes(1)
 
@@ -108,24 +107,23 @@ def _train_small_cnn(data_dir: Path, seed: int) -> dict[str, float]:
 
 def measure_single(folders: Folders) -> dict[str, Any]:
     """Train the preset `single`."""
-    repetitions = [
-        _train(folders, f"single-{seed}", "--preset=single", f"--seed={seed}") for seed in range(REPETITIONS)
-    ]
+    repetitions = [_train(folders, f"single-{seed}", "single", seed=seed) for seed in range(REPETITIONS)]
     return _describe_processes(1) | _summarise(repetitions)
 
 
 def measure_folds(folders: Folders) -> dict[str, Any]:
     """Train the preset `single` on five folds with two seeds."""
-    arguments = "--preset=single", f"--folds={SINGLE_FOLDS}"
-    repetitions = [_train(folders, f"folds-{seed}", *arguments, f"--seed={seed}") for seed in range(SINGLE_SEEDS)]
+    repetitions = [
+        _train(folders, f"folds-{seed}", "single", folds=SINGLE_FOLDS, seed=seed) for seed in range(SINGLE_SEEDS)
+    ]
     return {"folds": SINGLE_FOLDS} | _describe_processes(SINGLE_FOLDS) | _summarise(repetitions)
 
 
 def measure_best(folders: Folders) -> dict[str, Any]:
     """Train members of the preset `best` on each half of the rows and evaluate them on the other."""
-    costs = _train(folders, "best", "--preset=best", f"--folds={FOLDS}", f"--members={BEST_NETWORKS}")
-    train, members = load_train(folders.data), runs.member_dirs(folders.work / "best")
-    probabilities = [runs.read_member_predictions(member).probabilities for member in members]
+    costs = _train(folders, "best", "best", folds=FOLDS, members=BEST_NETWORKS)
+    train, members = load_train(folders.data), run_folder.member_dirs(folders.work / "best")
+    probabilities = [run_folder.read_member_predictions(member).probabilities for member in members]
     scores = score_folds(train.labels, _make_halves(train), probabilities)
     return {"networks": BEST_NETWORKS} | costs | _describe_processes(len(members)) | scores
 
@@ -136,7 +134,7 @@ def measure_deotte(folders: Folders) -> dict[str, Any]:
     halves = _make_halves(train)
     function = functools.partial(_train_deotte, train, halves, choose_precision(gpus))
     started, before = time.perf_counter(), _measure_children()
-    trained = workers.run_tasks(function, range(count), split_devices(count, gpus), report=lambda _: None)
+    trained = workers.run_tasks(function, iter(range(count)), devices=split_devices(count, gpus), report=lambda _: None)
     probabilities = [values for _, values in sorted(trained, key=lambda pair: pair[0])]
     costs = {"all_seconds": time.perf_counter() - started, "processor_seconds": _measure_children() - before}
     scores = score_folds(train.labels, halves, probabilities)
@@ -187,19 +185,20 @@ def _make_halves(train: Dataset) -> list[Fold]:
     return make_folds(train.labels, folds=FOLDS, validation=PRESETS["best"].validation, seed=SPLIT_SEED)
 
 
-def _train(folders: Folders, run: str, *arguments: str) -> dict[str, float]:
-    """Run `digit-recognizer train`; return the accuracy and the costs of the run."""
-    command = [sys.executable, "-c", "from digit_recognizer.cli import main; main()", "train", *arguments]
-    command += [f"--run={run}", f"--data-dir={folders.data}", f"--models-dir={folders.work}", "--json"]
-    subprocess.run([*command, f"--split-seed={SPLIT_SEED}"], stdout=subprocess.DEVNULL, check=True)
-    record = runs.read_finished_record(folders.work / run)
+def _train(folders: Folders, run: str, preset: str, **settings: int) -> dict[str, float]:
+    """Train a run as `make train` does, in a process of its own; return its accuracy and its costs."""
+    record = _run_isolated(_train_run, folders, run, preset, settings)
     return {
         "accuracy": record["scores"]["validation_accuracy"],
-        "seconds": float(runs.read_history(folders.work / run / "member-0")["seconds"].sum()),  # of its epochs
+        "seconds": float(run_folder.read_history(folders.work / run / "member-0")["seconds"].sum()),  # of its epochs
         "all_seconds": record["training_seconds"],
         "processor_seconds": record["processor_seconds"],
-        "first_step_seconds": record["first_step_seconds"],
     }
+
+
+def _train_run(folders: Folders, run: str, preset: str, settings: dict[str, int]) -> dict[str, Any]:
+    config = make_config(preset, split_seed=SPLIT_SEED, **settings)
+    return pipeline.train(config, folders.data, folders.work, Console(stderr=True), run=run)[1]
 
 
 def _run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:

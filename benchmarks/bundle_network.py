@@ -13,7 +13,7 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.calibration import fit_temperature
 from digit_recognizer.files import replacing, sha256, write_json
 from digit_recognizer.model.bundled import RECORD, WEIGHTS
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 KEPT = ("run", "config", "data", "code", "git_commit", "versions", "finished_at")  # of the run's record
 
@@ -24,12 +24,12 @@ def bundle_network(run_dir: Path, weights: Path = WEIGHTS, record: Path = RECORD
     Raises:
         UserError: The run is not finished, has several networks or no validation rows, or not the competition's data.
     """
-    run = runs.read_finished_record(run_dir)
-    folders = runs.require_members(run, run_dir)
+    run = run_folder.read_finished_record(run_dir)
+    folders = run_folder.require_members(run, run_dir)
     if len(folders) > 1 or run["competition"] != COMPETITION:
         trained = f"{len(folders)} on the {run['competition']} data"
         raise UserError(f"expected one network trained on the {COMPETITION} data, found {trained}; name another RUN=")
-    _, labels, probabilities = runs.require_held_out(runs.read_predictions(run_dir), run_dir)
+    _, labels, probabilities = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network
 
@@ -48,7 +48,7 @@ def main(
     models_dir: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("models"),
 ) -> None:
     """Replace the network that the package ships by that of a finished run."""
-    run_dir = runs.find_run(models_dir, run)
+    run_dir = run_folder.find_run(models_dir, run)
     bundle_network(run_dir)
     typer.echo(f"Wrote {WEIGHTS} and {RECORD.name} from {run_dir}")
 

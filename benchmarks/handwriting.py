@@ -27,7 +27,7 @@ from digit_recognizer.data.csv_files import load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import reader
 from digit_recognizer.handwriting.reader import Read, Reading, refuse_below
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 BATCH_SIZE = 64  # pictures
 
@@ -94,8 +94,8 @@ def main(
     all_labels = np.asarray(train.labels)
     rows = split_rows(all_labels).validation  # also of the network of the package
     if run_dir:
-        runs.require_data(runs.read_finished_record(run_dir), {"train.csv": train.sha256}, data_dir)
-        rows = runs.require_held_out(runs.read_predictions(run_dir), run_dir).rows
+        run_folder.require_data(run_folder.read_finished_record(run_dir), {"train.csv": train.sha256}, data_dir)
+        rows = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir).rows
         require_unseen(rows, all_labels)
     images, labels = train.images[rows], all_labels[rows]
     result: dict[str, Any] = {"networks": reader.name_networks(run_dir).partition(";")[0]}

@@ -16,7 +16,7 @@ import typer
 from playwright.sync_api import Page, sync_playwright
 
 from digit_recognizer.handwriting import sample_digits
-from digit_recognizer.training.runs import find_run
+from digit_recognizer.training.run_folder import find_run
 
 DOCS = Path(__file__).parents[1] / "docs"
 KIT = (sys.executable, "-c", "from digit_recognizer.cli import main; main()")

@@ -97,7 +97,6 @@ def make_engine_table(results: Sequence[Result]) -> str:
     """Return time, memory and arithmetic rate of one network, with a column for each machine."""
     measures = [
         ("training of `single`, wall time", "single", "seconds", ",.1f", " s"),
-        ("time to the end of the first step, data loaded", "single", "first_step_seconds", ",.1f", " s"),
         ("training, images per second", "engine", "images_per_second", ",.0f", ""),
         ("training, GFLOP/s", "engine", "gflops", ",.0f", ""),
         ("its convolutions alone, GFLOP/s", "engine", "convolutions_gflops", ",.0f", ""),

@@ -11,7 +11,7 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.files import sha256
 from digit_recognizer.model.bundled import load_bundled
 from digit_recognizer.model.prediction import load_network
-from digit_recognizer.training.runs import read_record
+from digit_recognizer.training.run_folder import read_record
 
 
 def test_a_run_is_bundled_in_half_precision_with_its_record(demo_dir, tmp_path):
