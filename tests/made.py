@@ -76,4 +76,5 @@ def _build_model(config, seed):
         from digit_recognizer.model.networks import build_model
 
     keras.utils.set_random_seed(seed)
-    return build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
+    architecture = config.architectures[seed % len(config.architectures)]
+    return build_model(architecture=architecture, channels=config.channels, dropout=config.dropout, folded=True)

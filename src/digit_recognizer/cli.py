@@ -120,7 +120,7 @@ def train(
 ) -> None:
     """Train the CNN; finished members of an interrupted run with the same settings are kept."""
     from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics, sweep
+    from digit_recognizer.evaluation import comparison, metrics
     from digit_recognizer.training import runs
 
     settings: dict[str, Any] = {"folds": folds, "members": members, "validation": validation, "epochs": epochs}
@@ -145,7 +145,7 @@ def train(
         return
     if len(trained) > 1:
         if config.folds:
-            _console.print(*sweep.tabulate_runs([run_dir for run_dir, _ in trained]).to_tables())
+            _console.print(*comparison.compare_runs([run_dir for run_dir, _ in trained]).to_tables())
         for run_dir, record in trained:
             _print(f"Trained in {record['training_seconds']:,.0f} s: {run_dir}")
         return
@@ -204,41 +204,24 @@ def report(
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")],
-    data_dir: DataDir = DATA,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")
+    ] = None,
     models_dir: ModelsDir = MODELS,
-    reports_dir: ReportsDir = REPORTS,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs: settings, accuracy on the same rows with McNemar's test, curves, changed predictions.
-
-    More than two are one table, with mean and standard deviation of runs that differ in their seeds only.
-    """
-    from digit_recognizer.evaluation import comparison, documents, sweep
+    """Compare runs: settings, validation accuracies, the spread over seeds, McNemar's test of two runs."""
+    from digit_recognizer.evaluation.comparison import compare_runs
     from digit_recognizer.training import runs
 
-    folders = runs.find_runs(models_dir, names)
+    folders = runs.find_runs(models_dir, names or [])
     if len(folders) < 2:
-        raise UserError(
-            f"expected two or more runs to compare, received {len(folders)}; name them (make compare RUNS=)"
-        )
-    if len(folders) > 2:
-        table = sweep.tabulate_runs(folders)
-        if as_json:
-            _print_json(table.to_dict())
-        else:
-            _console.print(*table.to_tables())
-        return
-    first, second = (folder.name for folder in folders)
-    result = comparison.compare_runs(*folders)
-    with show_steps(_progress) as step:
-        document = comparison.make_comparison(result, models_dir, data_dir, step)
-        paths = documents.write_document(document, reports_dir / f"compare-{first}-{second}", step)
+        raise UserError(f"name two or more runs to compare, not {len(folders)}: make compare RUNS='fast-* single-*'")
+    comparison = compare_runs(folders)
     if as_json:
-        _print_json(result.to_dict() | {"reports": [str(path) for path in paths]})
-        return
-    _console.print(*result.to_tables())
-    _print(f"Wrote {' and '.join(map(str, paths))}")
+        _print_json(comparison._asdict())
+    else:
+        _console.print(*comparison.to_tables())
 
 
 @app.command()

@@ -110,28 +110,6 @@ def test_a_wrong_prediction_below_the_class_threshold_is_no_label_issue():
     assert metrics.label_issues(labels, predict(0, 0, 1, 1, 1)).tolist() == [4]
 
 
-def test_disagreement_counts_votes_and_compares_members_with_their_mean():
-    members = np.stack([predict(1, 2, 3), predict(1, 2, 4), predict(1, 5, 4, confidence=0.8)])
-    result = metrics.disagreement(members)
-    assert result.rates == pytest.approx([1 / 3, 0, 1 / 3])
-    assert result.votes[:, [1, 2, 3, 4, 5]].tolist() == [[3, 0, 0, 0, 0], [0, 2, 0, 0, 1], [0, 0, 1, 2, 0]]
-    assert result.split.tolist() == [1, 2]
-
-
-def test_the_paired_test_uses_discordant_images_only():
-    labels = np.zeros(20, np.uint8)
-    first, second = predict(*[0] * 18, 1, 1), predict(*[0] * 11, *[1] * 7, 0, 1)
-    result = metrics.paired_test(labels, first, second)
-    assert (result.both_correct, result.both_wrong) == (11, 1)
-    assert (result.fixed.tolist(), result.broken.tolist()) == ([18], list(range(11, 18)))
-    assert result.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # at most one of eight, in either direction
-
-
-def test_a_run_does_not_differ_from_itself():
-    result = metrics.paired_test(LABELS, PREDICTED, PREDICTED)
-    assert (len(result.fixed), len(result.broken), result.p_value) == (0, 0, 1)
-
-
 HISTORY = {"accuracy": np.array([0.2, 0.7]), "loss": np.array([2.0, 1.0])}
 
 
