@@ -7,24 +7,22 @@ import statistics
 import made
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
+from digit_recognizer.data.folds import Predictions
 from digit_recognizer.evaluation import metrics
-from digit_recognizer.evaluation.comparison import compare_runs
+from digit_recognizer.evaluation.comparison import compare_runs, paired_test
 from digit_recognizer.training import runs
 
-MISTAKES = {"a-0": 20, "a-1": 26, "a-2": 30, "b-0": 10, "b-1": 16}  # the number is the seed
-ROWS = 288
+MISTAKES = {"a-0": 20, "a-1": 26, "a-2": 30, "b-0": 10, "b-1": 16}  # of 288 images; the number is the seed
 
 
 @pytest.fixture(scope="module")
 def models(demo_dir, tmp_path_factory):
-    """Three runs of one setting, two of another, and one with three folds."""
+    """Three runs of one setting, two of another."""
     folder = tmp_path_factory.mktemp("models")
     for name, mistakes in MISTAKES.items():
         settings = {"dropout": 0.25, "channels": (4, 16)} if name[0] == "b" else {}
         made.write_run(folder / name, demo_dir, mistakes=mistakes, seed=int(name[2:]), **settings)
-    made.write_run(folder / "folds", demo_dir, folds=3)
     return folder
 
 
@@ -48,21 +46,21 @@ def test_each_run_has_its_accuracy_and_the_settings_that_differ(models):
     assert first == {
         "run": "a-0",
         "settings": {"seed": 0, "channels": [4, 8], "dropout": 0.0},
-        "accuracy": metrics.proportion(ROWS - 20, ROWS)._asdict(),
+        "accuracy": metrics.proportion(268, 288)._asdict(),
         "training_seconds": 6.0,
     }
     assert second["settings"] == {"seed": 1, "channels": [4, 16], "dropout": 0.25}
 
 
 def test_runs_that_differ_in_their_seeds_only_have_mean_and_deviation(models):
-    groups = compare_runs([models / name for name in MISTAKES]).groups
-    assert [group["runs"] for group in groups] == [["a-0", "a-1", "a-2"], ["b-0", "b-1"]]
-    assert [group["settings"] for group in groups] == [
+    a, b = compare_runs([models / name for name in MISTAKES]).groups
+    assert (a["runs"], b["runs"]) == (["a-0", "a-1", "a-2"], ["b-0", "b-1"])
+    assert (a["settings"], b["settings"]) == (
         {"channels": [4, 8], "dropout": 0.0},
         {"channels": [4, 16], "dropout": 0.25},
-    ]
-    assert [group["mean"] for group in groups] == pytest.approx([1 - mean / ROWS for mean in (76 / 3, 13)])
-    assert groups[0]["deviation"] == pytest.approx(statistics.stdev([20, 26, 30]) / ROWS)
+    )
+    assert (a["mean"], b["mean"]) == (pytest.approx(1 - 76 / 3 / 288), pytest.approx(1 - 13 / 288))
+    assert a["deviation"] == pytest.approx(statistics.stdev([20, 26, 30]) / 288)
 
 
 @pytest.mark.parametrize(
@@ -83,29 +81,24 @@ def test_a_run_that_differs_in_more_than_its_seed_is_no_repetition(models, chang
     assert name.rpartition("/")[2] in comparison.runs[2]["settings"]
 
 
-def test_mcnemars_test_is_on_the_rows_that_both_held_out(models):
-    test = compare_runs([models / "folds", models / "b-0"]).paired_test
-    folds, single = (runs.read_predictions(models / name) for name in ("folds", "b-0"))
-    wrong = [set(run.rows[run.probabilities.argmax(axis=1) != run.labels].tolist()) for run in (folds, single)]
-    wrong[0] &= set(single.rows.tolist())
-    fixed, broken = wrong[0] - wrong[1], wrong[1] - wrong[0]
-    assert (set(test["fixed"]), set(test["broken"])) == (fixed, broken)
-    assert (test["both_correct"], test["both_wrong"]) == (ROWS - len(wrong[0] | wrong[1]), len(wrong[0] & wrong[1]))
-    assert test["p_value"] == binomtest(len(fixed), len(fixed | broken)).pvalue
+def test_mcnemars_test_is_on_the_rows_that_both_held_out():
+    digits = [3] * 18 + [5] * 2  # 18 of 20 are correct
+    first = Predictions(np.arange(20), np.full(20, 3), np.eye(10)[digits])
+    second = Predictions(np.arange(2, 40), np.full(38, 3), np.eye(10)[[3] * 9 + [5] * 7 + [3, 5] + [5] * 20])
+    assert paired_test(first, second) == {
+        "rows": 18,
+        "both_correct": 9,
+        "both_wrong": 1,
+        "fixed": [18],
+        "broken": list(range(11, 18)),
+        "p_value": pytest.approx(2 * (1 + 8) / 2**8),  # at most one of eight, in either direction
+    }
+    assert paired_test(first, first)["p_value"] == 1
+    assert paired_test(first, first._replace(rows=np.arange(20, 40))) is None
 
 
-def test_a_run_does_not_differ_from_itself(models):
-    test = compare_runs([models / "a-0", models / "a-0"]).paired_test
-    assert (test["rows"], test["fixed"], test["broken"], test["p_value"]) == (ROWS, [], [], 1)
-
-
-def test_two_runs_without_common_rows_or_of_different_files_have_no_test(models, changed, tmp_path):
+def test_runs_of_different_files_have_no_test(models, changed):
     assert compare_runs([models / "a-0", changed("data/train.csv", "0" * 64)]).paired_test is None
-    other = shutil.copytree(models / "a-0", tmp_path / "other")
-    predictions = runs.read_member_predictions(other / "member-0")
-    rest = np.setdiff1d(np.arange(1437), predictions.rows)[:ROWS]
-    np.savez(other / "member-0" / "validation.npz", **predictions._replace(rows=rest)._asdict())
-    assert compare_runs([models / "a-0", other]).paired_test is None
 
 
 def test_a_run_trained_on_all_rows_has_no_accuracy(models, tmp_path):

@@ -7,7 +7,6 @@ import numpy as np
 import pages
 import pytest
 from jinja2 import ChoiceLoader, DictLoader, PackageLoader
-from jinja2.exceptions import UndefinedError
 from markdown_it import MarkdownIt
 
 from digit_recognizer.evaluation import documents, figures
@@ -58,19 +57,6 @@ def test_html_in_a_document_is_text(tmp_path):
     page = pages.read(write("# T\n\n## S\n\n<script>x</script> <b>y</b>\n", tmp_path)[0])
     assert not page.named("script") + page.named("b")
     assert "<script>x</script> <b>y</b>" in page.text
-
-
-def test_a_missing_value_is_an_error(render):
-    with pytest.raises(UndefinedError):
-        render("# T\n\n## S\n\n{{ nothing }}\n")
-
-
-def test_numbers_and_settings_are_formatted(render):
-    text = "{{ 0.98765 | percent }}; {{ 0.5 | percent(0) }}; {{ 12345 | number }}; {{ 1.26 | number(1) }}"
-    text += "; {{ nan | percent }}; {{ 59 | duration }}; {{ 754.4 | duration }}"
-    text += "; {{ [] | setting }}; {{ [1, 2] | setting }}; {{ 1 | setting }}"
-    expected = "98.77%; 50%; 12,345; 1.3; ; 59 s; 12 min 34 s; none; 1, 2; 1"
-    assert render(f"# T\n\n\n\n{text}\n\n", nan=np.nan) == f"# T\n\n{expected}\n"
 
 
 def test_pictures_are_beside_the_markdown_and_inside_the_page(render, tmp_path):

@@ -72,7 +72,7 @@ def compare_runs(run_dirs: Sequence[Path]) -> Comparison:
         )
     ]
     is_pair = len(compared) == 2 and "train.csv" not in different
-    return Comparison(compared, _summarise_seeds(compared), _test_pair(*predictions) if is_pair else None)
+    return Comparison(compared, _summarise_seeds(compared), paired_test(*predictions) if is_pair else None)
 
 
 def _collect_settings(record: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def format_setting(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
-def _test_pair(first: Predictions, second: Predictions) -> dict[str, Any] | None:
+def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | None:
     """Apply McNemar's exact test (doi:10.1007/BF02295996) to the rows that two runs held out; None if there are none.
 
     Only the second run predicts the rows in `fixed` correctly, only the first one those in `broken`. The null

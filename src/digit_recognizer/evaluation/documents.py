@@ -5,10 +5,10 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context, select_autoescape
-from jinja2.nodes import EvalContext
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
@@ -18,18 +18,14 @@ from digit_recognizer.evaluation.figures import save_png
 from digit_recognizer.files import write_text
 
 
-@pass_eval_context
-def _escape_markdown(context: EvalContext, value: Any) -> Any:
-    """Escape a value of a Markdown template; Jinja2 itself escapes those of an HTML template."""
-    if context.autoescape:
-        return value
+def _escape(value: Any) -> str:
+    """Escape the characters of a value that Markdown gives a meaning to."""
     return re.sub(r"([\\`*_{}\[\]<>#|!~&$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
 
 
-TEMPLATES = Environment(
+TEMPLATES = Environment(  # noqa: S701 - the values are escaped for Markdown, which becomes HTML
     loader=PackageLoader("digit_recognizer.evaluation"),
-    autoescape=select_autoescape(["html.jinja"]),
-    finalize=_escape_markdown,
+    finalize=_escape,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -55,11 +51,8 @@ def render(template: str, facts: Mapping[str, Any]) -> str:
 def write_document(text: str, figures: Mapping[str, Figure], folder: Path, step: Step) -> list[Path]:
     """Write report.html, which needs no other file, and report.md with its pictures beside it; return both paths.
 
-    Args:
-        text: Markdown; "# " begins the title in its first line, "## " each part. Pictures are ![text](name.png).
-        figures: The pictures by name; those that the text does not show are left out.
-        folder: Where to write.
-        step: Called with the progress from 0.6 on.
+    The first line of the text is the title, "# ..."; parts begin with "## ", pictures are ![text](name.png). Figures,
+    given by name, that the text does not show are left out. This is counted as the last 40% of the progress.
     """
     pictures = {name: figures[name] for name in re.findall(r"!\[.*\]\((\w+)\.png\)", text)}
     for index, (name, figure) in enumerate(pictures.items()):
@@ -74,15 +67,14 @@ def write_document(text: str, figures: Mapping[str, Figure], folder: Path, step:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("table_open", lambda *_: '<div class="table"><table>')
     markdown.add_render_rule("table_close", lambda *_: "</table></div>")
-    html = markdown.render(body)  # tags in its text are escaped, so that only real tags are replaced below
+    content = markdown.render(body)  # tags in its text are escaped, so that only real tags are replaced below
     for part, anchor in anchors.items():
-        html = html.replace(f"<h2>{part}</h2>", f'<h2 id="{anchor}">{part}</h2>')
+        content = content.replace(f"<h2>{part}</h2>", f'<h2 id="{anchor}">{part}</h2>')
     for name in pictures:
         data = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-        html = html.replace(f'<img src="{name}.png"', f'<img src="data:image/png;base64,{data}"')
-    page = TEMPLATES.get_template("page.html.jinja").render(
-        title=markdown.renderInline(title), contents=markdown.render(contents), body=html
-    )
-    write_text(folder / "report.html", page)
+        content = content.replace(f'<img src="{name}.png"', f'<img src="data:image/png;base64,{data}"')
+    page = Template((Path(__file__).parent / "templates" / "page.html").read_text(encoding="utf-8"))
+    html = page.substitute(title=markdown.renderInline(title), contents=markdown.render(contents), body=content)
+    write_text(folder / "report.html", html)
     write_text(folder / "report.md", f"# {title}\n\n{contents}\n{body}")
     return [folder / "report.html", folder / "report.md"]

@@ -129,13 +129,15 @@ def make_report(
         "issues": len(issues),
         "gallery_size": GALLERY_SIZE,
     }
-    pictures = _draw_scores(run) | {
-        "samples": _draw_samples(run.train),
-        "augmentation": _draw_augmentation(run.train.images),
-        "reliability": figures.draw_reliability(calibration),
-        "label_issues": figures.draw_predictions(run.train.images, run.predictions, issues, "looks like"),
-        "handwriting": _draw_handwriting(handwriting.samples),
-    }
+    pictures = (
+        _draw_scores(run)
+        | _draw_samples(run.train)
+        | {
+            "reliability": figures.draw_reliability(calibration),
+            "label_issues": figures.draw_predictions(run.train.images, run.predictions, issues, "looks like"),
+            "handwriting": _draw_handwriting(handwriting.samples),
+        }
+    )
     return render("report.md.jinja", facts), pictures
 
 
@@ -171,20 +173,17 @@ def count_images(train: Dataset, test: Dataset) -> dict[str, Any]:
     }
 
 
-def _draw_samples(train: Dataset) -> Figure:
-    """Draw five random images of each digit, one column per digit."""
-    random, digits = np.random.default_rng(0), np.unique(train.labels)
-    columns = [np.resize(random.permutation(np.flatnonzero(train.labels == digit)), 5) for digit in digits]
-    return figures.draw_gallery(train.images[np.stack(columns, axis=1).ravel()], columns=len(digits))
-
-
-def _draw_augmentation(images: np.ndarray) -> Figure:
-    """Draw ten random images and, below each, four augmented copies."""
+def _draw_samples(train: Dataset) -> dict[str, Figure]:
+    """Draw five random images of each digit, one column per digit, and four augmented copies of the first ones."""
     from digit_recognizer.data.augmentation import augment
 
-    originals = images[np.random.default_rng(0).permutation(len(images))[:10]]
-    copies = augment(np.concatenate([originals] * 4), seed=0)
-    return figures.draw_gallery(np.concatenate([originals, copies]), columns=len(originals))
+    random, digits = np.random.default_rng(0), np.unique(train.labels)
+    columns = [np.resize(random.permutation(np.flatnonzero(train.labels == digit)), 5) for digit in digits]
+    samples = train.images[np.stack(columns, axis=1).ravel()]
+    first = samples[: len(digits)]
+    augmented = np.concatenate([first, augment(np.concatenate([first] * 4), seed=0)])
+    pictures = {"samples": samples, "augmentation": augmented}
+    return {name: figures.draw_gallery(images, columns=len(digits)) for name, images in pictures.items()}
 
 
 def _draw_handwriting(samples: Sequence[HandwritingSample]) -> Figure:
