@@ -116,7 +116,7 @@ def test_compare_prints_what_its_json_has(models, run):
     assert [row["run"] for row in values["runs"]] == ["b-0", "a-0", "a-1", "a-2"]
     lines = [" ".join(line.split()) for line in run(*command).stdout.splitlines()]
     low, high = (values["runs"][0]["accuracy"][name] for name in ("low", "high"))
-    assert f"b-0 seed 0; channels 4, 16; dropout 0.25 96.53% {low:.2%} to {high:.2%} 288 6" in lines
+    assert f"b-0 96.53% {low:.2%} to {high:.2%} 288 6 seed 0; channels 4, 16; dropout 0.25" in lines
     group = values["groups"][0]
     assert f"channels 4, 8; dropout 0.0 3 {group['mean']:.3%} {group['deviation']:.3%}" in lines
     command = ["compare", "a-0", "b-0", f"--models-dir={models}"]

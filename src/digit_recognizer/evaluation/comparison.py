@@ -29,15 +29,16 @@ class Comparison(NamedTuple):
             if run["accuracy"]:
                 value, low, high, count = run["accuracy"].values()
                 accuracy = [f"{value:.2%}", f"{low:.2%} to {high:.2%}", f"{count:,}"]
-            rows.append([run["run"], _to_text(run["settings"]), *accuracy, f"{run['training_seconds']:,.0f}"])
+            rows.append([run["run"], *accuracy, f"{run['training_seconds']:,.0f}", _to_text(run["settings"])])
         if test := self.paired_test:
             caption = (
                 f"Of {test['rows']:,} images that both held out, {len(test['broken']):,} are correct only with "
                 f"{self.runs[0]['run']}, {len(test['fixed']):,} only with {self.runs[1]['run']}: "
                 f"p = {test['p_value']:.2g} (McNemar's exact test)"
             )
-        columns = ["run", "settings", "validation accuracy", "95% interval", "rows", "training seconds"]
-        tables = [make_table("", columns, rows, caption=caption)]
+        columns = ["run", "accuracy", "95% interval", "rows", "seconds", "settings"]
+        tables = [make_table("Validation accuracy and training time", columns, rows, caption=caption)]
+        tables[0].columns[0].no_wrap = True
         if self.groups:
             rows = []
             for settings, names, mean, deviation in (group.values() for group in self.groups):
@@ -53,26 +54,58 @@ def compare_runs(run_dirs: Sequence[Path]) -> Comparison:
     Raises:
         UserError: A run is not finished, or its files are damaged.
     """
-    records = [runs.read_finished_record(run_dir) for run_dir in run_dirs]
-    for record, run_dir in zip(records, run_dirs, strict=True):
+    compared, predictions = [], []
+    for run_dir in run_dirs:
+        record = runs.read_finished_record(run_dir)
         runs.require_members(record, run_dir)
-    predictions = [runs.read_predictions(run_dir) for run_dir in run_dirs]
-    settings = [_collect_settings(record) for record in records]
+        predictions.append(runs.read_predictions(run_dir))
+        _, labels, probabilities = predictions[-1]
+        compared.append(
+            {
+                "run": run_dir.name,
+                "settings": _collect_settings(record),
+                "accuracy": metrics.accuracy(labels, probabilities)._asdict() if len(labels) else None,
+                "training_seconds": record["training_seconds"],
+            }
+        )
+    settings = [run["settings"] for run in compared]
     names = dict.fromkeys(name for values in settings for name in values)
     different = [name for name in names if any(values.get(name) != settings[0].get(name) for values in settings)]
-    compared: list[dict[str, Any]] = [
-        {
-            "run": run_dir.name,
-            "settings": {name: values.get(name) for name in different},
-            "accuracy": metrics.accuracy(labels, probabilities)._asdict() if len(labels) else None,
-            "training_seconds": record["training_seconds"],
-        }
-        for run_dir, record, values, (_, labels, probabilities) in zip(
-            run_dirs, records, settings, predictions, strict=True
-        )
-    ]
+    for run in compared:
+        run["settings"] = {name: run["settings"].get(name) for name in different}
     is_pair = len(compared) == 2 and "train.csv" not in different
     return Comparison(compared, _summarise_seeds(compared), paired_test(*predictions) if is_pair else None)
+
+
+def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | None:
+    """Apply McNemar's exact test (doi:10.1007/BF02295996) to the rows that two runs held out; None if there are none.
+
+    Only the second run predicts the rows in `fixed` correctly, only the first one those in `broken`. The null
+    hypothesis is that both have the same accuracy.
+    """
+    from scipy.stats import binomtest
+
+    rows, *positions = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
+    if not len(rows):
+        return None
+    before, after = (
+        (run.probabilities.argmax(axis=1) == run.labels)[kept]
+        for run, kept in zip((first, second), positions, strict=True)
+    )
+    fixed, broken = rows[~before & after].tolist(), rows[before & ~after].tolist()
+    return {
+        "rows": len(rows),
+        "both_correct": int((before & after).sum()),
+        "both_wrong": int((~before & ~after).sum()),
+        "fixed": fixed,
+        "broken": broken,
+        "p_value": float(binomtest(len(fixed), len(fixed + broken)).pvalue) if fixed + broken else 1.0,
+    }
+
+
+def format_setting(value: Any) -> str:
+    """Return a value from a record as text."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def _collect_settings(record: dict[str, Any]) -> dict[str, Any]:
@@ -103,34 +136,3 @@ def _summarise_seeds(compared: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _to_text(settings: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {format_setting(value)}" for name, value in settings.items())
-
-
-def format_setting(value: Any) -> str:
-    """Return a value from a record as text."""
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
-def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | None:
-    """Apply McNemar's exact test (doi:10.1007/BF02295996) to the rows that two runs held out; None if there are none.
-
-    Only the second run predicts the rows in `fixed` correctly, only the first one those in `broken`. The null
-    hypothesis is that both have the same accuracy.
-    """
-    from scipy.stats import binomtest
-
-    rows, *positions = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
-    if not len(rows):
-        return None
-    before, after = (
-        (run.probabilities.argmax(axis=1) == run.labels)[kept]
-        for run, kept in zip((first, second), positions, strict=True)
-    )
-    fixed, broken = rows[~before & after].tolist(), rows[before & ~after].tolist()
-    return {
-        "rows": len(rows),
-        "both_correct": int((before & after).sum()),
-        "both_wrong": int((~before & ~after).sum()),
-        "fixed": fixed,
-        "broken": broken,
-        "p_value": float(binomtest(len(fixed), len(fixed + broken)).pvalue) if fixed + broken else 1.0,
-    }
