@@ -66,28 +66,6 @@ def test_calibration():
     assert result.error == pytest.approx(3 / 5 * abs(2 / 3 - 0.62) + 2 / 5 * abs(1 / 2 - 0.94))
 
 
-def test_flipped_labels_of_confident_predictions_are_label_issues():
-    random = np.random.default_rng(0)
-    truth = random.integers(0, 10, 2000)
-    confident = random.random(2000) < 0.9
-    confidence = np.where(confident, 0.98, 0.6)[:, np.newaxis]
-    probabilities = np.where(np.arange(10) == truth[:, np.newaxis], confidence, (1 - confidence) / 9)
-    flipped = np.sort(random.permutation(2000)[:25])
-    labels = truth.copy()
-    labels[flipped] = (truth[flipped] + random.integers(1, 10, 25)) % 10
-    found = metrics.label_issues(labels.astype(np.uint8), probabilities.astype(np.float32))
-    assert sorted(found) == flipped[confident[flipped]].tolist()
-    margins = probabilities[found].max(axis=1) - probabilities[found, labels[found]]
-    assert (np.diff(margins) <= 0).all()
-
-
-def test_a_wrong_prediction_below_the_class_threshold_is_no_label_issue():
-    labels = np.array([0, 0, 1, 1, 0], np.uint8)
-    unsure = np.concatenate([predict(0, 0, 1, 1), predict(1, confidence=0.5)])
-    assert metrics.label_issues(labels, unsure).tolist() == []
-    assert metrics.label_issues(labels, predict(0, 0, 1, 1, 1)).tolist() == [4]
-
-
 HISTORY = {"accuracy": np.array([0.2, 0.7]), "loss": np.array([2.0, 1.0])}
 
 

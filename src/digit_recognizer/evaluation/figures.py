@@ -124,15 +124,15 @@ def draw_gallery(images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str
     return figure
 
 
-def draw_predictions(images: np.ndarray, predictions: Predictions, shown: np.ndarray, verb: str = "read as") -> Figure:
+def draw_predictions(images: np.ndarray, predictions: Predictions, shown: np.ndarray) -> Figure:
     """Draw images with label, prediction, its probability and the row of train.csv: "4 read as 9", "97%, row 31".
 
     `images` are those of all rows of train.csv, uint8 [m, 28, 28]; `shown` are positions of predictions, of which the
-    first ones are drawn. `verb` is printed between label and prediction.
+    first ones are drawn.
     """
     rows, labels, probabilities = (values[shown[:GALLERY_SIZE]] for values in predictions)
     titles = [
-        f"{label} {verb} {probability.argmax()}\n{probability.max():.0%}, row {row}"
+        f"{label} read as {probability.argmax()}\n{probability.max():.0%}, row {row}"
         for row, label, probability in zip(rows, labels, probabilities, strict=True)
     ]
     return draw_gallery(images[rows], titles)

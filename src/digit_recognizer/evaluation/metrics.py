@@ -141,19 +141,3 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -
     confidence, accuracy = (np.bincount(index, values) / counts for values in (confidence, correct))
     error = float(np.average(np.abs(confidence - accuracy), weights=counts))
     return Calibration(confidence, accuracy, counts, error)
-
-
-def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the positions of images that are probably mislabelled, int64 [k], largest margin first.
-
-    A class is a candidate for an image if its probability reaches the mean of that class over the images with that
-    label. An image is an issue if its most probable candidate is not its label (confident joint of Northcutt, Jiang and
-    Chuang 2021, doi:10.1613/jair.1.12125). The margin is the highest probability minus the label's.
-    """
-    thresholds = np.full(CLASSES, np.inf)
-    for digit in np.unique(labels):
-        thresholds[digit] = probabilities[labels == digit, digit].mean()
-    candidates = np.where(probabilities >= thresholds, probabilities, -1)
-    issues = np.flatnonzero((candidates.max(axis=1) >= 0) & (candidates.argmax(axis=1) != labels))
-    margins = probabilities[issues].max(axis=1) - probabilities[issues, labels[issues]]
-    return issues[np.argsort(-margins, kind="stable")]

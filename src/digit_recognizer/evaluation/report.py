@@ -100,7 +100,7 @@ def make_report(
     `test` is test.csv. `handwriting` has a sample or more, `ledger` the rows of ledger.csv, oldest first.
     """
     config, (_, labels, probabilities) = run.record["config"], run.predictions
-    issues, calibration = metrics.label_issues(labels, probabilities), metrics.calibration(labels, probabilities)
+    calibration = metrics.calibration(labels, probabilities)
     folders, members = runs.member_dirs(run.run_dir), []
     for folder, history in zip(folders, run.histories, strict=True):
         own = runs.read_member_predictions(folder)
@@ -118,7 +118,7 @@ def make_report(
         "ledger": ledger,
         "train": run.train,
         "test": test,
-        "counts": count_images(run.train, test),
+        "digits": np.bincount(run.train.labels, minlength=CLASSES).tolist(),
         "planned": count_members(config),
         "members": members,
         "epochs": [unknown | dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
@@ -126,18 +126,11 @@ def make_report(
         "calibration": calibration,
         "confidence": float(probabilities.max(axis=1).mean(dtype=np.float64)),
         "mistakes": int((probabilities.argmax(axis=1) != labels).sum()),
-        "issues": len(issues),
         "gallery_size": GALLERY_SIZE,
     }
-    pictures = (
-        _draw_scores(run)
-        | _draw_samples(run.train)
-        | {
-            "reliability": figures.draw_reliability(calibration),
-            "label_issues": figures.draw_predictions(run.train.images, run.predictions, issues, "looks like"),
-            "handwriting": _draw_handwriting(handwriting.samples),
-        }
-    )
+    pictures = _draw_scores(run) | _draw_samples(run.train)
+    pictures["reliability"] = figures.draw_reliability(calibration)
+    pictures["handwriting"] = _draw_handwriting(handwriting.samples)
     return render("report.md.jinja", facts), pictures
 
 
@@ -160,17 +153,6 @@ def describe_layers(folder: Path) -> list[dict[str, Any]]:
             }
         )
     return layers
-
-
-def count_images(train: Dataset, test: Dataset) -> dict[str, Any]:
-    """Count the images of each digit in train.csv, its duplicates, those also in test.csv, and blank ones in both."""
-    distinct = {image.tobytes() for image in train.images}
-    return {
-        "digits": np.bincount(train.labels, minlength=CLASSES).tolist(),
-        "duplicates": len(train.images) - len(distinct),
-        "common": sum(image.tobytes() in distinct for image in test.images),
-        "blank": sum(int((~data.images.any(axis=(1, 2))).sum()) for data in (train, test)),
-    }
 
 
 def _draw_samples(train: Dataset) -> dict[str, Figure]:
