@@ -78,8 +78,8 @@ evaluate: setup ## Print the scores and draw the figures of the latest run, or o
 report: setup ## Write reports/<run>/report.html and report.md for the latest run, or for RUN=.
 	@$(KIT) report $(run) $(data)
 
-compare: setup ## Compare two runs, or more in one table. RUNS="a b", RUNS="single-*" JSON=1
-	@$(KIT) compare $(foreach name,$(RUNS),$(call quoted,$(name))) $(data) $(json)
+compare: setup ## Compare two or more runs. RUNS="a b", RUNS="single-*" JSON=1
+	@$(KIT) compare $(foreach name,$(RUNS),$(call quoted,$(name))) $(json)
 
 ##@ Read handwriting
 

@@ -52,8 +52,11 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         wrong = np.zeros(len(labels), bool)
         wrong[random.permutation(len(labels))[:mistakes]] = True
         predictions = Predictions(fold.validation, labels, make_probabilities((labels + wrong) % 10, random))
-        run_folder.write_member(run_folder.member_dir(run_dir, index), make_member(config, index, predictions, networks))
-    record["scores"] = {"validation_accuracy": 1 - mistakes * len(folds) / len(run_folder.read_predictions(run_dir).rows)}
+        contents = make_member(config, index, predictions, networks)
+        run_folder.write_member(run_folder.member_dir(run_dir, index), contents)
+    record["scores"] = {
+        "validation_accuracy": 1 - mistakes * len(folds) / len(run_folder.read_predictions(run_dir).rows)
+    }
     record |= {
         "left_out": [],
         "training_seconds": 6.0 * len(folds),
@@ -83,7 +86,8 @@ def _build_model(config, seed):
         from digit_recognizer.model.networks import build_model
 
     keras.utils.set_random_seed(seed)
-    model = build_model(architecture="residual", channels=config.channels, dropout=config.dropout, folded=True)
+    architecture = config.architectures[seed % len(config.architectures)]
+    model = build_model(architecture=architecture, channels=config.channels, dropout=config.dropout, folded=True)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         return (Path(folder) / "model.keras").read_bytes()

@@ -1,8 +1,8 @@
 """A Ray cluster on loopback: a head and more nodes, as processes that end with this one.
 
-It prints the address. On stdin, the line "add" adds a node, "add FOLDER" one with the version of the kit in that folder,
-and "kill" kills the node that was added last; each is answered with a line. The end of stdin ends the cluster. The
-environment is `environment(folder)`.
+It prints the address. On stdin, the line "add" adds a node, "add FOLDER" one with the kit in that folder, and "kill"
+kills the node that was added last; each is answered with a line. The end of stdin ends the cluster. The environment is
+`environment(folder)`.
 """
 
 import os
@@ -25,12 +25,13 @@ def main():
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     print(cluster.address, flush=True)
+    nodes = []
     for line in sys.stdin:
         command, _, folder = line.strip().partition(" ")
         if command == "kill":
-            cluster.remove_node(node, allow_graceful=False)
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:
-            node = cluster.add_node(num_cpus=2, **({"env_vars": {"PYTHONPATH": folder}} if folder else {}))
+            nodes.append(cluster.add_node(num_cpus=2, **({"env_vars": {"PYTHONPATH": folder}} if folder else {})))
         print("done", flush=True)
     cluster.shutdown()
 

@@ -26,7 +26,7 @@ from digit_recognizer import cli
 from digit_recognizer.data import demo
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import sample_digits
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
@@ -505,7 +505,9 @@ def test_drawings_are_mixed_into_a_training_and_named_in_its_record(run, drawing
     extra = record["data"]["extra"]
     assert (extra["images"], extra["folder"]) == (2, str(drawings))
     assert record["run"].endswith(f"-extra-{extra['sha256'][:6]}")
-    assert max(runs.read_predictions(Path("models", record["run"])).rows) < 1437  # the extra images are no validation
+    assert (
+        max(run_folder.read_predictions(Path("models", record["run"])).rows) < 1437
+    )  # the extra images are no validation
     refusal = run(*options, "--run", record["run"])
     assert "found one that differs in extra; choose another RUN=" in refusal.stderr
 

@@ -418,7 +418,7 @@ def test_damaged_run_folders(inputs, tmp_path, folder, run, monkeypatch):
     monkeypatch.setattr(devices, "count_cores", lambda: 1)
 
     def call(name, *arguments):
-        options = () if name == "predict" else ("--data-dir", "data")
+        options = () if name in ("compare", "predict") else ("--data-dir", "data")
         answer = run(name, *arguments, *options)
         lines = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
         assert (answer.returncode, len(lines)) in ((0, 0), (1, 1)), answer.stderr

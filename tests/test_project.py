@@ -23,7 +23,7 @@ ALLOWED = {
     "model": {"data"} | BASE,
     "training": {"model", "data"} | BASE,
     "evaluation": TRAINING,
-    "competition": TRAINING,
+    "competition": {"evaluation"} | TRAINING,
     "handwriting": {"evaluation"} | TRAINING,
     "lanes": set(),
     "doctor": {"competition", "lanes"} | TRAINING,

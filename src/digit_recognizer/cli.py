@@ -201,41 +201,24 @@ def report(
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")],
-    data_dir: DataDir = DATA,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")
+    ] = None,
     models_dir: ModelsDir = MODELS,
-    reports_dir: ReportsDir = REPORTS,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs: settings, accuracy on the same rows with McNemar's test, curves, changed predictions.
-
-    More than two are one table, with mean and standard deviation of runs that differ in their seeds only.
-    """
-    from digit_recognizer.evaluation import comparison, documents, sweep
+    """Compare runs: settings, validation accuracies, the spread over seeds, McNemar's test of two runs."""
+    from digit_recognizer.evaluation.comparison import compare_runs
     from digit_recognizer.training import run_folder
 
-    folders = run_folder.find_runs(models_dir, names)
+    folders = run_folder.find_runs(models_dir, names or [])
     if len(folders) < 2:
-        raise UserError(
-            f"expected two or more runs to compare, received {len(folders)}; name them (make compare RUNS=)"
-        )
-    if len(folders) > 2:
-        table = sweep.tabulate_runs(folders)
-        if as_json:
-            _print_json(table.to_dict())
-        else:
-            _console.print(*table.to_tables())
-        return
-    first, second = (folder.name for folder in folders)
-    result = comparison.compare_runs(*folders)
-    with show_steps(_progress) as step:
-        document = comparison.make_comparison(result, models_dir, data_dir, step)
-        paths = documents.write_document(document, reports_dir / f"compare-{first}-{second}", step)
+        raise UserError(f"name two or more runs to compare, not {len(folders)}: make compare RUNS='fast-* single-*'")
+    comparison = compare_runs(folders)
     if as_json:
-        _print_json(result.to_dict() | {"reports": [str(path) for path in paths]})
-        return
-    _console.print(*result.to_tables())
-    _print(f"Wrote {' and '.join(map(str, paths))}")
+        _print_json(comparison._asdict())
+    else:
+        _console.print(*comparison.to_tables())
 
 
 @app.command()
@@ -567,7 +550,7 @@ def main() -> None:
             signal.signal(number, interrupt)
     try:
         status = app(standalone_mode=False)  # 130 after a KeyboardInterrupt
-    except BaseException as error:  # native code can make any exception of an interruption
+    except BaseException as error:  # noqa: BLE001 - native code can make any exception of an interruption
         if not received:
             _fail_with(error)
         status = 128 + received[0]

@@ -20,15 +20,12 @@ from digit_recognizer.config import CLASSES, COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
-from digit_recognizer.data.folds import Predictions
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import cache_arrays, read_cached_arrays
 from digit_recognizer.training import run_folder
 from digit_recognizer.training.devices import choose_precision, find_gpus
 from digit_recognizer.training.ensemble import train_members
 from digit_recognizer.training.environment import now
-
-GALLERY_SIZE = 30  # images in the figure of mistakes
 
 
 def train(
@@ -77,69 +74,26 @@ def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) 
 
 
 def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
-    """Score a run on the rows that its members held out, and draw the figures into its folder.
+    """Score a run on its validation rows: see `evaluation.report.evaluate`."""
+    from digit_recognizer.evaluation.report import evaluate, load_run
 
-    Returns:
-        A JSON value: run, accuracy (`metrics.Accuracy`), classes, confusions, and figures, the paths of PNG files.
-
-    Raises:
-        UserError: The run is not finished, has no validation rows, or was trained on another train.csv.
-    """
-    from digit_recognizer.evaluation import figures
-
-    data, (rows, labels, probabilities) = _load_validation(run_dir, data_dir)
-    histories = [run_folder.read_history(folder) for folder in run_folder.member_dirs(run_dir)]
-    worst = metrics.mistakes(labels, probabilities)[:GALLERY_SIZE]
-    drawn = {
-        "accuracy": figures.draw_history({"": histories}, "accuracy"),
-        "loss": figures.draw_history({"": histories}, "loss"),
-        "confusion_matrix": figures.draw_confusion_matrix(metrics.confusion_matrix(labels, probabilities)),
-        "mistakes": figures.draw_predictions(data.images, rows[worst], labels[worst], probabilities[worst]),
-    }
-    paths = [run_dir / "figures" / f"{name}.png" for name in drawn]
-    for path, figure in zip(paths, drawn.values(), strict=True):
-        figures.save_png(figure, path)
-    return {
-        "run": run_dir.name,
-        "accuracy": metrics.accuracy(labels, probabilities)._asdict(),
-        "classes": metrics.class_scores(labels, probabilities),
-        "confusions": metrics.confusions(labels, probabilities),
-        "figures": [str(path) for path in paths],
-    }
+    return evaluate(load_run(run_dir, data_dir))
 
 
 def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Path, step: Step) -> list[Path]:
-    """Write reports/<run>/report.html and report.md; return their paths.
-
-    Raises:
-        UserError: The run is not finished or has no validation rows, or the data are not those of the run.
-    """
+    """Write reports/<run>/report.html and report.md; return their paths."""
     from digit_recognizer.evaluation.documents import write_document
-    from digit_recognizer.evaluation.report import make_report
+    from digit_recognizer.evaluation.report import load_run, make_report
     from digit_recognizer.handwriting.reader import load_reader
     from digit_recognizer.handwriting.transcription import read_samples
-    from digit_recognizer.model.summary import describe
 
     step("reading the data", 0)
-    (data, _), test = _load_validation(run_dir, data_dir), load_test(data_dir)
-    record = run_folder.read_finished_record(run_dir)
-    run_folder.require_data(record, {"test.csv": test.sha256}, data_dir)
-    probabilities = predict(run_dir, test, lambda text, done: step(text, 0.1 + 0.3 * done))
-    with hide_native_messages():
-        from digit_recognizer.model.prediction import load_network
-
-    kinds = run_folder.member_dirs(run_dir)[: len(record["config"]["architectures"])]
-    document = make_report(
-        run_dir,
-        data,
-        test,
-        layers=[describe(load_network(folder / "model.keras")) for folder in kinds],
-        test_probabilities=probabilities,
-        handwriting=read_samples(data_dir / "handwriting", load_reader(run_dir)),
-        ledger=read_ledger(submissions_dir / LEDGER_NAME),
-        step=step,
-    )
-    return write_document(document, reports_dir / run_dir.name, step)
+    run, test = load_run(run_dir, data_dir), load_test(data_dir)
+    run_folder.require_data(run.record, {"test.csv": test.sha256}, data_dir)
+    step("reading handwriting", 0.2)
+    handwriting = read_samples(data_dir / "handwriting", load_reader(run_dir))
+    text, figures = make_report(run, test, handwriting, read_ledger(submissions_dir / LEDGER_NAME))
+    return write_document(text, figures, reports_dir / run_dir.name, step)
 
 
 def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
@@ -186,13 +140,3 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
         write_submission_folder(folder, record, labels, test.sha256)
     return folder
-
-
-def _load_validation(run_dir: Path, data_dir: Path) -> tuple[Dataset, Predictions]:
-    """Return the train.csv of a finished run and its out-of-fold predictions."""
-    record, data = run_folder.read_finished_record(run_dir), load_train(data_dir)
-    run_folder.require_data(record, {"train.csv": data.sha256}, data_dir)
-    run_folder.require_members(record, run_dir)
-    predictions = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
-    run_folder.require_labels(predictions, data.labels, run_dir)
-    return data, predictions

@@ -15,13 +15,13 @@ import zipfile
 import numpy as np
 import pytest
 import tenacity
+from digit_recognizer.training.records import new_record
 from kaggle_server import ROWS, TOKEN, KaggleServer
 
 from digit_recognizer import cli
 from digit_recognizer.competition.download import EXPECTED
 from digit_recognizer.competition.submission import write_submission
 from digit_recognizer.config import make_config
-from digit_recognizer.training.records import new_record
 
 
 class Clock:

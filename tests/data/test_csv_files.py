@@ -101,8 +101,28 @@ def test_a_truncated_last_line_is_reported(tmp_path, kept):
 
 
 def test_a_missing_file_is_reported_with_the_command_to_run(tmp_path):
-    with pytest.raises(UserError, match="found none; run `make download`"):
+    with pytest.raises(UserError, match="found no such file; run `make download`"):
         csv_files.load_train(tmp_path)
+    with pytest.raises(
+        UserError, match=r"expected the competition's format as .*mine.csv.gz, found no such file; check"
+    ):
+        csv_files.load_test(tmp_path / "mine.csv.gz")
+
+
+def test_a_train_csv_that_is_passed_as_a_test_csv_is_an_error_although_it_is_cached(cached):
+    with pytest.raises(UserError, match="line 1, column 1: expected the header 'pixel0', found 'label'"):
+        csv_files.load_test(cached / "train.csv")
+
+
+def test_a_test_csv_can_have_any_name(tmp_path):
+    write(tmp_path, HEADER.removeprefix("label,"), line(7).removeprefix("7,"))
+    (tmp_path / "train.csv").rename(tmp_path / "MINE")
+    assert csv_files.load_test(tmp_path / "MINE").images.shape == (1, 28, 28)
+    (tmp_path / "MINE").write_text("nothing\n")
+    with pytest.raises(
+        UserError, match="MINE, line 1, column 1: expected the header 'pixel0', .*; write it in this format"
+    ):
+        csv_files.load_test(tmp_path / "MINE")
 
 
 @pytest.fixture

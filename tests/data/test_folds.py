@@ -24,15 +24,6 @@ def test_a_hold_out_is_disjoint_stratified_and_of_the_given_size():
     assert np.bincount(LABELS[part.validation]).tolist() == [4] * 10
 
 
-@pytest.mark.parametrize("folds", [0, 1, 5])
-def test_extra_rows_are_in_every_training_set_and_change_nothing_else(folds):
-    labels = np.append(LABELS, [3, 7, 7])
-    parts = make_folds(labels, folds=folds, validation=0.1, seed=0, extra=3)
-    for part, plain in zip(parts, make_folds(LABELS, folds=folds, validation=0.1, seed=0), strict=True):
-        assert part.train.tolist() == [*plain.train.tolist(), 400, 401, 402]
-        assert part.validation.tolist() == plain.validation.tolist()
-
-
 def test_splits_depend_on_the_seed_only():
     first, again, other = (make_folds(LABELS, folds=1, validation=0.1, seed=seed)[0] for seed in (1, 1, 2))
     assert first.validation.tolist() == again.validation.tolist()

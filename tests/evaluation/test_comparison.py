@@ -1,130 +1,136 @@
-"""Comparison of two runs, and the command `compare`."""
+"""Comparison of runs, and the command `compare`."""
 
 import json
-import re
 import shutil
+import statistics
 
 import made
 import numpy as np
-import pages
 import pytest
-from typer.testing import CliRunner
 
-from digit_recognizer import cli
-from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import comparison, metrics
-from digit_recognizer.training import runs
+from digit_recognizer.data.folds import Predictions
+from digit_recognizer.evaluation import metrics
+from digit_recognizer.evaluation.comparison import compare_runs, paired_test
+from digit_recognizer.training import run_folder
+
+MISTAKES = {"a-0": 20, "a-1": 26, "a-2": 30, "b-0": 10, "b-1": 16}  # of 288 images; the number is the seed
 
 
 @pytest.fixture(scope="module")
 def models(demo_dir, tmp_path_factory):
-    """The folder of two runs with the same split and one with three folds."""
+    """Three runs of one setting, two of another."""
     folder = tmp_path_factory.mktemp("models")
-    made.write_run(folder / "one", demo_dir, mistakes=20)
-    made.write_run(folder / "two", demo_dir, mistakes=8, seed=1, dropout=0.25, plain_epochs=1, channels=(4, 16))
-    made.write_run(folder / "folds", demo_dir, folds=3)
+    for name, mistakes in MISTAKES.items():
+        settings = {"dropout": 0.25, "channels": (4, 16)} if name[0] == "b" else {}
+        made.write_run(folder / name, demo_dir, mistakes=mistakes, seed=int(name[2:]), **settings)
     return folder
 
 
-@pytest.fixture(scope="module")
-def reports(models, demo_dir, tmp_path_factory):
-    """Run the command with and without --json; return both outputs and the folder of the documents."""
-    folder = tmp_path_factory.mktemp("reports")
-    options = ["--models-dir", models, "--data-dir", demo_dir, "--reports-dir", folder]
-    outputs = []
-    for arguments in (["one", "two"], ["one", "two", "--json"]):
-        result = CliRunner().invoke(cli.app, ["compare", *arguments, *map(str, options)])
-        assert result.exit_code == 0, result.output
-        outputs.append(result.stdout)
-    return *outputs, folder / "compare-one-two"
-
-
 @pytest.fixture
-def other(models, tmp_path):
-    """A copy of the first run, under another name."""
-    return shutil.copytree(models / "one", tmp_path / "other")
+def changed(models, tmp_path):
+    """Copy the run a-1 with another value in its record; a slash separates the names of nested dictionaries."""
+
+    def copy(name, value):
+        run_dir = shutil.copytree(models / "a-1", tmp_path / "changed")
+        record = json.loads((run_dir / "run.json").read_text())
+        place, _, last = name.rpartition("/")
+        (record[place] if place else record)[last] = value
+        (run_dir / "run.json").write_text(json.dumps(record))
+        return run_dir
+
+    return copy
 
 
-def test_json_has_settings_accuracies_and_changed_images(models, reports):
-    _, output, folder = reports
-    result = json.loads(output)
-    one, two = (runs.read_predictions(models / name) for name in ("one", "two"))
-    wrong = [set(run.rows[run.probabilities.argmax(axis=1) != run.labels].tolist()) for run in (one, two)]
-    assert {name: set(result.pop(name)) for name in ("fixed", "broken")} == {
-        "fixed": wrong[0] - wrong[1],
-        "broken": wrong[1] - wrong[0],
+def test_each_run_has_its_accuracy_and_the_settings_that_differ(models):
+    first, second = compare_runs([models / "a-0", models / "b-1"]).runs
+    assert first == {
+        "run": "a-0",
+        "settings": {"seed": 0, "channels": [4, 8], "dropout": 0.0},
+        "accuracy": metrics.proportion(268, 288)._asdict(),
+        "training_seconds": 6.0,
     }
-    assert result == {
-        "runs": ["one", "two"],
-        "settings": {"seed": [0, 1], "channels": [[4, 8], [4, 16]], "dropout": [0.0, 0.25], "plain_epochs": [0, 1]},
-        "rows": 288,
-        "accuracy": [metrics.proportion(correct, 288)._asdict() for correct in (268, 280)],
-        "both_right": 288 - len(wrong[0] | wrong[1]),
-        "both_wrong": len(wrong[0] & wrong[1]),
-        "p_value": metrics.paired_test(one.labels, one.probabilities, two.probabilities).p_value,
-        "reports": [str(folder / name) for name in ("report.html", "report.md")],
+    assert second["settings"] == {"seed": 1, "channels": [4, 16], "dropout": 0.25}
+
+
+def test_runs_that_differ_in_their_seeds_only_have_mean_and_deviation(models):
+    a, b = compare_runs([models / name for name in MISTAKES]).groups
+    assert (a["runs"], b["runs"]) == (["a-0", "a-1", "a-2"], ["b-0", "b-1"])
+    assert (a["settings"], b["settings"]) == (
+        {"channels": [4, 8], "dropout": 0.0},
+        {"channels": [4, 16], "dropout": 0.25},
+    )
+    assert (a["mean"], b["mean"]) == (pytest.approx(1 - 76 / 3 / 288), pytest.approx(1 - 13 / 288))
+    assert a["deviation"] == pytest.approx(statistics.stdev([20, 26, 30]) / 288)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("code", "0" * 64),
+        ("precision", "mixed_bfloat16"),
+        ("onednn", None),
+        ("versions/keras", "3.13.2"),
+        ("data/train.csv", "0" * 64),
+        ("data/extra", {"images": 9}),
+        ("config/dropout", 0.5),
+    ],
+)
+def test_a_run_that_differs_in_more_than_its_seed_is_no_repetition(models, changed, name, value):
+    comparison = compare_runs([models / "a-0", models / "a-1", changed(name, value)])
+    assert [group["runs"] for group in comparison.groups] == [["a-0", "a-1"]]
+    assert name.rpartition("/")[2] in comparison.runs[2]["settings"]
+
+
+def test_mcnemars_test_is_on_the_rows_that_both_held_out():
+    digits = [3] * 18 + [5] * 2  # 18 of 20 are correct
+    first = Predictions(np.arange(20), np.full(20, 3), np.eye(10)[digits])
+    second = Predictions(np.arange(2, 40), np.full(38, 3), np.eye(10)[[3] * 9 + [5] * 7 + [3, 5] + [5] * 20])
+    assert paired_test(first, second) == {
+        "rows": 18,
+        "both_correct": 9,
+        "both_wrong": 1,
+        "fixed": [18],
+        "broken": list(range(11, 18)),
+        "p_value": pytest.approx(2 * (1 + 8) / 2**8),  # at most one of eight, in either direction
     }
+    assert paired_test(first, first)["p_value"] == 1
+    assert paired_test(first, first._replace(rows=np.arange(20, 40))) is None
 
 
-def test_table_document_and_json_agree(reports):
-    output, as_json, folder = reports
-    result = json.loads(as_json)
-    text = (folder / "report.md").read_text()
-    assert "| one | 93.06% |" in text
-    assert f"two fixes {len(result['fixed'])} and breaks {len(result['broken'])}" in text
-    assert f"p = {result['p_value']:.2g}" in text
-    assert "**The accuracy of two is 4.17 points higher.**" in text
-    assert "| dropout | 0.0 | 0.25 |" in text
-    assert "| plain epochs | 0 | 1 |" in text
-    assert "4, 8   4, 16" in output
-    for name, only_correct in (("one", result["broken"]), ("two", result["fixed"])):
-        assert re.search(rf"^ +{name} .* {len(only_correct)} *$", output, re.MULTILINE)
-    assert {"93.06%", "97.22%", "dropout", "0.25", f"{result['p_value']:.2g}"} <= set(output.split())
-    page = pages.read((folder / "report.html").read_text())
-    assert len(page.named("img")) == 4
-    assert {path.stem for path in folder.glob("*.png")} == {"accuracy", "broken", "fixed", "loss"}
+def test_runs_of_different_files_have_no_test(models, changed):
+    assert compare_runs([models / "a-0", changed("data/train.csv", "0" * 64)]).paired_test is None
 
 
-def test_a_run_has_no_difference_from_itself(models, demo_dir):
-    same = comparison.compare_runs(models / "one", models / "one")
-    document = comparison.make_comparison(same, models, demo_dir, lambda *_: None)
-    assert "**The accuracy of one is the same.**" in document.markdown
-    assert "All settings, package versions and machines are the same." in document.markdown
-    assert "not significant" in document.markdown
-    assert document.markdown.count("0 images predicted incorrectly only by one.") == 2
-    assert document.figures.keys() == {"accuracy", "loss"}
+def test_a_run_trained_on_all_rows_has_no_accuracy(models, tmp_path):
+    run_dir = shutil.copytree(models / "a-1", tmp_path / "all")
+    empty = run_folder.read_member_predictions(run_dir / "member-0")
+    np.savez(run_dir / "member-0" / "validation.npz", **{name: values[:0] for name, values in empty._asdict().items()})
+    comparison = compare_runs([models / "a-0", run_dir])
+    assert (comparison.runs[1]["accuracy"], comparison.groups, comparison.paired_test) == (None, [], None)
+    comparison.to_tables()
 
 
-def test_folds_and_a_hold_out_are_compared_on_the_rows_of_the_hold_out(models):
-    result = comparison.compare_runs(models / "folds", models / "one")
-    held_out, every = runs.read_predictions(models / "one"), runs.read_predictions(models / "folds")
-    assert [run.rows.tolist() for run in result.predictions] == [held_out.rows.tolist()] * 2
-    assert (result.predictions[0].labels == result.predictions[1].labels).all()
-    assert (result.predictions[0].probabilities == every.probabilities[held_out.rows]).all()
+def test_compare_prints_what_its_json_has(models, run):
+    command = ["compare", "b-0", "a-*", "b-0", f"--models-dir={models}"]
+    values = json.loads(run(*command, "--json").stdout)
+    assert [row["run"] for row in values["runs"]] == ["b-0", "a-0", "a-1", "a-2"]
+    lines = [" ".join(line.split()) for line in run(*command).stdout.splitlines()]
+    low, high = (values["runs"][0]["accuracy"][name] for name in ("low", "high"))
+    assert f"b-0 96.53% {low:.2%} to {high:.2%} 288 6 seed 0; channels 4, 16; dropout 0.25" in lines
+    group = values["groups"][0]
+    assert f"channels 4, 8; dropout 0.0 3 {group['mean']:.3%} {group['deviation']:.3%}" in lines
+    command = ["compare", "a-0", "b-0", f"--models-dir={models}"]
+    test = json.loads(run(*command, "--json").stdout)["paired_test"]
+    assert (
+        f"Of 288 images that both held out, {len(test['broken'])} are correct only with a-0, {len(test['fixed'])} only "
+        f"with b-0: p = {test['p_value']:.2g} (McNemar's exact test)"
+    ) in " ".join(run(*command).stdout.split())
 
 
-def test_a_setting_that_an_older_run_lacks_is_not_recorded(models, demo_dir, other):
-    record = json.loads((other / "run.json").read_text())
-    del record["config"]["seed"]
-    (other / "run.json").write_text(json.dumps(record))
-    shutil.copytree(models / "one", other.parent / "one")
-    result = comparison.compare_runs(other, other.parent / "one")
-    assert result.settings == [("seed", None, 0)]
-    document = comparison.make_comparison(result, other.parent, demo_dir, lambda *_: None)
-    assert "| seed | not recorded | 0 |" in document.markdown
-
-
-def test_runs_without_common_rows_are_refused(models, other):
-    predictions = runs.read_member_predictions(other / "member-0")
-    rest = np.setdiff1d(np.arange(1437), predictions.rows)[: len(predictions.rows)]
-    np.savez(other / "member-0" / "validation.npz", **predictions._replace(rows=rest)._asdict())
-    with pytest.raises(UserError, match="no common row for one and other; compare runs with the same split_seed"):
-        comparison.compare_runs(models / "one", other)
-
-
-def test_runs_trained_on_different_files_are_refused(models, other):
-    record = json.loads((other / "run.json").read_text())
-    record["data"]["train.csv"] = "0" * 64
-    (other / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"the same train.csv, found different files for one and other"):
-        comparison.compare_runs(models / "one", other)
+@pytest.mark.parametrize("names", [[], ["a-0"]])
+def test_fewer_than_two_runs_are_one_line(models, run, names):
+    answer = run("compare", *names, f"--models-dir={models}")
+    line = (
+        f"digit-recognizer: name two or more runs to compare, not {len(names)}: make compare RUNS='fast-* single-*'\n"
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", line)

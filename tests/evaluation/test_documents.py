@@ -7,23 +7,21 @@ import numpy as np
 import pages
 import pytest
 from jinja2 import ChoiceLoader, DictLoader, PackageLoader
-from jinja2.exceptions import UndefinedError
 from markdown_it import MarkdownIt
 
 from digit_recognizer.evaluation import documents, figures
-from digit_recognizer.evaluation.documents import Document
 
 HOSTILE = "a|b *c* _d_ `e` [f](javascript:g) <script>h</script> ![i](j.png) # k\n\n## l & $m$ \\"
 
 
 @pytest.fixture
-def compose(monkeypatch):
-    """Compose a document from the text of a template."""
+def render(monkeypatch):
+    """Fill in the text of a template."""
 
-    def run(text, pictures=(), **facts):
+    def run(text, **facts):
         loader = ChoiceLoader([DictLoader({"t.md": text}), PackageLoader("digit_recognizer.evaluation")])
         monkeypatch.setattr(documents, "TEMPLATES", documents.TEMPLATES.overlay(loader=loader))
-        return documents.compose("t.md", facts, dict(pictures))
+        return documents.render("t.md", facts)
 
     return run
 
@@ -32,20 +30,15 @@ def draw_picture():
     return figures.draw_gallery([np.zeros((28, 28), np.uint8)], ["title"])
 
 
-def write(document, folder):
+def write(text, folder, pictures=()):
     steps = []
-    html, markdown = documents.write_document(document, folder, lambda *step: steps.append(step))
+    html, markdown = documents.write_document(text, dict(pictures), folder, lambda *step: steps.append(step))
     return html.read_text(), markdown.read_text(), steps
 
 
-def test_the_title_is_the_first_line_of_the_template(compose):
-    document = compose("# Title {{ n }}\n\n## 1 One\n\ntext\n\n\n\n### Below\n", n=7)
-    assert document == Document("Title 7", "## 1 One\n\ntext\n\n### Below", {})
-
-
-def test_values_are_never_markup(compose, tmp_path):
-    document = compose("# {{ x }}\n\n## S\n\n| {{ x }} | a |\n|---|---|\n| {{ x }} | b |\n\n{{ x }}\n", x=HOSTILE)
-    html, markdown, _ = write(document, tmp_path)
+def test_values_are_never_markup(render, tmp_path):
+    text = "# {{ x }}\n\n## S\n\n| {{ x }} | a |\n|---|---|\n| {{ x }} | b |\n\n{{ x }}\n"
+    html, markdown, _ = write(render(text, x=HOSTILE), tmp_path)
     page = pages.read(html)
     assert not page.named("script") + page.named("img") + page.named("em")
     assert len(page.named("a")) == len(page.named("h1")) == len(page.named("h2")) == 1
@@ -55,71 +48,39 @@ def test_values_are_never_markup(compose, tmp_path):
     assert not re.search("<script|<img|<em|javascript:", rendered.replace("(javascript:g)", ""))
 
 
-def test_a_value_in_a_code_span_is_never_markup(compose, tmp_path):
-    html, _, _ = write(compose("# T\n\n## S\n\n`{{ x }}` end\n", x=HOSTILE), tmp_path)
-    page = pages.read(html)
+def test_a_value_in_a_code_span_is_never_markup(render, tmp_path):
+    page = pages.read(write(render("# T\n\n## S\n\n`{{ x }}` end\n", x=HOSTILE), tmp_path)[0])
     assert not page.named("script") + page.named("img") + page.named("em")
 
 
 def test_html_in_a_document_is_text(tmp_path):
-    page = pages.read(write(Document("T", "## S\n\n<script>x</script> <b>y</b>", {}), tmp_path)[0])
+    page = pages.read(write("# T\n\n## S\n\n<script>x</script> <b>y</b>\n", tmp_path)[0])
     assert not page.named("script") + page.named("b")
     assert "<script>x</script> <b>y</b>" in page.text
 
 
-def test_a_missing_value_is_an_error(compose):
-    with pytest.raises(UndefinedError):
-        compose("# T\n\n## S\n\n{{ nothing }}\n")
-
-
-def test_numbers_and_settings_are_formatted(compose):
-    text = "{{ 0.98765 | percent }}; {{ 0.5 | percent(0) }}; {{ 12345 | number }}; {{ 1.26 | number(1) }}"
-    text += "; {{ 59 | duration }}; {{ 754.4 | duration }}"
-    text += (
-        "; {{ none | setting }}; {{ true | setting }}; {{ [] | setting }}; {{ [1, 2] | setting }}; {{ 1 | setting }}"
-    )
-    expected = "98.77%; 50%; 12,345; 1.3; 59 s; 12 min 34 s; not recorded; yes; none; 1, 2; 1"
-    assert compose(f"# T\n\n## S\n\n{text}\n").markdown == f"## S\n\n{expected}"
-
-
-def test_pictures_are_beside_the_markdown_and_inside_the_page(compose, tmp_path):
-    document = compose(
-        "# T\n\n## S\n\n![A {{ a }}](one.png)\n![B](two.png)\n",
-        {"one": draw_picture(), "two": draw_picture(), "unused": draw_picture()},
-        a='"x" <b>]',
-    )
-    html, markdown, steps = write(document, tmp_path)
+def test_pictures_are_beside_the_markdown_and_inside_the_page(render, tmp_path):
+    text = render("# T\n\n## S\n\n![A {{ a }}](one.png)\n![B](two.png)\n", a='"x" <b>]')
+    html, markdown, steps = write(text, tmp_path, {name: draw_picture() for name in ("one", "two", "unused")})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "report.html", "report.md", "two.png"]
     assert re.findall(r"!\[(.+)\]\((.+)\)", markdown) == [(r'A "x" \<b\>\]', "one.png"), ("B", "two.png")]
-    page = pages.read(html)
-    images = page.named("img")
+    images = pages.read(html).named("img")
     assert [image["alt"] for image in images] == ['A "x" <b>]', "B"]
     data = base64.b64encode((tmp_path / "one.png").read_bytes()).decode()
     assert images[0]["src"] == f"data:image/png;base64,{data}"
     assert [done for _, done in steps] == sorted(done for _, done in steps)
-    assert 0.6 <= steps[0][1] <= steps[-1][1] < 1
 
 
-def test_only_pictures_of_the_earlier_document_are_deleted(compose, tmp_path):
-    write(
-        compose("# T\n\n## S\n\n![A](one.png)\n![B](two.png)\n", dict.fromkeys(("one", "two"), draw_picture())),
-        tmp_path,
-    )
-    (tmp_path / "mine.png").write_bytes(b"mine")
-    write(compose("# T\n\n## S\n\n![A](one.png)\n", {"one": draw_picture()}), tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["mine.png", "one.png"]
-
-
-def test_the_contents_link_to_the_parts(compose, tmp_path):
-    html, markdown, _ = write(compose("# T\n\n## 1 A, b\n\nx\n\n## 2 C\n\ny\n"), tmp_path)
+def test_the_contents_link_to_the_parts(tmp_path):
+    html, markdown, _ = write("# T\n\n## 1 A, b\n\nx\n\n## 2 C\n\ny\n", tmp_path)
     assert markdown == "# T\n\n- [1 A, b](#1-a-b)\n- [2 C](#2-c)\n\n## 1 A, b\n\nx\n\n## 2 C\n\ny\n"
     page = pages.read(html)
     assert [link["href"] for link in page.named("a")] == ["#1-a-b", "#2-c"]
     assert [heading["id"] for heading in page.named("h2")] == ["1-a-b", "2-c"]
 
 
-def test_a_failure_leaves_the_earlier_document(compose, tmp_path):
-    earlier = write(compose("# Old\n\n## S\n\nx\n"), tmp_path)[:2]
+def test_a_failure_leaves_the_earlier_document(tmp_path):
+    earlier = write("# Old\n\n## S\n\nx\n", tmp_path)[:2]
     with pytest.raises(AttributeError):
-        write(Document("New", "## S\n\n![A](none.png)", {"none": None}), tmp_path)
+        write("# New\n\n## S\n\n![A](none.png)\n", tmp_path, {"none": None})
     assert tuple((tmp_path / name).read_text() for name in ("report.html", "report.md")) == earlier

@@ -1,7 +1,5 @@
 """Metrics of small examples computed by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -28,12 +26,6 @@ def test_accuracy_with_wilson_interval():
     assert str(result) == "70.00% (95% confidence interval 39.68% to 89.22%, 10 images)"
 
 
-def test_the_interval_of_a_perfect_score_ends_at_one():
-    low, high = metrics.proportion(5, 5)[1:3]
-    assert low == pytest.approx(0.56551, abs=1e-4)
-    assert high == 1
-
-
 def test_log_loss_is_the_mean_negative_logarithm_of_the_label_probability():
     expected = -(7 * np.log(0.9) + 3 * np.log(0.1 / 9)) / 10
     assert metrics.log_loss(LABELS, PREDICTED) == pytest.approx(expected, rel=1e-5)
@@ -42,16 +34,9 @@ def test_log_loss_is_the_mean_negative_logarithm_of_the_label_probability():
 def test_class_scores():
     scores = metrics.class_scores(LABELS, PREDICTED)
     zero, one, *_, nine = scores
-    assert zero == {
-        "digit": 0,
-        "precision": 0.5,
-        "recall": pytest.approx(2 / 3),
-        "f1": pytest.approx(4 / 7),
-        "support": 3,
-    }
+    assert list(zero.values()) == [0, 0.5, pytest.approx(2 / 3), pytest.approx(4 / 7), 3]
     assert (one["precision"], one["recall"]) == (0.5, 0.5)
     assert nine == {"digit": 9, "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-    assert json.loads(json.dumps(scores)) == scores
 
 
 def test_rows_of_the_confusion_matrix_are_labels():
@@ -65,8 +50,6 @@ def test_confusions_are_sorted_by_frequency():
     labels = np.array([4, 4, 9, 9, 9, 9], np.uint8)
     found = metrics.confusions(labels, predict(1, 8, 4, 4, 4, 9))
     assert [tuple(confusion.values()) for confusion in found] == [(9, 4, 3), (4, 1, 1), (4, 8, 1)]
-    assert found[0] == {"label": 9, "predicted": 4, "count": 3}
-    assert json.loads(json.dumps(found)) == found
 
 
 def test_mistakes_are_sorted_by_the_probability_of_the_label():
@@ -81,55 +64,6 @@ def test_calibration():
     assert result.confidence == pytest.approx([0.62, 0.94])
     assert result.accuracy == pytest.approx([2 / 3, 1 / 2])
     assert result.error == pytest.approx(3 / 5 * abs(2 / 3 - 0.62) + 2 / 5 * abs(1 / 2 - 0.94))
-
-
-def test_certain_and_correct_predictions_are_perfectly_calibrated():
-    result = metrics.calibration(np.arange(10, dtype=np.uint8), np.eye(10, dtype=np.float32))
-    assert (result.counts.tolist(), result.error) == ([10], 0)
-
-
-def test_flipped_labels_of_confident_predictions_are_label_issues():
-    random = np.random.default_rng(0)
-    truth = random.integers(0, 10, 2000)
-    confident = random.random(2000) < 0.9
-    confidence = np.where(confident, 0.98, 0.6)[:, np.newaxis]
-    probabilities = np.where(np.arange(10) == truth[:, np.newaxis], confidence, (1 - confidence) / 9)
-    flipped = np.sort(random.permutation(2000)[:25])
-    labels = truth.copy()
-    labels[flipped] = (truth[flipped] + random.integers(1, 10, 25)) % 10
-    found = metrics.label_issues(labels.astype(np.uint8), probabilities.astype(np.float32))
-    assert sorted(found) == flipped[confident[flipped]].tolist()
-    margins = probabilities[found].max(axis=1) - probabilities[found, labels[found]]
-    assert (np.diff(margins) <= 0).all()
-
-
-def test_a_wrong_prediction_below_the_class_threshold_is_no_label_issue():
-    labels = np.array([0, 0, 1, 1, 0], np.uint8)
-    unsure = np.concatenate([predict(0, 0, 1, 1), predict(1, confidence=0.5)])
-    assert metrics.label_issues(labels, unsure).tolist() == []
-    assert metrics.label_issues(labels, predict(0, 0, 1, 1, 1)).tolist() == [4]
-
-
-def test_disagreement_counts_votes_and_compares_members_with_their_mean():
-    members = np.stack([predict(1, 2, 3), predict(1, 2, 4), predict(1, 5, 4, confidence=0.8)])
-    result = metrics.disagreement(members)
-    assert result.rates == pytest.approx([1 / 3, 0, 1 / 3])
-    assert result.votes[:, [1, 2, 3, 4, 5]].tolist() == [[3, 0, 0, 0, 0], [0, 2, 0, 0, 1], [0, 0, 1, 2, 0]]
-    assert result.split.tolist() == [1, 2]
-
-
-def test_the_paired_test_uses_discordant_images_only():
-    labels = np.zeros(20, np.uint8)
-    first, second = predict(*[0] * 18, 1, 1), predict(*[0] * 11, *[1] * 7, 0, 1)
-    result = metrics.paired_test(labels, first, second)
-    assert (result.both_correct, result.both_wrong) == (11, 1)
-    assert (result.fixed.tolist(), result.broken.tolist()) == ([18], list(range(11, 18)))
-    assert result.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # at most one of eight, in either direction
-
-
-def test_a_run_does_not_differ_from_itself():
-    result = metrics.paired_test(LABELS, PREDICTED, PREDICTED)
-    assert (len(result.fixed), len(result.broken), result.p_value) == (0, 0, 1)
 
 
 HISTORY = {"accuracy": np.array([0.2, 0.7]), "loss": np.array([2.0, 1.0])}

@@ -1,5 +1,6 @@
-"""The report: eight parts, with values from the files of a run and from the arguments."""
+"""Scores and report of a run: values from its files and from the arguments."""
 
+import csv
 import json
 import re
 import shutil
@@ -9,177 +10,119 @@ import numpy as np
 import pages
 import pytest
 
-from digit_recognizer.data.csv_files import Dataset, load_test, load_train
+from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import documents, metrics, report
-from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
-from digit_recognizer.model.summary import Layer
-from digit_recognizer.training import runs
+from digit_recognizer.evaluation.report import Handwriting, HandwritingSample, load_run
+from digit_recognizer.training import run_folder
+from digit_recognizer.training.environment import code_sha256
 
-PARTS = [
-    "1 Introduction",
-    "2 Technologies, time and memory",
-    "3 Data set and preprocessing",
-    "4 Architecture",
-    "5 Training",
-    "6 Validation performance",
-    "7 Own handwriting",
-    "8 Conclusion",
-]
-LAYERS = [
-    Layer("input", "InputLayer", (), (28, 28, 1), 0, 0),
-    Layer("conv", "Conv2D 3x3", ("input",), (28, 28, 1), 10, 7056),
-    Layer("add", "Add", ("conv", "input"), (28, 28, 1), 0, 0),
-    Layer("dense", "Dense", ("add",), (10,), 7850, 7840),
-]
 HOSTILE = "<b>x</b> | *y*"
-LEDGER = [
-    {
-        "run": "single",
-        "submitted_at": "2026-01-02",
-        "validation_accuracy": "0.993",
-        "public_score": "0.9875",
-        "status": "",
-    },
-    {"run": "all", "submitted_at": "2026-01-03", "validation_accuracy": "", "public_score": "0.9917", "status": ""},
-    {
-        "run": HOSTILE,
-        "submitted_at": "2026-01-04",
-        "validation_accuracy": "0.995",
-        "public_score": "",
-        "status": "pending",
-    },
-]
+LEDGER = """run,submitted_at,validation_accuracy,public_score,status
+<b>x</b> | *y*,2026-01-01,0.993,0.98,
+single,2026-01-02,0.993,0.9875,
+all,2026-01-03,,0.9917,
+<b>x</b> | *y*,2026-01-04,0.995,,pending"""
 PICTURE = np.full((30, 20, 3), (213, 94, 0), np.uint8)
 DRAWN = Handwriting(own=False, samples=[HandwritingSample("a drawn 3", "3", "3", 0.98, PICTURE)])
-OWN = Handwriting(
-    own=True,
-    samples=[
-        HandwritingSample("a.png", "3", "3", 0.98, PICTURE),
-        HandwritingSample(f"{HOSTILE}.png", "8", "4", 0.61, PICTURE),
-        HandwritingSample("c.png", "7", "", 0.0, PICTURE),
-    ],
-)
+OWN = [("a.png", "3", "3", 0.98), (f"{HOSTILE}.png", "8", "4", 0.61), ("c.png", "7", "", 0.0)]
+RECORD = {
+    "run": HOSTILE,
+    "competition": "digit-recognizer",
+    "versions": {"keras": HOSTILE},
+    "machine": {"system": "Linux", "processor": HOSTILE, "processors": 96, "threads": 48, "gpus": [HOSTILE, "T4"]},
+    "training_seconds": 3725.0,
+    "git_commit": "c0ffee",
+    "precision": "mixed_bfloat16",
+}
 
 
 @pytest.fixture(scope="module")
-def data(demo_dir):
-    return load_train(demo_dir), load_test(demo_dir)
+def compose(demo_dir):
+    """Return the report of a run, and its figures; keyword arguments replace values of its record."""
 
-
-@pytest.fixture(scope="module")
-def compose(data):
-    """Compose the report of a run; keyword arguments replace those of `make_report`."""
-
-    def run(run_dir, **changes):
-        members = len(runs.member_dirs(run_dir))
-        random = np.random.default_rng(0)
-        digits = np.arange(len(data[1].images)) % 10
-        probabilities = [
-            made.make_probabilities((digits + (random.random(360) < 0.1)) % 10, random) for _ in range(members)
-        ]
-        arguments = {
-            "layers": [LAYERS],
-            "test_probabilities": np.array(probabilities),
-            "handwriting": DRAWN,
-            "ledger": [],
-        }
-        return report.make_report(run_dir, *data, step=lambda *_: None, **arguments | changes)
+    def run(run_dir, handwriting=DRAWN, ledger=(), **record):
+        trained = load_run(run_dir, demo_dir)
+        trained.record.update(record)
+        return report.make_report(trained, load_test(demo_dir), handwriting, ledger)
 
     return run
 
 
 @pytest.fixture(scope="module")
 def single(demo_dir, tmp_path_factory):
-    return made.write_run(tmp_path_factory.mktemp("models") / "single", demo_dir, augment=True)
+    """A run with one network, trained on the demo with augmentation."""
+    return made.write_run(tmp_path_factory.mktemp("models") / "single", demo_dir, networks=True, augment=True)
 
 
 @pytest.fixture(scope="module")
 def folds(demo_dir, tmp_path_factory):
-    return made.write_run(tmp_path_factory.mktemp("models") / "folds", demo_dir, folds=3)
+    """A run with three folds and two architectures."""
+    run_dir = tmp_path_factory.mktemp("models") / "folds"
+    return made.write_run(run_dir, demo_dir, networks=True, folds=3, architectures=("residual", "plain"))
 
 
 @pytest.fixture(scope="module")
-def document(single, compose):
-    """The report of a run with one network, without own handwriting and submissions."""
-    return compose(single)
+def reports(single, folds, compose):
+    """The reports of both runs; the second one has own handwriting, submissions and hostile names."""
+    handwriting = Handwriting(own=True, samples=[HandwritingSample(*sample, PICTURE) for sample in OWN])
+    return {
+        "single": compose(single),
+        "folds": compose(folds, handwriting, list(csv.DictReader(LEDGER.splitlines())), **RECORD),
+    }
 
 
 @pytest.fixture(scope="module")
-def ensemble(folds, compose):
-    """The report of a run with three folds, own handwriting, submissions and hostile names in its record."""
-    record = json.loads((folds / "run.json").read_text())
-    record["versions"]["keras"] = HOSTILE
-    record["machine"] |= {"processor": HOSTILE, "processors": 96, "threads": 48, "gpus": [HOSTILE, "T4"]}
-    record |= {"training_seconds": 3725.0, "git_commit": "c0ffee", "competition": "digit-recognizer", "run": HOSTILE}
-    (folds / "run.json").write_text(json.dumps(record))
-    return compose(
-        folds,
-        handwriting=OWN,
-        ledger=[LEDGER[0] | {"run": HOSTILE, "public_score": "0.98"}, *LEDGER],
-        layers=[LAYERS, LAYERS[:2]],
-    )
-
-
-@pytest.fixture(scope="module")
-def files(document, ensemble, tmp_path_factory):
+def files(reports, tmp_path_factory):
     """The folders of both written reports."""
     folder = tmp_path_factory.mktemp("reports")
-    for name, written in (("single", document), ("folds", ensemble)):
-        documents.write_document(written, folder / name, lambda *_: None)
-    return {name: folder / name for name in ("single", "folds")}
+    for name, (text, pictures) in reports.items():
+        documents.write_document(text, pictures, folder / name, lambda *_: None)
+    return {name: folder / name for name in reports}
 
 
-def split_parts(document):
-    """Return the Markdown of each part by its title."""
-    titles, texts = (re.split(r"^## (.+)\n", document.markdown, flags=re.MULTILINE)[start::2] for start in (1, 2))
-    return dict(zip(titles, texts, strict=True))
+def split_parts(text):
+    """Return the Markdown of each part by its number; 0 is the title."""
+    return re.split(r"^## .+\n", text, flags=re.MULTILINE)
 
 
-def find_cells(markdown, first):
+@pytest.fixture(scope="module")
+def find_part(reports):
+    return lambda name, number: split_parts(reports[name][0])[number]
+
+
+def find_cells(text, first):
     """Return the cells of the table row with a text in its first cell."""
-    (line,) = re.findall(rf"^\| {re.escape(first)} \|(.*)\|$", markdown, re.MULTILINE)
+    (line,) = re.findall(rf"^\| {re.escape(first)} \|(.*)\|$", text, re.MULTILINE)
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
 
 
 @pytest.mark.parametrize("run", ["single", "folds"])
-def test_both_forms_have_eight_parts(files, run):
+def test_the_page_has_eight_parts_and_needs_no_other_file(files, run):
     markdown, html = ((files[run] / name).read_text() for name in ("report.md", "report.html"))
-    assert re.findall(r"^## (.+)$", markdown, re.MULTILINE) == PARTS
-    assert re.findall(r"<h2 .*>(.+)</h2>", html) == PARTS
+    assert "".join(re.findall(r"^## (.)", markdown, re.MULTILINE)) == "12345678"
+    assert "".join(re.findall(r"<h2 .*>(.).+</h2>", html)) == "12345678"
     assert not re.search(r"\{\{|\{%|\n\n\n", markdown)
-
-
-@pytest.mark.parametrize("run", ["single", "folds"])
-def test_the_page_is_self_contained_and_has_no_scripts(files, run):
-    html = (files[run] / "report.html").read_text()
-    page = pages.read(html)
-    for tag, attributes in page.elements:
+    for tag, attributes in pages.read(html).elements:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
         assert not [name for name in attributes if name.startswith("on")]
         if tag == "a":
             assert attributes["href"].startswith(("#", "https://doi.org/", "https://arxiv.org/"))
         else:
             assert not {"href", "srcset", "data"} & attributes.keys()
-            assert attributes.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
+            assert attributes.get("src", "data:").startswith("data:")
     assert not re.search(r"@import|url\(", html)
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids)) == 8
-    assert {link["href"][1:] for link in page.named("a") if link["href"].startswith("#")} == set(ids)
 
 
-@pytest.mark.parametrize("run", ["single", "folds"])
-def test_every_picture_has_a_file_and_an_alternative_text(files, run):
-    shown = re.findall(r"^!\[(.*)\]\((.+)\)$", (files[run] / "report.md").read_text(), re.MULTILINE)
-    assert len({name for _, name in shown}) == len(shown) == 9
-    assert {name for _, name in shown} == {path.name for path in files[run].glob("*.png")}
+@pytest.mark.parametrize(("run", "count"), [("single", 8), ("folds", 7)])
+def test_every_picture_has_an_alternative_text(files, run, count):
     images = pages.read((files[run] / "report.html").read_text()).named("img")
-    assert len(images) == 9
+    assert len(images) == count
     assert all(len(image["alt"]) > 25 for image in images)
 
 
 def test_the_same_run_gives_the_same_page(single, compose, files, tmp_path):
-    documents.write_document(compose(single), tmp_path, lambda *_: None)
+    documents.write_document(*compose(single), tmp_path, lambda *_: None)
     assert (tmp_path / "report.html").read_bytes() == (files["single"] / "report.html").read_bytes()
 
 
@@ -189,166 +132,153 @@ def test_hostile_names_are_text(files):
     assert page.text.count(HOSTILE) == 8  # title twice, version, processor, GPU, ledger twice, handwriting
 
 
-def test_the_result_is_that_of_the_predictions(single, document, folds, ensemble):
-    accuracy = metrics.accuracy(*runs.read_predictions(single)[1:])
-    assert accuracy.value == 1 - 20 / 288
-    text = split_parts(document)["1 Introduction"]
-    interval = f"95% confidence interval {accuracy.low:.2%} to {accuracy.high:.2%}, Wilson"
-    assert f"Hold-out accuracy **{accuracy.value:.2%}** ({interval}) on 288 images, with 20 wrong predictions." in text
+def test_one_accuracy_is_given_for_the_final_network(single, find_part):
+    accuracy = metrics.accuracy(*run_folder.read_predictions(single)[1:])
+    interval = f"95% confidence interval {accuracy.low:.2%} to {accuracy.high:.2%}"
+    text = find_part("single", 1)
+    assert f"Hold-out accuracy **93.06%** ({interval}, Wilson) on 288 images, with 20 wrong predictions." in text
     assert "not the competition data" in text
-    text = split_parts(ensemble)["1 Introduction"]
-    assert "An ensemble of 3 small convolutional networks with 7,860 or 10 parameters each" in text
+    assert find_cells(find_part("single", 5), "member-0") == ["1,149", "288", "93.06%", "6"]
+    assert f"accuracy **93.06%** ({interval})" in find_part("single", 6)
+    assert f"is 93.06% ({interval})" in find_part("single", 8)
+
+
+def test_values_of_epochs_are_those_of_the_weights_during_training(reports, find_part):
+    text = find_part("single", 5)
+    assert find_cells(text, "3") == ["0.2500", "87.50%", "0.5000", "81.25%", "0", "1.0"]
+    assert "those of the weights during training, which are not averaged" in text
+    assert "validation values are on at most 5,000 images" in text
+    assert reports["single"][0].count("81.25%") == 1  # never given as the accuracy of the run
+
+
+@pytest.mark.parametrize(("missing", "last"), [(True, ["", ""]), (False, ["0.5000", "81.25%"])])
+def test_epochs_without_validation_have_empty_cells(single, compose, monkeypatch, missing, last):
+    history = {name: np.array(values) for name, values in made.HISTORY.items()}
+    for name in ("val_accuracy", "val_loss"):
+        history[name][:2] = np.nan
+        if missing:
+            del history[name]
+    monkeypatch.setattr(run_folder, "read_history", lambda _: history)
+    text = split_parts(compose(single)[0])[5]
+    assert find_cells(text, "2") == ["0.5000", "75.00%", "", "", "0.005", "2.0"]
+    assert find_cells(text, "3")[2:4] == last
+
+
+def test_an_ensemble_is_described(find_part):
+    text = find_part("folds", 1)
+    assert re.search(r"An ensemble of 3 small convolutional networks with [\d,]+ or [\d,]+ parameters each", text)
     assert "Out-of-fold accuracy **95.82%**" in text
     assert "The validation sets together cover every row of train.csv." in text
     assert "not the competition data" not in text
+    assert find_cells(find_part("folds", 5), "member-2")[:2] == ["958", "479"]
 
 
-def test_members_left_out_and_uncovered_rows_are_mentioned(folds, compose, demo_dir, tmp_path):
-    for name, members in (("some", 1), ("one", 2)):
-        run_dir = shutil.copytree(folds, tmp_path / name)
-        record = json.loads((run_dir / "run.json").read_text())
-        record["config"]["members"] = members
-        (run_dir / "run.json").write_text(json.dumps(record))
-    shutil.rmtree(tmp_path / "some" / "member-1")
-    text = split_parts(compose(tmp_path / "some"))["1 Introduction"]
+def test_members_left_out_and_uncovered_rows_are_mentioned(folds, compose, tmp_path):
+    run_dir = shutil.copytree(folds, tmp_path / "some")
+    shutil.rmtree(run_dir / "member-1")
+    path = run_dir / "run.json"
+    path.write_text(path.read_text().replace('"left_out": []', '"left_out": [1]'))
+    text = split_parts(compose(run_dir)[0])[1]
     assert "1 of the 3 planned networks was not trained for lack of time." in text
     assert "cover only 67% of the rows" in text
-    text = split_parts(compose(tmp_path / "one"))["1 Introduction"]
-    assert "3 of the 6 planned networks were not trained for lack of time." in text
-    assert "together cover every row" in text
 
 
-def test_technologies_and_settings_are_those_of_the_record(document, ensemble):
-    text = split_parts(ensemble)["2 Technologies, time and memory"]
-    assert find_cells(text, "this kit (git commit)") == ["c0ffee"]
+def test_technologies_are_those_of_the_record_and_the_precision_is_given_once(reports, find_part):
+    text = find_part("folds", 2)
+    assert find_cells(text, "this kit (git commit)") == ["`c0ffee`"]
     assert find_cells(text, "Peak memory, largest process") == ["1,024 MiB"]
     assert find_cells(text, "Training time") == ["62 min 5 s for 3 networks, 2.0 s per epoch"]
     assert find_cells(text, "CPU cores, threads used") == ["96, 48"]
     assert find_cells(text, "GPU")[0].endswith("y\\*, T4")
-    text = split_parts(document)["5 Training"]
-    assert find_cells(text, "channels") == ["4, 8"]
-    assert find_cells(text, "augment") == ["yes"]
+    assert find_cells(reports["folds"][0], "Precision") == [r"mixed\_bfloat16"]
+    assert not re.search(r"^\| precision", find_part("folds", 5), re.MULTILINE)
 
 
-def test_values_missing_in_an_older_record_are_not_recorded(single, compose, tmp_path):
-    run_dir = shutil.copytree(single, tmp_path / "old")
-    record = json.loads((run_dir / "run.json").read_text())
-    record["machine"] = {"system": "Linux", "processor": ""}
-    del record["peak_memory_bytes"]
-    (run_dir / "run.json").write_text(json.dumps(record | {"git_commit": None}))
-    text = split_parts(compose(run_dir))["2 Technologies, time and memory"]
-    for name in ("Peak memory, largest process", "CPU", "GPU"):
-        assert find_cells(text, name) == ["not recorded"]
-    assert find_cells(text, "CPU cores, threads used") == ["not recorded, not recorded"]
-    assert find_cells(text, "this kit (git commit)") == ["unknown"]
-
-
-def test_data_are_counted_and_hashed(document, data):
-    train, test = data
-    text = split_parts(document)["3 Data set and preprocessing"]
+def test_data_are_counted_and_hashed(find_part, demo_dir):
+    train, text = load_train(demo_dir), find_part("single", 3)
     assert find_cells(text, "train.csv") == ["1,437", f"`{train.sha256}`"]
-    assert find_cells(text, "test.csv") == ["360", f"`{test.sha256}`"]
     count = (train.labels == 3).sum()
     assert find_cells(text, "3") == [str(count), f"{count / 1437:.1%}"]
 
 
-def test_duplicate_and_blank_images_are_counted():
-    images = np.zeros((4, 28, 28), np.uint8)
-    images[1:3, 5, 5], images[3, 5, 5] = 1, 2
-    train = Dataset(images, np.array([0, 0, 1, 1], np.uint8), "")
-    counts = report.count_images(train, Dataset(images[[0, 1, 1]], None, ""))
-    assert counts == {"digits": {0: 2, 1: 2}, "duplicates": 1, "common": 3, "blank": 2}
-
-
-def test_layers_are_listed_for_each_kind_of_network(document, ensemble):
-    text = split_parts(document)["4 Architecture"]
-    assert find_cells(text, "add") == ["Add", "conv, input", "28 x 28 x 1", "0", "0"]
-    assert find_cells(text, "**Total**")[-2:] == ["**7,860**", "**14,896**"]
-    assert split_parts(ensemble)["4 Architecture"].count("| **Total** |") == 2
-
-
-def test_training_shows_history_and_curves(document, ensemble):
-    text = split_parts(document)["5 Training"]
-    assert find_cells(text, "3") == ["0.2500", "87.50%", "0.5000", "81.25%", "0", "1.0"]
-    assert "in the end 87.50% and 81.25%](accuracy.png)" in text
-    lines = [line.get_ydata().tolist() for line in document.figures["accuracy"].axes[0].lines]
-    assert lines == [made.HISTORY["accuracy"], made.HISTORY["val_accuracy"]]
-    assert "ends 6.25 points above validation" in split_parts(document)["8 Conclusion"]
-    assert find_cells(text, "member-0") == ["1,149", "288", "0.2500", "87.50%", "0.5000", "81.25%", "6"]
-    assert find_cells(split_parts(ensemble)["5 Training"], "member-2")[:2] == ["958", "479"]
-
-
-def test_augmentation_is_shown_if_it_was_used(document, ensemble):
-    assert "augmentation" in document.figures
-    assert "augmentation" not in ensemble.figures
-    assert "make train AUGMENT=1" in split_parts(ensemble)["8 Conclusion"]
-    assert "make train AUGMENT=1" not in split_parts(document)["8 Conclusion"]
-
-
-def test_performance_is_that_of_the_predictions(single, document):
-    _, labels, probabilities = runs.read_predictions(single)
-    text = split_parts(document)["6 Validation performance"]
-    assert "268 of 288 images are on the diagonal" in text
-    score = metrics.class_scores(labels, probabilities)[4]
-    assert find_cells(text, "4") == [
-        *(f"{score[name]:.2%}" for name in ("precision", "recall", "f1")),
-        str(score["support"]),
+def test_layers_have_shapes_parameters_and_multiply_adds(find_part):
+    text = find_part("single", 4)
+    rows = re.findall(r"^\| (\w+(?: \dx\d)?) \| ([\dx]+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.MULTILINE)
+    assert rows[:3] == [
+        ("InputLayer", "28x28x1", "0", "0"),
+        ("Conv2D 5x5", "28x28x4", f"{25 * 4 + 4}", f"{28 * 28 * 25 * 4:,}"),
+        ("MaxPooling2D 2x2", "14x14x4", "0", "0"),
     ]
+    assert ("Conv2D 3x3", "7x7x8", f"{9 * 8 * 8 + 8}", f"{7 * 7 * 9 * 8 * 8:,}") in rows
+    assert rows[-1] == ("Dense", "10", f"{8 * 10 + 10}", f"{8 * 10}")
+    assert find_cells(text, "**Total**")[1] == f"**{sum(int(row[2].replace(',', '')) for row in rows):,}**"
+    assert re.findall("^### Network: (.+)$", find_part("folds", 4), re.MULTILINE) == ["residual", "plain"]
+
+
+def test_the_optimizer_and_the_averaged_weights_are_described(single, compose):
+    text = compose(single, code=code_sha256())[0]
+    assert re.search(r"\[Muon\].* for the kernels of all convolutions but the first, \[AdamW\].* for all other", text)
+    assert "The final network has a moving average of the weights of the last steps." in text
+    assert "another version of the code" not in text
+    assert "another version of the code" in compose(single, code="0" * 64)[0]
+
+
+def test_performance_is_that_of_the_predictions(single, find_part):
+    _, labels, probabilities = run_folder.read_predictions(single)
+    text = find_part("single", 6)
+    assert "268 of 288 images are on the diagonal" in text
+    scores = metrics.class_scores(labels, probabilities)
+    precision, recall, f1, support = list(scores[4].values())[1:]
+    assert find_cells(text, "4") == [f"{precision:.2%}", f"{recall:.2%}", f"{f1:.2%}", str(support)]
     first = metrics.confusions(labels, probabilities)[0]
     assert f"Most frequent: {first['label']} predicted as {first['predicted']} ({first['count']})" in text
     assert f"expected calibration error is {metrics.calibration(labels, probabilities).error:.2%}" in text
-    hardest = min(metrics.class_scores(labels, probabilities), key=lambda row: row["recall"])
-    assert f"Digit {hardest['digit']} is the hardest, with a recall of {hardest['recall']:.2%}." in document.markdown
-    assert "20 wrong predictions.\n\nThe images with the lowest probability of the label come first. Each" in text
-    assert f"finds {len(metrics.label_issues(labels, probabilities))} possible label errors" in text
+    hardest = min(scores, key=lambda row: row["recall"])
+    assert f"Digit {hardest['digit']} is the hardest, with a recall of {hardest['recall']:.2%}" in find_part(
+        "single", 8
+    )
 
 
 def test_a_run_without_mistakes_has_no_galleries_of_them(demo_dir, compose, tmp_path):
-    document = compose(made.write_run(tmp_path / "models" / "perfect", demo_dir, mistakes=0))
-    text = split_parts(document)["6 Validation performance"]
+    text = compose(made.write_run(tmp_path / "perfect", demo_dir, mistakes=0, networks=True))[0]
     assert "There are no confusions." in text
-    assert "\n\n0 wrong predictions.\n\n###" in text
-    assert "finds 0 possible label errors: " in text
-    assert not {"mistakes", "label_issues"} & document.figures.keys()
+    assert "\n\n0 wrong predictions.\n\n##" in text
+    assert "mistakes.png" not in text
 
 
-def test_members_are_compared_with_the_ensemble(document, ensemble):
-    text = split_parts(ensemble)["6 Validation performance"]
-    rates = [float(rate) for rate in re.findall(r"^\| member-[012] \| ([0-9.]+)% \|$", text, re.MULTILINE)]
-    assert len(rates) == 3
-    assert 0 < max(rates) < 30
-    assert re.search(r"On \d+ of the 360 images of test.csv \(\d+\.\d+%\) the networks do not all", text)
-    assert "votes for each digit and the ImageId](disagreement.png)" in text
-    assert "only one network" in split_parts(document)["6 Validation performance"]
-    assert "disagreement" not in document.figures
-
-
-def test_handwriting_is_counted_and_shown_wrong_ones_first(document, ensemble):
-    text = split_parts(ensemble)["7 Own handwriting"]
-    assert "3 labelled pictures" in text
+def test_handwriting_is_counted_and_shown_wrong_ones_first(reports, find_part):
+    text = find_part("folds", 7)
     assert "**Correct: 1 of 3 (33.33%).**" in text
     assert find_cells(text, "c.png") == ["7", "no digit found", ""]
-    (axes,) = ensemble.figures["handwriting"].axes
+    (axes,) = reports["folds"][1]["handwriting"].axes
     titles = [text.get_text() for text in axes.texts]
     assert titles == ["8 read as 4\n61%", "7 read as nothing\n0%", "3 read as 3\n98%"]
-    assert all((image.get_array() == PICTURE).all() for image in axes.images)
-    text = split_parts(document)["7 Own handwriting"]
-    assert "**drawn by this program**" in text
-    assert "Correct: 1 of 1." in text
+    assert "**drawn by this program**" in find_part("single", 7)
 
 
-def test_submissions_are_compared_with_validation(document, ensemble):
-    assert "There are no submissions yet; demo runs are never submitted." in split_parts(document)["8 Conclusion"]
-    text = split_parts(ensemble)["8 Conclusion"]
+def test_submissions_are_compared_with_validation(find_part):
+    assert "There are no submissions yet; demo runs are never submitted." in find_part("single", 8)
+    text = find_part("folds", 8)
     assert find_cells(text, "single") == ["2026-01-02", "99.30%", "98.750%", "-0.55 points", ""]
     assert find_cells(text, "all") == ["2026-01-03", "none", "99.170%", "", ""]
     assert re.search(r"\| 2026-01-04 \| 99.50% \| none \|  \| pending \|", text)
-    assert "Public score on Kaggle: **98.000%**" in split_parts(ensemble)["1 Introduction"]
+    assert "Public score on Kaggle: **98.000%**" in find_part("folds", 1)
 
 
-def test_a_run_trained_on_all_rows_is_refused(single, compose, tmp_path):
+@pytest.mark.parametrize(("preset", "steps"), [("fast", ["PRESET=single`."]), ("max", [])])
+def test_the_next_step_is_the_next_larger_preset(folds, compose, preset, steps):
+    config = json.loads((folds / "run.json").read_text())["config"] | {"preset": preset}
+    text = compose(folds, config=config, competition="digit-recognizer")[0]
+    assert re.findall(r"`make train (.+)", text) == steps
+
+
+def test_the_next_step_of_the_demo_is_the_competition(find_part):
+    assert re.findall("`make (.+)`", find_part("single", 8)) == ["compare", "download train"]
+
+
+def test_a_run_trained_on_all_rows_is_refused(single, demo_dir, tmp_path):
     run_dir = shutil.copytree(single, tmp_path / "all")
-    empty = runs.read_member_predictions(run_dir / "member-0")
+    empty = run_folder.read_member_predictions(run_dir / "member-0")
     np.savez(run_dir / "member-0" / "validation.npz", **{name: values[:0] for name, values in empty._asdict().items()})
-    with pytest.raises(UserError, match="all"):
-        compose(run_dir)
+    with pytest.raises(UserError, match="all was trained on all rows"):
+        load_run(run_dir, demo_dir)

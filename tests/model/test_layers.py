@@ -1,9 +1,5 @@
 """The layers that TensorFlow computes in another way than Keras."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -75,27 +71,3 @@ def test_the_gradient_of_a_kernel_on_small_images_is_a_convolution(size, operato
     names = [operation.type for operation in graph.get_operations()]
     assert names.count("Conv2D") == 1 + operators
     assert names.count("Conv2DBackpropFilter") == 1 - operators
-
-
-def test_networks_train_on_the_jax_backend():
-    program = """
-import keras, numpy
-from digit_recognizer.model.networks import build_model, fold_normalisation
-assert keras.backend.backend() == "jax"
-keras.utils.set_random_seed(0)
-random = numpy.random.default_rng(0)
-images = random.random((64, 28, 28, 1), numpy.float32)
-images[:32, :14] = 0  # blank above or below
-network = {"architecture": "residual", "channels": (4, 8), "dropout": 0.1}
-images[32:, 14:], labels = 0, numpy.repeat([3, 7], 32)
-model = build_model(**network)
-model.compile(keras.optimizers.AdamW(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(images, labels, batch_size=16, epochs=8, verbose=0)
-folded = build_model(**network, folded=True)
-folded.set_weights(fold_normalisation(model))
-probabilities = folded.predict(images, verbose=0)
-assert numpy.abs(probabilities - model.predict(images, verbose=0)).max() < 1e-4
-assert (probabilities.argmax(axis=1) == labels).all()
-"""
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -1,8 +1,7 @@
 """Prediction with saved networks."""
 
 import json
-import subprocess
-import sys
+import re
 import zipfile
 
 import keras
@@ -13,7 +12,7 @@ from digit_recognizer.data.csv_files import normalise
 from digit_recognizer.errors import UserError
 from digit_recognizer.model.networks import build_model
 from digit_recognizer.model.prediction import load_network, make_predictor
-from digit_recognizer.training import runs
+from digit_recognizer.training import run_folder
 
 BFLOAT16 = 0.03  # largest difference of probabilities computed in half precision
 
@@ -45,18 +44,19 @@ def test_a_network_loaded_in_half_precision_predicts_nearly_the_same(tmp_path):
     assert (half(images) != full(images)).any()
 
 
-def test_a_saved_network_loads_without_this_package(trained, rows, tmp_path):
-    predictions = runs.read_predictions(trained)
-    np.save(tmp_path / "images.npy", normalise(rows.images[predictions.rows]))
-    program = """
-import sys, numpy, keras
-model = keras.models.load_model(sys.argv[1])
-numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
-assert not any(name.startswith("digit_recognizer") for name in sys.modules)
-"""
-    paths = trained / "member-0" / "model.keras", tmp_path / "images.npy", tmp_path / "out.npy"
-    subprocess.run([sys.executable, "-c", program, *map(str, paths)], check=True, capture_output=True, cwd=tmp_path)
-    assert np.load(tmp_path / "out.npy") == pytest.approx(predictions.probabilities, abs=BFLOAT16)
+def test_a_saved_network_needs_nothing_but_keras(trained, rows):
+    path, predictions = trained / "member-0" / "model.keras", run_folder.read_predictions(trained)
+    modules = re.findall(r'"module": "([^"]+)"', zipfile.ZipFile(path).read("config.json").decode())
+    assert {module.split(".")[0] for module in modules} == {"keras"}
+    probabilities = keras.models.load_model(path)(normalise(rows.images[predictions.rows])).numpy()
+    assert probabilities == pytest.approx(predictions.probabilities, abs=BFLOAT16)
+
+
+def test_a_network_of_other_layers_of_keras_is_loaded(tmp_path):
+    layers = keras.layers
+    stack = [layers.Input((28, 28, 1)), layers.Conv2D(2, 3), layers.LeakyReLU(), layers.Flatten(), layers.Dense(10)]
+    keras.Sequential(stack).save(tmp_path / "model.keras")
+    assert load_network(tmp_path / "model.keras", "mixed_bfloat16").count_params() == 13_550
 
 
 @pytest.fixture
@@ -112,9 +112,9 @@ def has_other_images(config):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (refers_to_os_system, "the class os.system"),
-        (has_a_function, "the class builtins.function"),
-        (has_python_code, r"the class (keras.Lambda|None.__lambda__|builtins.function)"),
+        (refers_to_os_system, ".*could not be deserialized.*"),
+        (has_a_function, ".*could not be deserialized.*"),
+        (has_python_code, ".*could not be deserialized.*"),
         (has_a_million_filters, r"a network of \d\d\d,\d\d\d,\d\d\d bytes from .*"),
         (has_other_images, r"a network of .* from \(None, 32, 32, 1\) to \(None, 10\)"),
     ],

@@ -20,7 +20,8 @@ def path(tmp_path):
     model.compile("adam", "mse")
     write_checkpoint(tmp_path / "state.npz", HISTORY, model)
     state = read_checkpoint(tmp_path / "state.npz")
-    assert [value.tolist() for value in state.variables] == [np.asarray(value).tolist() for value in get_variables(model)]
+    expected = [np.asarray(value).tolist() for value in get_variables(model)]
+    assert [value.tolist() for value in state.variables] == expected
     return tmp_path / "state.npz"
 
 

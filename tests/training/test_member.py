@@ -115,7 +115,7 @@ def test_statistics_of_a_short_training_are_those_of_the_training_rows(rows, cou
 
 
 def test_the_first_validation_has_statistics_without_their_initial_values():
-    """After two steps on batches of mean 3 and variance 5, the moving statistics still have 81% of mean 0, variance 1."""
+    """Two steps on batches of mean 3 and variance 5 leave 81% of the initial values in the moving statistics."""
     images = tf.keras.Input((2, 2, 1))
     model = tf.keras.Model(images, layers.FusedBatchNormalization(momentum=layers.MOMENTUM, scale=False)(images))
     normalisation, initial = model.layers[1], layers.MOMENTUM**2

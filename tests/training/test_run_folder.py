@@ -38,7 +38,9 @@ def test_a_run_stores_settings_history_and_predictions(trained, rows):
 
 
 def name(config, *, data="a"):
-    return run_folder.new_record(config, run=None, competition="demo", data={"train.csv": data, "test.csv": None})["run"]
+    return run_folder.new_record(config, run=None, competition="demo", data={"train.csv": data, "test.csv": None})[
+        "run"
+    ]
 
 
 def test_a_run_is_named_after_settings_data_and_code(monkeypatch):

@@ -80,7 +80,7 @@ def die_first(index, report):
 
 def test_killed_worker_fails_its_task_alone_and_the_reason_is_named():
     results = []
-    with pytest.raises(UserError, match="^member 0 was killed, probably because memory ran out; run the"):
+    with pytest.raises(UserError, match=r"^member 0 was killed, probably because memory ran out; run the"):
         for result in run_tasks(die_first, iter(range(4)), devices=DEVICES, report=print):
             results.append(result)
     assert sorted(results) == [1, 2, 3]

@@ -11,8 +11,8 @@ import numpy as np
 
 from digit_recognizer.competition.submission import FILE_NAME, hash_predictions, write_submission
 from digit_recognizer.config import COMPETITION
-from digit_recognizer.data.folds import describe_majority
 from digit_recognizer.errors import UserError
+from digit_recognizer.evaluation.metrics import describe_majority
 from digit_recognizer.files import locked, read_json, sha256, write_json, write_text
 
 RECORD_NAME = "record.json"

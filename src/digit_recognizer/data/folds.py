@@ -9,8 +9,6 @@ import numpy as np
 from digit_recognizer.config import CLASSES
 from digit_recognizer.errors import UserError
 
-MAJORITY = 0.9  # a larger share of one digit is implausible
-
 
 class Fold(NamedTuple):
     """The rows of a member: two disjoint, sorted index arrays that together cover all rows."""
@@ -75,10 +73,3 @@ def average_predictions(parts: Sequence[Predictions]) -> Predictions:
     np.add.at(total, position, np.concatenate([part.probabilities for part in parts]))
     labels = np.concatenate([part.labels for part in parts])[first]
     return Predictions(rows, labels, (total / counts[:, np.newaxis]).astype(np.float32))
-
-
-def describe_majority(what: str, digits: np.ndarray) -> str:
-    """Return a line about digits, integers [n] in 0..9, if implausibly many are the same; otherwise ""."""
-    counts = np.bincount(digits, minlength=CLASSES)
-    share = counts.max() / max(len(digits), 1)
-    return f"{share:.0%} of the {len(digits):,} {what} are the digit {counts.argmax()}" if share > MAJORITY else ""

@@ -1,131 +1,138 @@
-"""Comparison of two runs: their settings, and their predictions for the same images."""
+"""Comparison of runs: settings, validation accuracies, the spread over seeds, and McNemar's test of two runs."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.table import Table
 
-from digit_recognizer.console import Step, make_table
-from digit_recognizer.data.csv_files import load_train
-from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import figures, metrics
-from digit_recognizer.evaluation.documents import GALLERY_SIZE, Document, compose, format_setting
+from digit_recognizer.console import make_table
+from digit_recognizer.data.folds import Predictions
+from digit_recognizer.evaluation import metrics
 from digit_recognizer.training import run_folder
 
 
 class Comparison(NamedTuple):
-    """Two runs and their predictions for the rows of train.csv that both held out."""
+    """Values for JSON that compare runs."""
 
-    names: tuple[str, str]
-    settings: list[tuple[str, Any, Any]]  # name and values of those that differ; None if not recorded
-    predictions: tuple[run_folder.Predictions, run_folder.Predictions]  # for the same rows
-    accuracies: tuple[metrics.Accuracy, metrics.Accuracy]
-    test: metrics.PairedTest
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a value for JSON. Fixed and broken images are rows of train.csv, counted from 0."""
-        rows = self.predictions[0].rows
-        return {
-            "runs": list(self.names),
-            "settings": {name: values for name, *values in self.settings},
-            "rows": len(rows),
-            "accuracy": [accuracy._asdict() for accuracy in self.accuracies],
-            "both_right": self.test.both_correct,
-            "both_wrong": self.test.both_wrong,
-            "fixed": rows[self.test.fixed].tolist(),
-            "broken": rows[self.test.broken].tolist(),
-            "p_value": self.test.p_value,
-        }
+    runs: list[dict[str, Any]]  # run, settings (those that differ), accuracy (None without rows), training_seconds
+    groups: list[dict[str, Any]]  # of runs that differ in their seeds only: settings, runs, mean, deviation
+    paired_test: dict[str, Any] | None  # of two runs, on the rows that both held out; None without any
 
     def to_tables(self) -> list[Table]:
-        """Return a table of the different settings and one of the accuracies."""
-        settings = [(name, *map(format_setting, values)) for name, *values in self.settings]
-        accuracies = [
-            (name, f"{one.value:.2%}", f"{one.low:.2%} to {one.high:.2%}", f"{len(only):,}")
-            for name, one, only in zip(self.names, self.accuracies, (self.test.broken, self.test.fixed), strict=True)
-        ]
-        title = f"On the same {self.accuracies[0].rows:,} images"
-        columns, caption = ("run", "accuracy", "95% interval", "correct only here"), f"p = {self.test.p_value:.2g}"
-        return [
-            make_table("Different settings", ("", *self.names), settings),
-            make_table(title, columns, accuracies, caption=f"McNemar's exact test: {caption}"),
-        ]
+        """Return a table of the runs and, if some differ in their seeds only, one of their means."""
+        rows, caption = [], None
+        for run in self.runs:
+            accuracy = ["none", "", "0"]
+            if run["accuracy"]:
+                value, low, high, count = run["accuracy"].values()
+                accuracy = [f"{value:.2%}", f"{low:.2%} to {high:.2%}", f"{count:,}"]
+            rows.append([run["run"], *accuracy, f"{run['training_seconds']:,.0f}", _to_text(run["settings"])])
+        if test := self.paired_test:
+            caption = (
+                f"Of {test['rows']:,} images that both held out, {len(test['broken']):,} are correct only with "
+                f"{self.runs[0]['run']}, {len(test['fixed']):,} only with {self.runs[1]['run']}: "
+                f"p = {test['p_value']:.2g} (McNemar's exact test)"
+            )
+        columns = ["run", "accuracy", "95% interval", "rows", "seconds", "settings"]
+        tables = [make_table("Validation accuracy and training time", columns, rows, caption=caption)]
+        tables[0].columns[0].no_wrap = True
+        if self.groups:
+            rows = []
+            for settings, names, mean, deviation in (group.values() for group in self.groups):
+                rows.append([_to_text(settings), f"{len(names):,}", f"{mean:.3%}", f"{deviation:.3%}"])
+            columns = ["settings", "runs", "mean accuracy", "standard deviation"]
+            tables.append(make_table("Runs that differ in their seeds only", columns, rows))
+        return tables
 
 
-def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare two finished runs, given by their folders; the first is the baseline of fixed and broken images.
-
-    Raises:
-        UserError: The runs were trained on different files, or held out no common row.
-    """
-    records, (one, two) = read_common([first, second])
-    old, new = (
-        record["config"]
-        | {"extra": record["data"].get("extra"), "git_commit": record["git_commit"]}
-        | record["versions"]
-        | record["machine"]
-        for record in records
-    )
-    return Comparison(
-        (first.name, second.name),
-        [(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)],
-        (one, two),
-        (metrics.accuracy(one.labels, one.probabilities), metrics.accuracy(two.labels, two.probabilities)),
-        metrics.paired_test(one.labels, one.probabilities, two.probabilities),
-    )
-
-
-def read_common(run_dirs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[run_folder.Predictions]]:
-    """Return the records of finished runs, and their predictions for the rows that all of them held out.
+def compare_runs(run_dirs: Sequence[Path]) -> Comparison:
+    """Compare finished runs, each on the rows that it held out; two runs also on the rows that both held out.
 
     Raises:
-        UserError: The runs were trained on different files, or held out no common row.
+        UserError: A run is not finished, or its files are damaged.
     """
-    records = [run_folder.read_finished_record(run_dir) for run_dir in run_dirs]
-    rows: Any = None
-    predictions = []
-    for record, run_dir in zip(records, run_dirs, strict=True):
+    compared, predictions = [], []
+    for run_dir in run_dirs:
+        record = run_folder.read_finished_record(run_dir)
         run_folder.require_members(record, run_dir)
-        if record["data"]["train.csv"] != records[0]["data"]["train.csv"]:
-            raise UserError(
-                f"expected runs trained on the same train.csv, found different files for {run_dirs[0].name} and "
-                f"{run_dir.name}; train one of them again"
-            )
         predictions.append(run_folder.read_predictions(run_dir))
-        rows = predictions[0].rows if rows is None else np.intersect1d(rows, predictions[-1].rows, assume_unique=True)
-        if not len(rows):
-            raise UserError(
-                f"expected runs that held out some of the same rows of train.csv, found no common row for "
-                f"{run_dirs[0].name} and {run_dir.name}; compare runs with the same split_seed"
-            )
-    common = [np.isin(one.rows, rows, assume_unique=True) for one in predictions]  # rows are sorted
-    found = [
-        run_folder.Predictions(*(values[kept] for values in one)) for one, kept in zip(predictions, common, strict=True)
-    ]
-    return records, found
+        _, labels, probabilities = predictions[-1]
+        compared.append(
+            {
+                "run": run_dir.name,
+                "settings": _collect_settings(record),
+                "accuracy": metrics.accuracy(labels, probabilities)._asdict() if len(labels) else None,
+                "training_seconds": record["training_seconds"],
+            }
+        )
+    settings = [run["settings"] for run in compared]
+    names = dict.fromkeys(name for values in settings for name in values)
+    different = [name for name in names if any(values.get(name) != settings[0].get(name) for values in settings)]
+    for run in compared:
+        run["settings"] = {name: run["settings"].get(name) for name in different}
+    is_pair = len(compared) == 2 and "train.csv" not in different
+    return Comparison(compared, _summarise_seeds(compared), paired_test(*predictions) if is_pair else None)
 
 
-def make_comparison(comparison: Comparison, models_dir: Path, data_dir: Path, step: Step) -> Document:
-    """Compose the document of a comparison from the folder of both runs and the folder of their train.csv.
+def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | None:
+    """Apply McNemar's exact test (doi:10.1007/BF02295996) to the rows that two runs held out; None if there are none.
 
-    Raises:
-        UserError: The runs were trained on another train.csv.
+    Only the second run predicts the rows in `fixed` correctly, only the first one those in `broken`. The null
+    hypothesis is that both have the same accuracy.
     """
-    step("reading the data", 0)
-    train = load_train(data_dir)
-    record = run_folder.read_finished_record(models_dir / comparison.names[0])
-    run_folder.require_data(record, {"train.csv": train.sha256}, data_dir)
-    for name, predictions in zip(comparison.names, comparison.predictions, strict=True):
-        run_folder.require_labels(predictions, train.labels, models_dir / name)
-    histories = {
-        name: [run_folder.read_history(folder) for folder in run_folder.member_dirs(models_dir / name)]
-        for name in comparison.names
+    from scipy.stats import binomtest
+
+    rows, *positions = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
+    if not len(rows):
+        return None
+    before, after = (
+        (run.probabilities.argmax(axis=1) == run.labels)[kept]
+        for run, kept in zip((first, second), positions, strict=True)
+    )
+    fixed, broken = rows[~before & after].tolist(), rows[before & ~after].tolist()
+    return {
+        "rows": len(rows),
+        "both_correct": int((before & after).sum()),
+        "both_wrong": int((~before & ~after).sum()),
+        "fixed": fixed,
+        "broken": broken,
+        "p_value": float(binomtest(len(fixed), len(fixed + broken)).pvalue) if fixed + broken else 1.0,
     }
-    pictures = {name: figures.draw_history(histories, name) for name in ("accuracy", "loss")}
-    changes = ("fixed", comparison.test.fixed), ("broken", comparison.test.broken)
-    for (name, positions), predictions in zip(changes, comparison.predictions, strict=True):
-        shown = (values[positions[:GALLERY_SIZE]] for values in predictions)
-        pictures[name] = figures.draw_predictions(train.images, *shown)
-    return compose("compare.md.jinja", comparison._asdict(), pictures)
+
+
+def format_setting(value: Any) -> str:
+    """Return a value from a record as text."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _collect_settings(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the weights of a run depend on: settings, data, versions, code and arithmetic."""
+    hashes = {name: str(value)[:12] for name, value in (record["data"] | {"code": record.get("code")}).items()}
+    used = {name: record.get(name) for name in ("precision", "onednn", "left_out")}
+    return record["config"] | hashes | record["versions"] | used
+
+
+def _summarise_seeds(compared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean and sample standard deviation of the accuracies of runs that differ in nothing but their seeds."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run in compared:
+        if run["accuracy"]:
+            settings = {name: value for name, value in run["settings"].items() if name != "seed"}
+            groups.setdefault(repr(settings), []).append(run | {"settings": settings})
+    return [
+        {
+            "settings": group[0]["settings"],
+            "runs": [run["run"] for run in group],
+            "mean": statistics.mean(run["accuracy"]["value"] for run in group),
+            "deviation": statistics.stdev(run["accuracy"]["value"] for run in group),
+        }
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _to_text(settings: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} {format_setting(value)}" for name, value in settings.items())

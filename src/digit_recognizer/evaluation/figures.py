@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from digit_recognizer.config import CLASSES
+from digit_recognizer.data.folds import Predictions
 from digit_recognizer.evaluation.metrics import Calibration
 from digit_recognizer.files import replacing
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, safe for colour blindness
-MARKERS = ("o", "s", "^", "D", "v", "P")
+BLUE, VERMILION = "#0072B2", "#D55E00"  # of the palette of Okabe and Ito, safe for colour blindness
+GALLERY_SIZE = 30  # images of a gallery of predictions
 WIDTH = 5.2  # inches; the text stays legible when a figure is scaled to a phone's screen
 STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
@@ -22,28 +23,28 @@ STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "grid.alpha": 0.3,
     "legend.frameon": False,
-    "text.parse_math": False,  # the name of a run may contain a dollar sign
 }
 
 
 @rc_context(STYLE)
-def draw_history(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], metric: str) -> Figure:
+def draw_history(histories: Sequence[Mapping[str, np.ndarray]], metric: str) -> Figure:
     """Draw training and validation values per epoch: a thin line for each member and a thick line for their mean.
 
-    `groups` are the histories of the members by name in the legend, "" for none; `metric` is "accuracy" or "loss".
+    `metric` is "accuracy" or "loss". Validation values may be missing, or nan in some epochs.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
-    styles = zip(COLOURS, MARKERS, strict=True)
-    for group, histories in groups.items():
-        for kind, column in (("training", metric), ("validation", f"val_{metric}")):
-            colour, marker = next(styles)
-            values = np.stack([history[column] for history in histories], axis=1)  # [epochs, members]
-            epochs, label = np.arange(1, len(values) + 1), f"{group} {kind}".strip()
-            if len(histories) > 1:
-                axes.plot(epochs, values, color=colour, linewidth=0.7, alpha=0.6)
-                label += f", mean of {len(histories)} members"
-            axes.plot(epochs, values.mean(axis=1), color=colour, marker=marker, markersize=4, label=label)
+    kinds = ("training", metric, BLUE, "o"), ("validation", f"val_{metric}", VERMILION, "s")
+    for label, column, colour, marker in kinds:
+        if column not in histories[0]:
+            continue
+        values = np.stack([history[column] for history in histories], axis=1)  # [epochs, members]
+        finite = np.isfinite(values).all(axis=1)
+        epochs, values = np.flatnonzero(finite) + 1, values[finite]
+        if len(histories) > 1:
+            axes.plot(epochs, values, color=colour, linewidth=0.7, alpha=0.6)
+            label += f", mean of {len(histories)} members"
+        axes.plot(epochs, values.mean(axis=1), color=colour, marker=marker, markersize=4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric == "accuracy":
         drawn = np.concatenate([line.get_ydata() for line in axes.lines])
@@ -83,11 +84,11 @@ def draw_reliability(calibration: Calibration) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="#808080", linestyle="--", label="perfectly calibrated")
-    upper.plot(calibration.confidence, calibration.accuracy, color=COLOURS[0], marker="o", label="this run")
+    upper.plot(calibration.confidence, calibration.accuracy, color=BLUE, marker="o", label="this run")
     upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.04))
     upper.legend(loc="upper left")
     upper.grid()
-    lower.bar(calibration.confidence, calibration.counts, 0.03, color=COLOURS[0])
+    lower.bar(calibration.confidence, calibration.counts, 0.03, color=BLUE)
     lower.set(xlabel="probability of the predicted digit (mean of the bin)", ylabel="predictions")
     lower.set(yscale="log", ylim=0.7)
     lower.yaxis.set_major_locator(LogLocator(numticks=9))
@@ -123,16 +124,15 @@ def draw_gallery(images: Sequence[np.ndarray] | np.ndarray, titles: Sequence[str
     return figure
 
 
-def draw_predictions(
-    images: np.ndarray, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, verb: str = "read as"
-) -> Figure:
+def draw_predictions(images: np.ndarray, predictions: Predictions, shown: np.ndarray) -> Figure:
     """Draw images with label, prediction, its probability and the row of train.csv: "4 read as 9", "97%, row 31".
 
-    `images` are all images of train.csv, uint8 [m, 28, 28]. Rows, int64 [n], labels, uint8 [n], and probabilities,
-    float32 [n, 10], are those of the images to draw. `verb` is printed between label and prediction.
+    `images` are those of all rows of train.csv, uint8 [m, 28, 28]; `shown` are positions of predictions, of which the
+    first ones are drawn.
     """
+    rows, labels, probabilities = (values[shown[:GALLERY_SIZE]] for values in predictions)
     titles = [
-        f"{label} {verb} {probability.argmax()}\n{probability.max():.0%}, row {row}"
+        f"{label} read as {probability.argmax()}\n{probability.max():.0%}, row {row}"
         for row, label, probability in zip(rows, labels, probabilities, strict=True)
     ]
     return draw_gallery(images[rows], titles)

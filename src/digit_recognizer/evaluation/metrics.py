@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from digit_recognizer.config import CLASSES
-from digit_recognizer.data.folds import describe_majority
 
+MAJORITY = 0.9  # a larger share of one digit is implausible
 OVERFITTED = 0.1  # a validation accuracy that is lower than the training accuracy by more than this is implausible
 
 
@@ -35,24 +35,6 @@ class Calibration(NamedTuple):
     accuracy: np.ndarray  # float64 [bins]
     counts: np.ndarray  # int64 [bins]
     error: float  # expected calibration error
-
-
-class Disagreement(NamedTuple):
-    """Differences between the members of an ensemble."""
-
-    rates: np.ndarray  # float64 [members], share of the images on which a member disagrees with the ensemble
-    votes: np.ndarray  # int64 [n, 10], members that predict each digit
-    split: np.ndarray  # int64 [k], positions of the images without a unanimous vote, smallest majority first
-
-
-class PairedTest(NamedTuple):
-    """Correct and wrong predictions of two runs on the same images, with McNemar's exact test."""
-
-    both_correct: int
-    both_wrong: int
-    fixed: np.ndarray  # int64, positions that only the second run predicts correctly
-    broken: np.ndarray  # int64, positions that only the first run predicts correctly
-    p_value: float  # two-sided; the null hypothesis is that both runs have the same accuracy
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
@@ -85,25 +67,29 @@ def find_warnings(
 ) -> list[str]:
     """Return what is implausible about a trained run, one line each.
 
-    Args:
-        train_labels: Labels of all rows, uint8 [m] in 0..9.
-        labels: Labels of the validation rows, uint8 [n]; there may be none.
-        probabilities: Predictions for them.
-        histories: Each member's values per epoch, with `accuracy` and `loss`.
+    `train_labels` are those of all rows, uint8 [m]. `labels` and `probabilities` are those of the validation rows, of
+    which there may be none. `histories` are each member's values per epoch, with `accuracy` and `loss`.
     """
-    found = [
+    warnings = [
         describe_majority("labels in train.csv", train_labels),
-        describe_majority("predictions", probabilities.argmax(1)),
+        describe_majority("predictions", probabilities.argmax(axis=1)),
     ]
     for member, history in enumerate(histories):
-        if not np.isfinite(history["loss"]).all():
-            epoch = int(np.argmin(np.isfinite(history["loss"]))) + 1
-            found.append(f"the loss of member {member} was not finite in epoch {epoch}")
+        finite = np.isfinite(history["loss"])
+        if not finite.all():
+            warnings.append(f"the loss of member {member} was not finite in epoch {finite.argmin() + 1}")
     trained = float(np.mean([history["accuracy"][-1] for history in histories]))
-    if len(labels) and trained - accuracy(labels, probabilities).value > OVERFITTED:
-        validated = accuracy(labels, probabilities).value
-        found.append(f"the validation accuracy, {validated:.1%}, is far below the training accuracy, {trained:.1%}")
-    return [warning for warning in found if warning]
+    validated = accuracy(labels, probabilities).value if len(labels) else 1.0
+    if trained - validated > OVERFITTED:
+        warnings.append(f"the validation accuracy, {validated:.1%}, is far below the training accuracy, {trained:.1%}")
+    return [warning for warning in warnings if warning]
+
+
+def describe_majority(what: str, digits: np.ndarray) -> str:
+    """Return a line about digits, integers [n] in 0..9, if implausibly many are the same; otherwise ""."""
+    counts = np.bincount(digits, minlength=CLASSES)
+    share = counts.max() / max(len(digits), 1)
+    return f"{share:.0%} of the {len(digits):,} {what} are the digit {counts.argmax()}" if share > MAJORITY else ""
 
 
 def validation_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -121,8 +107,8 @@ def class_scores(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str
 
     names, predicted = ("digit", "precision", "recall", "f1", "support"), probabilities.argmax(axis=1)
     scores = precision_recall_fscore_support(labels, predicted, labels=range(CLASSES), zero_division=0)
-    rows = zip(range(CLASSES), *(column.tolist() for column in scores), strict=True)
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    columns = range(CLASSES), *(column.tolist() for column in scores)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -155,40 +141,3 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -
     confidence, accuracy = (np.bincount(index, values) / counts for values in (confidence, correct))
     error = float(np.average(np.abs(confidence - accuracy), weights=counts))
     return Calibration(confidence, accuracy, counts, error)
-
-
-def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the positions of images that are probably mislabelled, int64 [k], largest margin first.
-
-    A class is a candidate for an image if its probability reaches the mean of that class over the images with that
-    label. An image is an issue if its most probable candidate is not its label (confident joint of Northcutt, Jiang and
-    Chuang 2021, doi:10.1613/jair.1.12125). The margin is the highest probability minus the label's.
-    """
-    thresholds = np.full(CLASSES, np.inf)
-    for digit in np.unique(labels):
-        thresholds[digit] = probabilities[labels == digit, digit].mean()
-    candidates = np.where(probabilities >= thresholds, probabilities, -1)
-    issues = np.flatnonzero((candidates.max(axis=1) >= 0) & (candidates.argmax(axis=1) != labels))
-    margins = probabilities[issues].max(axis=1) - probabilities[issues, labels[issues]]
-    return issues[np.argsort(-margins, kind="stable")]
-
-
-def disagreement(probabilities: np.ndarray) -> Disagreement:
-    """Compare the members of an ensemble, float32 [members, n, 10]; the ensemble's probabilities are their mean."""
-    predicted = probabilities.argmax(axis=2)
-    ensemble = probabilities.mean(axis=0).argmax(axis=1)
-    votes = (predicted[..., np.newaxis] == np.arange(CLASSES)).sum(axis=0)
-    majority = votes.max(axis=1)
-    split = np.flatnonzero(majority < len(predicted))
-    return Disagreement((predicted != ensemble).mean(axis=1), votes, split[np.argsort(majority[split], kind="stable")])
-
-
-def paired_test(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedTest:
-    """Compare the probabilities of two runs for the same images by McNemar's exact test (doi:10.1007/BF02295996)."""
-    from scipy.stats import binomtest
-
-    before, after = first.argmax(axis=1) == labels, second.argmax(axis=1) == labels
-    fixed, broken = np.flatnonzero(~before & after), np.flatnonzero(before & ~after)
-    discordant = len(fixed) + len(broken)
-    p_value = float(binomtest(len(fixed), discordant).pvalue) if discordant else 1.0
-    return PairedTest(int((before & after).sum()), int((~before & ~after).sum()), fixed, broken, p_value)

@@ -1,19 +1,32 @@
-"""The report of a run in eight parts: facts and figures for the template report.md.jinja."""
+"""The validation scores of a run with their figures, and its report in eight parts."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from digit_recognizer.config import count_members
-from digit_recognizer.console import Step
-from digit_recognizer.data.csv_files import Dataset
+from digit_recognizer.config import CLASSES, PRESETS, count_members
+from digit_recognizer.data.csv_files import Dataset, load_train
+from digit_recognizer.data.folds import Predictions
 from digit_recognizer.evaluation import figures, metrics
-from digit_recognizer.evaluation.documents import GALLERY_SIZE, Document, compose
-from digit_recognizer.model.summary import Layer
+from digit_recognizer.evaluation.documents import render
+from digit_recognizer.evaluation.figures import GALLERY_SIZE
 from digit_recognizer.training import run_folder
+from digit_recognizer.training.environment import code_sha256
+
+
+class TrainedRun(NamedTuple):
+    """A finished run with validation rows."""
+
+    run_dir: Path
+    record: dict[str, Any]
+    train: Dataset  # all rows of its train.csv
+    predictions: Predictions  # for the rows that its members held out
+    histories: list[dict[str, np.ndarray]]  # of each member
 
 
 class HandwritingSample(NamedTuple):
@@ -33,115 +46,127 @@ class Handwriting(NamedTuple):
     samples: list[HandwritingSample]
 
 
-def make_report(
-    run_dir: Path,
-    train: Dataset,
-    test: Dataset,
-    *,
-    layers: Sequence[Sequence[Layer]],
-    test_probabilities: np.ndarray,
-    handwriting: Handwriting,
-    ledger: Sequence[Mapping[str, str]],
-    step: Step,
-) -> Document:
-    """Compose the report of a run; record, histories and out-of-fold predictions are read from its folder.
-
-    `layers` has one entry for each kind of network in the run, `ledger` the rows of ledger.csv, oldest first.
-    `test_probabilities`, float32 [members, n, 10], are those of `test`. `handwriting` has at least one sample.
+def load_run(run_dir: Path, data_dir: Path) -> TrainedRun:
+    """Read a run and its train.csv.
 
     Raises:
-        UserError: The run is not finished or held out no rows.
+        UserError: The run is not finished, has no validation rows, or was trained on another train.csv.
     """
-    record = run_folder.read_finished_record(run_dir)
-    rows, labels, probabilities = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
-    step("composing the report", 0.5)
-    folders = run_folder.member_dirs(run_dir)
-    histories = [run_folder.read_history(folder) for folder in folders]
-    means = {name: np.mean([history[name] for history in histories], axis=0) for name in histories[0]}
-    mistakes, issues = metrics.mistakes(labels, probabilities), metrics.label_issues(labels, probabilities)
-    facts = count_images(train, test) | {
-        "record": record,
-        "layers": layers,
+    record, train = run_folder.read_finished_record(run_dir), load_train(data_dir)
+    run_folder.require_data(record, {"train.csv": train.sha256}, data_dir)
+    histories = [run_folder.read_history(folder) for folder in run_folder.require_members(record, run_dir)]
+    predictions = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
+    run_folder.require_labels(predictions, train.labels, run_dir)
+    return TrainedRun(run_dir, record, train, predictions, histories)
+
+
+def evaluate(run: TrainedRun) -> dict[str, Any]:
+    """Score a run on the rows that its members held out, and draw the figures into its folder.
+
+    Returns:
+        A JSON value: run, accuracy (`metrics.Accuracy`), classes, confusions, and figures, the paths of PNG files.
+    """
+    paths = []
+    for name, figure in _draw_scores(run).items():
+        paths.append(run.run_dir / "figures" / f"{name}.png")
+        figures.save_png(figure, paths[-1])
+    return {"run": run.run_dir.name} | _score(run) | {"figures": list(map(str, paths))}
+
+
+def _score(run: TrainedRun) -> dict[str, Any]:
+    _, labels, probabilities = run.predictions
+    return {
+        "accuracy": metrics.accuracy(labels, probabilities)._asdict(),
+        "classes": metrics.class_scores(labels, probabilities),
+        "confusions": metrics.confusions(labels, probabilities),
+    }
+
+
+def _draw_scores(run: TrainedRun) -> dict[str, Figure]:
+    _, labels, probabilities = run.predictions
+    mistakes = metrics.mistakes(labels, probabilities)
+    return {
+        "accuracy": figures.draw_history(run.histories, "accuracy"),
+        "loss": figures.draw_history(run.histories, "loss"),
+        "confusion_matrix": figures.draw_confusion_matrix(metrics.confusion_matrix(labels, probabilities)),
+        "mistakes": figures.draw_predictions(run.train.images, run.predictions, mistakes),
+    }
+
+
+def make_report(
+    run: TrainedRun, test: Dataset, handwriting: Handwriting, ledger: Sequence[Mapping[str, str]]
+) -> tuple[str, dict[str, Figure]]:
+    """Return the report of a run in Markdown, and its figures by name.
+
+    `test` is test.csv. `handwriting` has a sample or more, `ledger` the rows of ledger.csv, oldest first.
+    """
+    config, (_, labels, probabilities) = run.record["config"], run.predictions
+    calibration = metrics.calibration(labels, probabilities)
+    folders, members = run_folder.member_dirs(run.run_dir), []
+    for folder, history in zip(folders, run.histories, strict=True):
+        own = run_folder.read_member_predictions(folder)
+        accuracy = float((own.probabilities.argmax(axis=1) == own.labels).sum() / max(len(own.rows), 1))
+        members.append({"name": folder.name, "rows": len(own.rows), "accuracy": accuracy, "history": history})
+    means = {name: np.mean([history[name] for history in run.histories], axis=0) for name in run.histories[0]}
+    unknown = dict.fromkeys(run_folder.VALIDATION_COLUMNS, math.nan)
+    facts = _score(run) | {
+        "record": run.record,
+        "same_code": run.record.get("code") == code_sha256(),
+        "next_preset": dict(pairwise(PRESETS)).get(config.get("preset")),
+        "networks": [describe_layers(folder) for folder in folders[: len(config["architectures"])]],
         "handwriting": handwriting,
         "wrong_handwriting": [sample for sample in handwriting.samples if sample.text != sample.label],
         "ledger": ledger,
-        "train": train,
+        "train": run.train,
         "test": test,
-        "planned": count_members(record["config"]),
-        "members": [
-            {"name": folder.name, "rows": len(run_folder.read_member_predictions(folder).rows), "history": history}
-            for folder, history in zip(folders, histories, strict=True)
-        ],
-        "model_bytes": (folders[0] / "model.keras").stat().st_size,
-        "epochs": [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
-        "accuracy": metrics.accuracy(labels, probabilities),
+        "digits": np.bincount(run.train.labels, minlength=CLASSES).tolist(),
+        "planned": count_members(config),
+        "members": members,
+        "epochs": [unknown | dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
         "log_loss": metrics.log_loss(labels, probabilities),
-        "classes": metrics.class_scores(labels, probabilities),
-        "confusions": metrics.confusions(labels, probabilities),
-        "calibration": metrics.calibration(labels, probabilities),
+        "calibration": calibration,
         "confidence": float(probabilities.max(axis=1).mean(dtype=np.float64)),
-        "mistakes": len(mistakes),
-        "issues": len(issues),
-        "disagreement": metrics.disagreement(test_probabilities),
+        "mistakes": int((probabilities.argmax(axis=1) != labels).sum()),
+        "gallery_size": GALLERY_SIZE,
     }
-
-    def draw(positions: np.ndarray, verb: str) -> Figure:
-        shown = positions[:GALLERY_SIZE]
-        return figures.draw_predictions(train.images, rows[shown], labels[shown], probabilities[shown], verb)
-
-    pictures = {
-        "samples": _draw_samples(train.images, np.asarray(train.labels)),
-        "accuracy": figures.draw_history({"": histories}, "accuracy"),
-        "loss": figures.draw_history({"": histories}, "loss"),
-        "confusions": figures.draw_confusion_matrix(metrics.confusion_matrix(labels, probabilities)),
-        "reliability": figures.draw_reliability(facts["calibration"]),
-        "mistakes": draw(mistakes, "read as"),
-        "label_issues": draw(issues, "looks like"),
-        "disagreement": _draw_disagreement(facts["disagreement"], test.images),
-        "handwriting": _draw_handwriting(handwriting.samples),
-    }
-    if record["config"]["augment"]:
-        pictures["augmentation"] = _draw_augmentation(train.images)
-    return compose("report.md.jinja", facts, pictures)
+    pictures = _draw_scores(run) | _draw_samples(run.train)
+    pictures["reliability"] = figures.draw_reliability(calibration)
+    pictures["handwriting"] = _draw_handwriting(handwriting.samples)
+    return render("report.md.jinja", facts), pictures
 
 
-def count_images(train: Dataset, test: Dataset) -> dict[str, Any]:
-    """Count the images of each digit in train.csv, its duplicates, those also in test.csv, and blank ones in both."""
-    distinct = {image.tobytes() for image in train.images}
-    digits, counts = np.unique(np.asarray(train.labels), return_counts=True)
-    return {
-        "digits": dict(zip(digits.tolist(), counts.tolist(), strict=True)),
-        "duplicates": len(train.images) - len(distinct),
-        "common": sum(image.tobytes() in distinct for image in test.images),
-        "blank": sum(int((~data.images.any(axis=(1, 2))).sum()) for data in (train, test)),
-    }
+def describe_layers(folder: Path) -> list[dict[str, Any]]:
+    """Return kind, shape of the output, parameters and multiply-adds (for one image) of each layer of a member."""
+    from digit_recognizer.model.prediction import load_network
+
+    layers = []
+    for layer in load_network(folder / "model.keras").layers:
+        window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None) or ()
+        shape = layer.output.shape[1:]
+        # A kernel, [height, width, in, out] or [in, out], is applied once at each position of the output.
+        kernel = math.prod(layer.kernel.shape) if hasattr(layer, "kernel") else 0
+        layers.append(
+            {
+                "kind": f"{type(layer).__name__} {'x'.join(map(str, window))}".strip(),
+                "shape": "x".join(map(str, shape)),
+                "parameters": layer.count_params(),
+                "multiply_adds": kernel * math.prod(shape[:-1]),
+            }
+        )
+    return layers
 
 
-def _draw_samples(images: np.ndarray, labels: np.ndarray) -> Figure:
-    """Draw five random images of each digit, one column per digit."""
-    random, digits = np.random.default_rng(0), np.unique(labels)
-    columns = [np.resize(random.permutation(np.flatnonzero(labels == digit)), 5) for digit in digits]
-    return figures.draw_gallery(images[np.stack(columns, axis=1).ravel()], columns=len(digits))
-
-
-def _draw_augmentation(images: np.ndarray) -> Figure:
-    """Draw ten random images and, below each, four augmented copies."""
+def _draw_samples(train: Dataset) -> dict[str, Figure]:
+    """Draw five random images of each digit, one column per digit, and four augmented copies of the first ones."""
     from digit_recognizer.data.augmentation import augment
 
-    originals = images[np.random.default_rng(0).permutation(len(images))[:10]]
-    copies = augment(np.concatenate([originals] * 4), seed=0)
-    return figures.draw_gallery(np.concatenate([originals, copies]), columns=len(originals))
-
-
-def _draw_disagreement(disagreement: metrics.Disagreement, images: np.ndarray) -> Figure:
-    """Draw the images without a unanimous vote, with the votes for the first two digits."""
-    titles = []
-    shown = disagreement.split[:GALLERY_SIZE]
-    for row in shown:
-        votes = disagreement.votes[row]
-        first, second = np.argsort(-votes, kind="stable")[:2]
-        titles.append(f"{first} ({votes[first]}), {second} ({votes[second]})\nImageId {row + 1}")
-    return figures.draw_gallery(images[shown], titles)
+    random, digits = np.random.default_rng(0), np.unique(train.labels)
+    columns = [np.resize(random.permutation(np.flatnonzero(train.labels == digit)), 5) for digit in digits]
+    samples = train.images[np.stack(columns, axis=1).ravel()]
+    first = samples[: len(digits)]
+    augmented = np.concatenate([first, augment(np.concatenate([first] * 4), seed=0)])
+    pictures = {"samples": samples, "augmentation": augmented}
+    return {name: figures.draw_gallery(images, columns=len(digits)) for name, images in pictures.items()}
 
 
 def _draw_handwriting(samples: Sequence[HandwritingSample]) -> Figure:

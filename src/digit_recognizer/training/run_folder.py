@@ -31,9 +31,7 @@ from digit_recognizer.training.environment import (
 
 WORK = ".work"  # in the folder until all members are trained: checkpoints and augmented epochs
 NUMBER = int | float
-CONFIG = dict.fromkeys(("epochs", "folds", "members"), int) | dict.fromkeys(
-    ("architectures", "channels"), list
-)
+CONFIG = dict.fromkeys(("epochs", "folds", "members"), int) | dict.fromkeys(("architectures", "channels"), list)
 RECORD: dict[str, Any] = (  # types in run.json
     dict.fromkeys(("run", "competition", "started_at"), str)
     | dict.fromkeys(("finished_at", "git_commit", "precision"), str | None)
