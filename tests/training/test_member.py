@@ -89,7 +89,7 @@ def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows
 
 def test_a_training_without_its_augmented_images_fails(rows):
     folds, options = make_folds(rows.labels, folds=1, validation=0.2, seed=0), {"report": lambda *_: None}
-    with pytest.raises(tf.errors.OpError, match="StopIteration"):
+    with pytest.raises(StopIteration):
         member.train_member(
             replace(TINY, augment=True), rows, folds, 0, precision="float32", augmented=iter([]), **options
         )
@@ -121,13 +121,9 @@ def test_the_first_validation_has_statistics_without_their_initial_values():
     normalisation, initial = model.layers[1], layers.MOMENTUM**2
     normalisation.moving_mean.assign([3 * (1 - initial)])
     normalisation.moving_variance.assign([initial + 5 * (1 - initial)])
-    state = member._StateCallback(print, np.zeros(9), 2, None, None)
-    state.set_model(model)
-    for epoch in (0, 1):  # the later ones change nothing
-        state.on_epoch_begin(epoch)
-        state.on_test_begin()
-        assert np.asarray(normalisation.moving_mean) == pytest.approx(3, rel=1e-5)
-        assert np.asarray(normalisation.moving_variance) == pytest.approx(5, rel=1e-5)
+    member._correct_statistics(model, 2)
+    assert np.asarray(normalisation.moving_mean) == pytest.approx(3, rel=1e-5)
+    assert np.asarray(normalisation.moving_variance) == pytest.approx(5, rel=1e-5)
 
 
 def test_float16_trains_with_loss_scaling(rows):

@@ -5,6 +5,7 @@ one after the other.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +36,13 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         return Checkpoint(history, [arrays[str(index)] for index in range(len(arrays))])
 
 
-def write_checkpoint(path: Path, history: dict[str, list[float]], model: Any) -> None:
-    """Write the state of a compiled `keras.Model` and of its optimizer atomically."""
-    variables: dict[str, Any] = {str(index): np.asarray(value) for index, value in enumerate(get_variables(model))}
+def write_checkpoint(path: Path, history: dict[str, list[float]], variables: Iterable[Any]) -> None:
+    """Write the state of a training (`get_variables`) atomically."""
+    values: dict[str, Any] = {str(index): np.asarray(value) for index, value in enumerate(variables)}
     with replacing(path) as temporary:
-        np.savez(temporary, history=json.dumps(history), **variables)
+        np.savez(temporary, history=json.dumps(history), **values)
 
 
-def get_variables(model: Any) -> list[Any]:
-    """Return all variables of a compiled `keras.Model` and of its optimizer."""
-    return [*model.variables, *model.optimizer.variables]
+def get_variables(model: Any, optimizer: Any) -> list[Any]:
+    """Return all variables of a `keras.Model`, with its random states, and of its optimizer."""
+    return [*model.variables, *optimizer.variables]

@@ -25,10 +25,9 @@ MONITORED = 5000  # validation rows, at most, scored after each epoch; all of th
 WARMUP = 0.2  # fraction of the steps in which the learning rate rises
 AVERAGED = 0.25  # fraction of the steps over which the weights are averaged, with exponential decay
 STATISTICS = 10_000  # training rows, at most, for the statistics of batch normalisation
-# Progress callback of a step: epoch and step from 0, Keras' running means of the epoch (with validation in the last
-# step), and whether it is the epoch's last step.
+# Progress callback of a step: epoch and step from 0, the means of loss and accuracy in the epoch so far, in the last
+# step also those of the validation, and whether it is the epoch's last step.
 ReportStep = Callable[[int, int, Mapping[str, float], bool], None]
-Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]  # float32 [n, 28, 28, 1] in [0, 1] and uint8 [n]
 
 
 class Member(NamedTuple):
@@ -86,43 +85,74 @@ def train_member(
     steps = config.steps_per_epoch(len(fold.train))
     learning_rates = one_cycle(config.learning_rate, steps * config.epochs)
     momentum = max(0.0, 1 - 1 / (AVERAGED * steps * config.epochs))
-    muon = Muon(weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum)
-    # In float16 small gradients would become 0.
-    optimizer = keras.optimizers.LossScaleOptimizer(muon) if precision == "mixed_float16" else muon
-    optimizer.build(model.trainable_variables)  # otherwise the first step is traced twice
-    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    optimizer = Muon(weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum)
+    if precision == "mixed_float16":  # in which small gradients would become 0
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    train_step, predict = make_train_step(model, optimizer), make_predictor([model])
 
+    history: dict[str, list[float]] = resumed.history if resumed else {}
+    if resumed:
+        for variable, value in zip(get_variables(model, optimizer), resumed.variables, strict=True):
+            variable.assign(value)
     monitored = np.random.default_rng(seed).permutation(fold.validation)[:MONITORED]
-    validation = tf.data.Dataset.from_tensor_slices((normalise(data.images[monitored]), data.labels[monitored]))
-    failures: list[Exception] = []
-    first = resumed.epoch if resumed else 0
-    batches = make_batches(config, data, fold, _record_failure(augmented, failures), seed=seed, first=first)
-    state = _StateCallback(report, learning_rates, steps, checkpoint, resumed)
-    try:
-        model.fit(  # and replaces the weights by their average in the end
-            make_dataset(batches),
-            initial_epoch=first,
-            epochs=config.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,  # the batches are shuffled already
-            validation_data=_without_autotuning(validation.batch(PREDICTION_BATCH)) if len(monitored) else None,
-            callbacks=[state, *([keras.callbacks.TensorBoard(log_dir)] if log_dir else [])],
-            verbose=0,
-        )
-    except tf.errors.OpError:
-        if failures:
-            raise failures[0] from None
-        raise
+    random = np.random.default_rng(seed)
+    for epoch in range(config.epochs):
+        order = random.permutation(fold.train)
+        if resumed and epoch < resumed.epoch:
+            continue
+        images = next(augmented) if 0 < epoch <= config.augmented_epochs else data.images
+        started, sums = time.monotonic(), np.zeros(2)
+        for step in range(steps):
+            rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+            optimizer.learning_rate.assign(learning_rates[epoch * steps + step])
+            sums += train_step(normalise(images[rows]), data.labels[rows])
+            values = dict(zip(("loss", "accuracy"), (sums / (step + 1)).tolist(), strict=True))
+            if step < steps - 1:
+                report(epoch, step, values, False)
+        if epoch == 0:
+            _correct_statistics(model, steps)
+        if len(monitored):
+            values |= _validate(predict(data.images[monitored]), data.labels[monitored])
+        report(epoch, steps - 1, values, True)
+        values |= {"learning_rate": float(learning_rates[(epoch + 1) * steps]), "seconds": time.monotonic() - started}
+        for name, value in values.items():
+            history.setdefault(name, []).append(value)
+        if checkpoint:
+            write_checkpoint(checkpoint, history, get_variables(model, optimizer))
+        if log_dir:
+            with tf.summary.create_file_writer(str(log_dir)).as_default():
+                for name, value in values.items():
+                    tf.summary.scalar(name, value, step=epoch)
 
+    optimizer.finalize_variable_values(model.trainable_variables)  # sets the weights to their moving average
     _set_statistics(model, data.images[fold.train[:STATISTICS]])
     for network in (exported, predicting):
         network.set_weights(fold_normalisation(model))
-    rows = fold.validation
-    return Member(
-        exported,
-        state.history,
-        Predictions(rows, data.labels[rows], make_predictor([predicting])(data.images[rows])),
-    )
+    held_out = fold.validation
+    probabilities = make_predictor([predicting])(data.images[held_out])
+    return Member(exported, history, Predictions(held_out, data.labels[held_out], probabilities))
+
+
+def make_train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable[..., np.ndarray]:
+    """Compile a training step.
+
+    Returns:
+        Function from images, float32 [n, 28, 28, 1] in [0, 1], and labels, uint8 [n], to their loss and accuracy,
+        float32 [2], before the step.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1)), tf.TensorSpec((None,), tf.uint8)])
+    def train_step(images: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            probabilities = model(images, training=True)
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
+            scaled = optimizer.scale_loss(loss)
+        optimizer.apply(tape.gradient(scaled, model.trainable_variables), model.trainable_variables)
+        accuracy = tf.reduce_mean(keras.metrics.sparse_categorical_accuracy(labels, probabilities))
+        return tf.stack([loss, tf.cast(accuracy, loss.dtype)])
+
+    return lambda images, labels: train_step(images, labels).numpy()
 
 
 def save_member(member: Member) -> dict[str, bytes]:
@@ -148,79 +178,24 @@ def one_cycle(peak: float, steps: int) -> np.ndarray:
     return np.concatenate([rising, falling]).astype(np.float32)
 
 
-def make_batches(
-    config: Config, data: Dataset, fold: Fold, augmented: Iterator[np.ndarray], *, seed: int, first: int = 0
-) -> Batches:
-    """Return a generator function for the batches of all epochs from `first` on: rows, shuffled anew in each epoch."""
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        random = np.random.default_rng(seed)
-        for epoch in range(config.epochs):
-            order = random.permutation(fold.train)
-            if epoch < first:
-                continue
-            images = next(augmented) if 0 < epoch <= config.augmented_epochs else data.images
-            for step in range(config.steps_per_epoch(len(fold.train))):
-                rows = order[step * config.batch_size : (step + 1) * config.batch_size]
-                yield normalise(images[rows]), data.labels[rows]
-
-    return batches
-
-
-class _StateCallback(keras.callbacks.Callback):
-    """Set the learning rate of each step, which is faster to trace than a Keras schedule; report and save the state."""
-
-    def __init__(
-        self,
-        report: ReportStep,
-        learning_rates: np.ndarray,
-        steps: int,
-        checkpoint: Path | None,
-        resumed: Checkpoint | None,
-    ) -> None:
-        super().__init__()
-        self._report, self._learning_rates, self._steps = report, learning_rates, steps
-        self._checkpoint, self._resumed = checkpoint, resumed
-        self.history: dict[str, list[float]] = resumed.history if resumed else {}
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        if self._resumed:
-            for variable, value in zip(get_variables(self.model), self._resumed.variables, strict=True):
-                variable.assign(value)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._epoch, self._started = epoch, time.monotonic()
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self.model.optimizer.learning_rate.assign(self._learning_rates[self._epoch * self._steps + batch])
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if batch + 1 < self._steps:
-            self._report(self._epoch, batch, dict(logs or {}), False)
-
-    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Take the initial values out of the moving statistics, so that few steps suffice for the first validation.
-
-        The correction is that of Adam (Kingma and Ba 2014, arXiv:1412.6980). The final network has other statistics.
-        """
-        if self._epoch == 0:
-            initial = MOMENTUM**self._steps
-            for layer in _find_normalisations(self.model):
-                layer.moving_mean.assign(layer.moving_mean / (1 - initial))
-                layer.moving_variance.assign((layer.moving_variance - initial) / (1 - initial))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        self._report(epoch, self._steps - 1, values, True)
-        rate, seconds = float(self._learning_rates[(epoch + 1) * self._steps]), time.monotonic() - self._started
-        for name, value in (values | {"learning_rate": rate, "seconds": seconds}).items():
-            self.history.setdefault(name, []).append(value)
-        if self._checkpoint:
-            write_checkpoint(self._checkpoint, self.history, self.model)
+def _validate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    losses = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7))
+    return {"val_loss": float(losses.mean()), "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
 
 
 def _find_normalisations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _correct_statistics(model: keras.Model, steps: int) -> None:
+    """Take the initial values out of the moving statistics, so that a few steps suffice for the first validation.
+
+    The correction is that of Adam (Kingma and Ba 2014, arXiv:1412.6980).
+    """
+    initial = MOMENTUM**steps
+    for layer in _find_normalisations(model):
+        layer.moving_mean.assign(layer.moving_mean / (1 - initial))
+        layer.moving_variance.assign((layer.moving_variance - initial) / (1 - initial))
 
 
 def _set_statistics(model: keras.Model, images: np.ndarray) -> None:
@@ -229,25 +204,3 @@ def _set_statistics(model: keras.Model, images: np.ndarray) -> None:
         for layer in _find_normalisations(model):
             layer.momentum = count / (count + 1)
         model(normalise(batch), training=True)
-
-
-def _record_failure(augmented: Iterator[np.ndarray], failures: list[Exception]) -> Iterator[np.ndarray]:
-    """Yield the epochs; append an exception to a list before TensorFlow makes another of it."""
-    try:
-        yield from augmented
-    except Exception as error:
-        failures.append(error)
-        raise
-
-
-def make_dataset(batches: Batches) -> tf.data.Dataset:
-    """Return a dataset of the batches that prefetches one of them."""
-    signature = tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.float32), tf.TensorSpec((None,), tf.uint8)
-    return _without_autotuning(tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(1))
-
-
-def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Turn off autotuning: its thread sleeps for up to a minute, and the end of an iterator waits for it."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
