@@ -7,13 +7,11 @@ In tests it is a context manager, and `fail` scripts failures. On the command li
 
     python tests/kaggle_server.py --zip digit-recognizer.zip --port 8000 > environment.sh &
     . ./environment.sh
-    make download train submit
-
-    make push PRESET=fast
+    make download train submit push PRESET=fast
 
 A pushed kernel is executed, without a network, on the files of the archive. The program prints one line, which exports
-the variables for the client. Only Kaggle has the labels of test.csv: without --labels, every valid submission scores
-0.00000; with them, its accuracy.
+the variables for the client. Only Kaggle has the labels of test.csv: without `labels`, every valid submission scores
+0.00000.
 """
 
 import argparse
@@ -22,14 +20,12 @@ import contextlib
 import datetime
 import email.utils
 import hashlib
-import io
 import json
 import secrets
 import socket
 import struct
 import sys
 import threading
-import zipfile
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -86,24 +82,17 @@ class KaggleServer:
     """The account, the competition and the storage of a loopback Kaggle, served inside a `with` block."""
 
     def __init__(self, archive: bytes, *, port: int = 0) -> None:
-        """Bind a port; the attributes can be changed at any time.
-
-        Args:
-            archive: the bytes of the competition's zip file.
-            port: on 127.0.0.1; 0 for any free one.
-        """
+        """Bind a port on 127.0.0.1, by default any free one; `archive` is the competition's zip file."""
         self.archive = archive
         self.competition = "digit-recognizer"
         self.rules_accepted = True
         self.tokens = {TOKEN}
         self.daily_limit = 10
         self.polls_until_scored = 0  # number of times that a new submission is listed as pending
-        self.labels: list[int] | None = None  # for the score
-        self.score: str | None = None  # of every valid submission, instead
+        self.labels: list[int] | None = None  # of test.csv, for the score
         self.scoring_error: str | None = None  # of every new submission
         self.shown: Callable[[str], str] = str  # changes the description of a submission
         self.kernels = Kernels(USERNAME, self.competition, lambda: self.archive, RefusedError)
-        self.gpu_hours = 30.0  # left this week
         self.submissions: list[dict[str, Any]] = []  # newest first, as the API sends them
         self.requests: list[str] = []  # names of methods, "download" and "upload", in order
         self.ranges: list[str | None] = []  # Range headers of the downloads
@@ -115,7 +104,6 @@ class KaggleServer:
         self._lock = threading.Lock()
         self._methods: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Reply]] = {
             "security.OAuthService/IntrospectToken": self._introspect_token,
-            "competitions.CompetitionApiService/ListDataFiles": self._list_data_files,
             "competitions.CompetitionApiService/DownloadDataFiles": self._download_data_files,
             "competitions.CompetitionApiService/GetSubmissionLimits": self._get_submission_limits,
             "competitions.CompetitionApiService/ListSubmissions": self._list_submissions,
@@ -126,7 +114,6 @@ class KaggleServer:
             "kernels.KernelsApiService/GetKernel": self.kernels.get,
             "kernels.KernelsApiService/ListKernels": self.kernels.list,
             "kernels.KernelsApiService/ListKernelSessionOutput": self._list_kernel_output,
-            "kernels.KernelsApiService/GetAcceleratorQuotaStatistics": self._get_quota,
         }
         self._http = _HTTPServer(("127.0.0.1", port), _Handler)
         self._http.kaggle = self
@@ -151,12 +138,9 @@ class KaggleServer:
         return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "http_proxy": address, "no_proxy": "", "NO_PROXY": ""}
 
     def fail(self, name: str, *, times: int = 1, **fault: Any) -> None:
-        """Script the failure of the next requests.
+        """Script the failure of the next requests, with the fields of `Fault`.
 
-        Args:
-            name: a method ("ListSubmissions"), "download", "upload", or a file of a kernel's output.
-            times: number of requests.
-            **fault: fields of `Fault`.
+        `name` is a method ("ListSubmissions"), "download", "upload", or a file of a kernel's output.
         """
         self._faults[name].extend([Fault(**fault)] * times)
 
@@ -234,10 +218,6 @@ class KaggleServer:
         active = request["token"] in self.tokens
         return {"active": active, "username": USERNAME} if active else {"active": False}
 
-    def _list_data_files(self, _: dict[str, Any]) -> dict[str, Any]:
-        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
-            return {"files": [{"name": item.filename, "totalBytes": item.file_size} for item in archive.infolist()]}
-
     def _download_data_files(self, _: dict[str, Any]) -> Reply:
         self._require_rules()
         return Reply(302, b"", {"Location": self._signed(f"/{self.competition}/archive.zip")})
@@ -249,6 +229,7 @@ class KaggleServer:
         return {"numToday": today, "numTotal": len(self.submissions), "numAllowedNow": max(0, self.daily_limit - today)}
 
     def _list_submissions(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._require_rules()
         for submission in self.submissions:
             if submission["status"] == "PENDING":
                 self._pending[submission["ref"]] -= 1
@@ -273,29 +254,20 @@ class KaggleServer:
             raise RefusedError(400, f"Your team has used its daily Submission allowance ({self.daily_limit}) today")
         ref = 30_000_001 + len(self.submissions)
         self._pending[ref] = self.polls_until_scored
-        self.submissions.insert(
-            0,
-            {
-                "ref": ref,
-                "date": datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat() + "Z",
-                "fileName": upload["fileName"],
-                "totalBytes": upload["contentLength"],
-                "description": self.shown(request.get("submissionDescription", "")),
-                "status": "PENDING",
-                "content": upload["content"],
-            },
-        )
+        submission = {
+            "ref": ref,
+            "date": datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat() + "Z",
+            "fileName": upload["fileName"],
+            "totalBytes": upload["contentLength"],
+            "description": self.shown(request.get("submissionDescription", "")),
+            "status": "PENDING",
+            "content": upload["content"],
+        }
+        self.submissions.insert(0, submission)
         return {"message": "Successfully submitted to Digit Recognizer", "ref": ref}
 
     def _list_kernel_output(self, request: dict[str, Any]) -> dict[str, Any]:
         return self.kernels.list_output(request, self._signed)
-
-    def _get_quota(self, _: dict[str, Any]) -> dict[str, Any]:
-        used = f"{3600 * (30 - self.gpu_hours):.0f}s"
-        return {
-            "quotaRefreshTime": "2026-11-28T00:00:00Z",
-            "gpuQuota": {"timeUsed": used, "totalTimeAllowed": "108000s", "hasEverRun": True},
-        }
 
     def _score(self, submission: dict[str, Any]) -> dict[str, Any]:
         """Check the format of a submission and score it; return the changed fields."""
@@ -305,13 +277,8 @@ class KaggleServer:
         rows = [line.split(",") for line in lines[1:-1]]
         if lines[0] != "ImageId,Label" or [row[0] for row in rows] != [str(i + 1) for i in range(ROWS)]:
             return {"status": "ERROR", "errorDescription": f"Submission must have {ROWS} rows"}
-        score = self.score
-        if score is None and self.labels is None:
-            score = "0.00000"
-        if score is None:
-            correct = sum(int(row[1]) == label for row, label in zip(rows, self.labels, strict=True))
-            score = f"{correct / ROWS:.5f}"
-        return {"status": "COMPLETE", "publicScore": score}
+        correct = sum(int(row[1]) == label for row, label in zip(rows, self.labels or [], strict=bool(self.labels)))
+        return {"status": "COMPLETE", "publicScore": f"{correct / ROWS:.5f}"}
 
     def _count_today(self) -> int:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -384,13 +351,12 @@ def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description="A loopback Kaggle for the Digit Recognizer competition.")
     parser.add_argument("--zip", type=Path, required=True, help="the competition's archive")
-    parser.add_argument("--labels", type=Path, help="ImageId,Label of test.csv for the score; without them it is 0")
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
     arguments = parser.parse_args()
-    server = KaggleServer(arguments.zip.read_bytes(), port=arguments.port)
-    if arguments.labels:
-        server.labels = [int(line.split(",")[1]) for line in arguments.labels.read_text().splitlines()[1:]]
-    with server, contextlib.suppress(KeyboardInterrupt):
+    with (
+        KaggleServer(arguments.zip.read_bytes(), port=arguments.port) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         variables = server.environment | {"KAGGLE_API_TOKEN": TOKEN}
         print("export", *(f"{name}={value}" for name, value in variables.items()), flush=True)
         threading.Event().wait()

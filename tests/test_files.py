@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from digit_recognizer import files
 from digit_recognizer.errors import UserError
@@ -124,32 +123,13 @@ def test_second_writer_is_told_who_the_first_one_is_and_may_wait_for_it(tmp_path
         with files.locked(tmp_path, say=say):
             assert writer.wait(timeout=20) == 0
     assert len(said) == 1
-    assert f"waiting for process {writer.pid}, which" in said[0]
+    assert f"waiting for process {writer.pid}, since" in said[0]
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path):
     with start_writer(tmp_path) as writer:
         writer.kill()
     with files.locked(tmp_path, wait=False), files.locked(tmp_path, wait=False):  # nested blocks of one process
-        assert (tmp_path / ".lock.txt").read_text().startswith(f"process {os.getpid()}, which")
+        assert (tmp_path / ".lock.txt").read_text().startswith(f"process {os.getpid()}, since")
     with files.locked(tmp_path, wait=False):
         pass
-
-
-def test_whether_another_writer_has_a_folder_is_seen_without_creating_a_lock(tmp_path):
-    assert not files.is_locked(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    with FileLock(tmp_path / ".lock"):
-        assert files.is_locked(tmp_path)
-    (tmp_path / ".lock").touch()  # of a dead process
-    assert not files.is_locked(tmp_path)
-
-
-def test_a_folder_can_be_written_if_its_nearest_parent_can(tmp_path):
-    assert files.find_existing(tmp_path / "a" / "b") == tmp_path
-    assert files.find_write_fault(tmp_path / "a" / "b") is None
-    (tmp_path / "file").touch()
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    assert files.find_write_fault(tmp_path / "file" / "a") == "Not a directory"
-    assert files.find_write_fault(tmp_path / "gone") == "No such file or directory"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "gone"]

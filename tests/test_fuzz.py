@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from digit_recognizer import pipeline
-from digit_recognizer.competition import download, record, submission
+from digit_recognizer.competition import download, submission
 from digit_recognizer.console import HOLD_MESSAGES
 from digit_recognizer.data import csv_files
 from digit_recognizer.errors import UserError
@@ -280,13 +280,13 @@ def head(path, rows):
 def test_damaged_csv_files(inputs, tmp_path, demo_dir):
     random = np.random.default_rng(0)
     labels = b"path,label,kind\na.png,3,photo\nb.png,203 5,scan\n"
-    ledger = ",".join(record.LEDGER_COLUMNS) + "\nsingle,2026,7,hello,0.99,0.991,complete,ab,cd\n"
+    ledger = ",".join(submission.LEDGER_COLUMNS) + "\nsingle,2026,7,hello,0.99,0.991,complete,ab,cd\n"
     predictions = io.BytesIO(b"ImageId,Label\r\n" + b"".join(b"%d,%d\r\n" % (i, i % 10) for i in range(1, 28_001)))
     kinds = {
         "train.csv": (head(demo_dir / "train.csv", 4), 150, lambda path: csv_files.load_train(path.parent)),
         "test.csv": (head(demo_dir / "test.csv", 3), 100, csv_files.load_test),
         "labels.csv": (labels, 150, image_files.read_table),
-        "ledger.csv": (ledger.encode(), 150, record.read_ledger),
+        "ledger.csv": (ledger.encode(), 150, submission.read_ledger),
         "submission.csv": (predictions.getvalue(), 20, submission.check_submission),
     }
     for name, (content, count, read) in kinds.items():
@@ -377,7 +377,7 @@ def folder(demo_dir, tmp_path_factory):
         run_dir = made.write_run(folder / "models" / name, folder / "data", networks=True, **settings)
         pipeline.write_submission(run_dir, folder / "data", folder / "submissions", lambda *_: None)
     (folder / "submissions" / "ledger.csv").write_text(
-        ",".join(record.LEDGER_COLUMNS) + "\na,2026,7,,0.9,0.9,complete,,\n"
+        ",".join(submission.LEDGER_COLUMNS) + "\na,2026,7,,0.9,0.9,complete,,\n"
     )
     Image.fromarray(sample_digits.draw_digits()[3]).save(folder / "picture.png")
     return folder

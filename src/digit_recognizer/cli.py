@@ -66,21 +66,24 @@ def doctor(
     data_dir: DataDir = DATA,
     models_dir: ModelsDir = MODELS,
     submissions_dir: SubmissionsDir = SUBMISSIONS,
-    reports_dir: ReportsDir = REPORTS,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that the other commands need, and print what to do about each fault."""
     from digit_recognizer import doctor
 
-    with show_steps(_progress) as step:
-        folders = doctor.Folders(data_dir, models_dir, submissions_dir, reports_dir, PREDICTIONS)
-        findings = doctor.diagnose(folders, step)
+    findings = []
+    for finding in doctor.diagnose(data_dir, models_dir, submissions_dir):
+        findings.append(finding)
+        if not as_json:
+            _say(f"{finding.status:<8}{finding.check:<12}{finding.found}")
+        if not as_json and finding.next:
+            _say(f"{'':<20}next: {finding.next}")
+    has_fault = any(finding.status == doctor.FAULT for finding in findings)
     if as_json:
         _print_json([finding._asdict() for finding in findings])
     else:
-        for line in doctor.to_lines(findings, sys.stdout.encoding):
-            _say(line)
-    if any(finding.status == doctor.FAULT for finding in findings):
+        _say(f"`make download train submit` {'cannot' if has_fault else 'can'} work")
+    if has_fault:
         raise typer.Exit(1)
 
 
@@ -231,7 +234,7 @@ def submission(
 ) -> None:
     """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
     from digit_recognizer import pipeline
-    from digit_recognizer.competition.record import read_record
+    from digit_recognizer.competition.submission import read_record
     from digit_recognizer.training import run_folder
 
     run_dir = run_folder.find_run(models_dir, run)
@@ -258,7 +261,7 @@ def submit(
     """Upload the submission, written first if it does not exist, and wait for its public score."""
     from digit_recognizer import pipeline
     from digit_recognizer.competition import kernel_output, submit
-    from digit_recognizer.competition.record import is_pending
+    from digit_recognizer.competition.submission import is_pending
     from digit_recognizer.training import run_folder
 
     if kernel and run:

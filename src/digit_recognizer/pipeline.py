@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer.competition.record import (
+from digit_recognizer.competition.submission import (
     LEDGER_NAME,
     is_current,
     lock_submissions,

@@ -11,39 +11,19 @@ import sys
 import time
 import warnings
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tenacity
-from digit_recognizer.training.records import new_record
 from kaggle_server import ROWS, TOKEN, KaggleServer
 
 from digit_recognizer import cli
+from digit_recognizer.competition import client
 from digit_recognizer.competition.download import EXPECTED
 from digit_recognizer.competition.submission import write_submission
 from digit_recognizer.config import make_config
-
-
-class Clock:
-    """The `time` module, with a `sleep` that takes no time."""
-
-    def __init__(self):
-        """Start at 0."""
-        self.seconds = 0.0
-        self.sleeps = []
-
-    def monotonic(self):
-        """Return the seconds slept."""
-        return self.seconds
-
-    def sleep(self, seconds):
-        """Record a pause."""
-        self.sleeps.append(seconds)
-        self.seconds += seconds
-
-    def __getattr__(self, name):
-        """Return anything else from the real module."""
-        return getattr(time, name)
+from digit_recognizer.training.run_folder import new_record
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +39,10 @@ def client_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def clock(client_home, monkeypatch):
-    """A fake clock for the pauses of this process: those of tenacity and of the client's download."""
-    clock = Clock()
-    for module in (tenacity, tenacity.nap, sys.modules["kaggle.api.kaggle_api_extended"]):
+    """The `time` module of the retries and of the client's download, whose pauses are noted and take no time."""
+    sleeps = []
+    clock = SimpleNamespace(**vars(time) | {"sleeps": sleeps, "sleep": sleeps.append, "monotonic": lambda: sum(sleeps)})
+    for module in (client, tenacity, tenacity.nap, sys.modules["kaggle.api.kaggle_api_extended"]):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -8,7 +8,7 @@ import pytest
 from kaggle_checks import KilledError, failed, kill_at
 from kaggle_server import USERNAME
 
-from digit_recognizer.competition import client, kernel_output, record, submission
+from digit_recognizer.competition import client, kernel_output, submission
 from digit_recognizer.errors import UserError
 
 SLUG = f"{USERNAME}/a-kernel"
@@ -218,13 +218,13 @@ def test_output_is_submitted_once(ready, run_command, labels):
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines()[-1] == "Public score 1.00000 (submission 30000001, validation accuracy 0.9942)"
     assert ready.submissions[0]["content"] == read_output()["submission.csv"]
-    written = record.read_record(Path("submissions") / f"{RUN}-kernel")
+    written = submission.read_record(Path("submissions") / f"{RUN}-kernel")
     assert (written["status"], written["public_score"]) == ("complete", 1.0)
-    (row,) = record.read_ledger(Path("submissions/ledger.csv"))
+    (row,) = submission.read_ledger(Path("submissions/ledger.csv"))
     assert row["run"] == f"{RUN}-kernel"
     assert "were submitted before (submission 30000001" in failed(run_command("submit", "--kernel"))
     result = run_command("submit", "--kernel", "--force", "--json", "--message", "again")
-    assert json.loads(result.stdout) == record.read_record(Path("submissions") / f"{RUN}-kernel")
+    assert json.loads(result.stdout) == submission.read_record(Path("submissions") / f"{RUN}-kernel")
     assert ready.submissions[0]["description"] == "again"
 
 
@@ -248,7 +248,7 @@ def test_output_without_a_valid_manifest_is_refused(ready, run_command, content)
 def test_unfinished_upload_is_not_overwritten_by_another_output(ready, run_command, kernel_files, labels):
     fetch()
     folder = kernel_output.make_submission(Path("submissions"))
-    record.update_record(folder, record.read_record(folder) | {"status": "uploading"})
+    submission.update_record(folder, submission.read_record(folder) | {"status": "uploading"})
     before = (folder / "submission.csv").read_bytes()
     set_files(ready, kernel_files(labels=9 - labels))
     fetch()

@@ -11,7 +11,7 @@ import pytest
 from kaggle_checks import KilledError, kill_at, wait_until
 from kaggle_server import ROWS, STORAGE_HOST
 
-from digit_recognizer.competition import client, record, submission, submit
+from digit_recognizer.competition import client, submission, submit
 from digit_recognizer.errors import UserError
 
 MESSAGE = "single-seed0-abc123: single CNN, validation accuracy 0.9942"
@@ -24,7 +24,7 @@ def make_folder(tmp_path, run_record, labels):
 
     def make(run=run_record["run"], *, labels=labels, test_sha256="2" * 64, **changes):
         folder = tmp_path / "submissions" / run
-        record.write_submission_folder(folder, run_record | {"run": run} | changes, labels, test_sha256)
+        submission.write_submission_folder(folder, run_record | {"run": run} | changes, labels, test_sha256)
         return folder
 
     return make
@@ -43,7 +43,7 @@ def assert_submitted_once(kaggle, folder):
     """Check that Kaggle has the submission once, and that record and ledger hold its id and score."""
     assert [item["content"] for item in kaggle.submissions] == [(folder / "submission.csv").read_bytes()]
     number = kaggle.submissions[0]["ref"]
-    written = record.read_record(folder)
+    written = submission.read_record(folder)
     assert (written["status"], written["submission_id"], written["public_score"]) == ("complete", number, 0.0)
     assert read_ledger(folder)[["submission_id", "status"]].to_numpy().tolist() == [[number, "complete"]]
 
@@ -71,32 +71,22 @@ def test_submission_ends_with_its_score(kaggle, folder, labels):
     (at_kaggle,) = kaggle.submissions
     assert at_kaggle["content"] == (folder / "submission.csv").read_bytes()
     assert (at_kaggle["fileName"], at_kaggle["description"]) == ("submission.csv", MESSAGE)
-    assert result == record.read_record(folder)
+    assert result == submission.read_record(folder)
     assert (result["status"], result["public_score"], result["message"]) == ("complete", 0.975, MESSAGE)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", result["submitted_at"])
     assert read_ledger(folder)["public_score"].tolist() == [0.975]
 
 
-def test_message_is_one_line(kaggle, folder):
-    submit.submit(folder, message="  mine,\n with a line  ")
-    assert kaggle.submissions[0]["description"] == "mine, with a line"
-
-
-def test_score_is_polled_with_growing_pauses(kaggle, folder, clock):
-    kaggle.polls_until_scored = 9
-    submit.submit(folder)
-    assert_submitted_once(kaggle, folder)
-    assert clock.sleeps == pytest.approx([2, 3, 4.5, 6.75, 10.125, 15.1875, 22.78125, 30])
-
-
-def test_missing_score_is_awaited_by_the_next_call(kaggle, folder, clock):
+def test_missing_score_is_awaited_by_the_next_call_without_force(kaggle, make_folder, clock):
+    folder = make_folder(warnings=["the loss is not finite"])
     kaggle.polls_until_scored = 1000
-    message = submit_and_fail(folder)
+    message = submit_and_fail(folder, force=True)
     assert "submission 30000001 within 15 minutes; run the command again to continue waiting" in message
-    assert 800 < clock.seconds <= 900
+    assert clock.sleeps[:8] == pytest.approx([2, 3, 4.5, 6.75, 10.125, 15.1875, 22.78125, 30])
+    assert 800 < sum(clock.sleeps) <= 900
     assert read_ledger(folder)["status"].tolist() == ["pending"]
     score_pending(kaggle)
-    submit.submit(folder, message="another", force=True)
+    submit.submit(folder, message="another")
     assert_submitted_once(kaggle, folder)
 
 
@@ -114,12 +104,14 @@ def test_command_awaits_the_score_of_an_earlier_upload_of_a_retrained_run(kaggle
     assert_submitted_once(kaggle, folder)
 
 
-def test_submission_scored_as_an_error_shows_kaggles_reason(kaggle, folder):
+def test_submission_scored_as_an_error_shows_kaggles_reason_and_can_be_repeated(kaggle, folder):
     kaggle.scoring_error = "Evaluation Exception:\nSubmission must have 28000 rows"
     message = submit_and_fail(folder)
     assert "could not score submission 30000001: Evaluation Exception: Submission must have 28000 rows; see" in message
-    assert record.read_record(folder)["status"] == "error"
-    assert read_ledger(folder)["status"].tolist() == ["error"]
+    assert submission.read_record(folder)["status"] == "error"
+    kaggle.scoring_error = None
+    submit.submit(folder)
+    assert read_ledger(folder)["status"].tolist() == ["error", "complete"]
 
 
 # Failures of the upload
@@ -144,7 +136,7 @@ SUCCESS_TEXT = {"status": 200, "body": {"message": "Successfully submitted to Di
     ("fault", "outcome"),
     [
         ({"status": 500}, "the submission failed: Kaggle returned 500 (scripted 500)"),
-        ({"reset": True}, "the submission failed: no connection to the proxy"),  # which the loopback Kaggle is
+        ({"reset": True}, "the submission failed: no valid response from Kaggle (ProxyError)"),
         (SUCCESS_TEXT, "Kaggle responded 'Successfully submitted to Digit Recognizer'"),
     ],
     ids=str,
@@ -152,7 +144,7 @@ SUCCESS_TEXT = {"status": 200, "body": {"message": "Successfully submitted to Di
 def test_submission_that_was_not_received_is_uploaded_by_the_next_call(kaggle, folder, clock, fault, outcome):
     kaggle.fail("CreateSubmission", **fault)
     assert submit_and_fail(folder) == f"{outcome}, but the submission is not in Kaggle's list; {AGAIN}"
-    assert (kaggle.submissions, record.read_record(folder)["status"]) == ([], "uploading")
+    assert (kaggle.submissions, submission.read_record(folder)["status"]) == ([], "uploading")
     assert kaggle.requests.count("CreateSubmission") == 1
     assert clock.sleeps == [1, 2, 4, 8]
     lines = []
@@ -161,15 +153,6 @@ def test_submission_that_was_not_received_is_uploaded_by_the_next_call(kaggle, f
         "an earlier upload was interrupted; checking whether Kaggle received it",
         "Kaggle did not receive it",
     ]
-    assert_submitted_once(kaggle, folder)
-
-
-def test_submission_that_is_listed_late_is_found_by_the_next_call(kaggle, folder):
-    kaggle.fail("CreateSubmission", status=500, obey=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(submit, "_list_submissions", lambda *_: [])
-        assert "is not in Kaggle's list" in submit_and_fail(folder)
-    submit.submit(folder)
     assert_submitted_once(kaggle, folder)
 
 
@@ -185,14 +168,7 @@ def test_unknown_outcome_is_not_repeated(kaggle, folder):
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [
-        ("GetSubmissionLimits", {"reset": True}),
-        ("ListSubmissions", {"reset": True}),
-        ("StartSubmissionUpload", {"status": 500}),
-        ("StartSubmissionUpload", {"reset": True}),
-        ("upload", {"reset": True}),
-        ("CreateSubmission", {"status": 429}),
-    ],
+    [("ListSubmissions", {"reset": True}), ("upload", {"reset": True}), ("CreateSubmission", {"status": 429})],
 )
 def test_failure_before_the_submission_is_retried(kaggle, folder, name, fault):
     kaggle.fail(name, **fault)
@@ -205,7 +181,7 @@ def test_upload_that_never_succeeds_is_given_up(kaggle, folder):
     message = submit_and_fail(folder)
     assert "the file did not reach Kaggle's storage; gave up after 8 attempts" in message
     assert STORAGE_HOST not in message
-    assert (kaggle.submissions, record.read_record(folder)["status"]) == ([], "written")
+    assert (kaggle.submissions, submission.read_record(folder)["status"]) == ([], "written")
     submit.submit(folder)
     assert_submitted_once(kaggle, folder)
 
@@ -215,13 +191,7 @@ def test_refused_submission_shows_kaggles_reason(kaggle, folder, clock):
     message = submit_and_fail(folder)
     assert message == "the submission failed: Kaggle returned 400 (The competition is closed); nothing was submitted"
     assert clock.sleeps == []
-    assert (kaggle.submissions, record.read_record(folder)["status"]) == ([], "written")
-
-
-def test_error_of_unaccepted_rules_links_to_them(kaggle, folder):
-    kaggle.rules_accepted = False
-    rules = f"{client.COMPETITION_PAGE}/rules"
-    assert f"rules at {rules} and run the command again; nothing was submitted" in submit_and_fail(folder)
+    assert (kaggle.submissions, submission.read_record(folder)["status"]) == ([], "written")
 
 
 # Killed processes
@@ -245,15 +215,16 @@ def test_call_killed_at_any_step_is_continued_and_submits_once(kaggle, make_fold
     """A step is the time before or after any call of Kaggle and any writing of the record or the ledger."""
     kaggle.polls_until_scored = 1
     kaggle.daily_limit = 1000
+    monkeypatch.setattr(submission, "SUBMISSION_ROWS", 100)
+    monkeypatch.setattr("kaggle_server.ROWS", 100)
     rng = np.random.default_rng(1)
     for step in itertools.count():
-        folder = make_folder(f"run-{step}", labels=rng.integers(0, 10, ROWS))
+        folder = make_folder(f"run-{step}", labels=rng.integers(0, 10, 100))
         before = len(kaggle.submissions)
         kill, killed = kill_at(step), False
         with monkeypatch.context() as patch:
-            patch.setattr(submit, "call", kill(submit.call))
-            patch.setattr(record, "write_json", kill(record.write_json))
-            patch.setattr(record, "write_text", kill(record.write_text))
+            for module, name in ((client, "call"), (submission, "write_json"), (submission, "write_text")):
+                patch.setattr(module, name, kill(getattr(module, name)))
             try:
                 submit.submit(folder)
             except KilledError:
@@ -264,7 +235,7 @@ def test_call_killed_at_any_step_is_continued_and_submits_once(kaggle, make_fold
             assert f"were submitted before (submission {kaggle.submissions[0]['ref']}" in str(error)
         assert len(kaggle.submissions) == before + 1, step
         assert kaggle.submissions[0]["content"] == (folder / "submission.csv").read_bytes()
-        assert record.read_record(folder)["status"] == "complete"
+        assert submission.read_record(folder)["status"] == "complete"
         assert read_ledger(folder)["submission_id"].tolist().count(kaggle.submissions[0]["ref"]) == 1
         assert read_ledger(folder)["status"].iloc[-1] == "complete"
         if not killed:
@@ -321,13 +292,13 @@ def test_two_commands_at_one_moment_upload_once(kaggle, start_python, folder, tm
 def test_score_that_another_command_has_read_does_not_replace_a_later_upload(kaggle, folder):
     kaggle.polls_until_scored = 10**6
     submit_and_fail(folder)
-    waiting = record.read_record(folder)
+    waiting = submission.read_record(folder)
     kaggle.polls_until_scored = 0
     score_pending(kaggle)
     submit.submit(folder)
     later = submit.submit(folder, force=True)
     submit._wait_for_score(client.connect(), folder, waiting, print)
-    assert record.read_record(folder) == later
+    assert submission.read_record(folder) == later
     assert read_ledger(folder)["submission_id"].tolist() == [30000001, 30000002]
 
 
@@ -347,40 +318,11 @@ def test_folder_that_cannot_be_written_is_noticed_before_the_upload(kaggle, fold
 def test_submission_that_is_not_plausible_needs_force(kaggle, make_folder):
     folder = make_folder(labels=np.where(np.arange(ROWS) < 27_720, 1, 2), warnings=["the loss is not finite"])
     assert submit_and_fail(folder) == (
-        f"{folder} is not plausible: the loss is not finite; 99% of the 28,000 predictions are the digit 1; FORCE=1 "
-        "(--force) submits it nevertheless"
+        f"{folder}: the loss is not finite; 99% of the 28,000 predictions are the digit 1; FORCE=1 (--force) submits "
+        "it nevertheless"
     )
     assert kaggle.requests == []
     submit.submit(folder, force=True)
-    assert_submitted_once(kaggle, folder)
-
-
-def test_submission_of_a_run_with_extra_images_needs_force(kaggle, make_folder, run_record):
-    extra = {"folder": "data/handwriting", "images": 12, "sha256": "3" * 64}
-    folder = make_folder(data=run_record["data"] | {"extra": extra})
-    assert submit_and_fail(folder) == (
-        f"{folder}: expected a run trained on train.csv alone, found 12 more images from data/handwriting; FORCE=1 "
-        "(--force) submits it nevertheless"
-    )
-    assert kaggle.requests == []
-    submit.submit(folder, force=True)
-    assert_submitted_once(kaggle, folder)
-
-
-def test_record_of_an_earlier_version_has_no_warnings(kaggle, folder):
-    written = record.read_record(folder)
-    del written["warnings"]
-    record.update_record(folder, written)
-    submit.submit(folder)
-    assert_submitted_once(kaggle, folder)
-
-
-def test_score_of_an_upload_that_is_not_plausible_is_awaited_without_force(kaggle, make_folder):
-    folder = make_folder(warnings=["the loss is not finite"])
-    kaggle.polls_until_scored = 1000
-    submit_and_fail(folder, force=True)
-    score_pending(kaggle)
-    submit.submit(folder)
     assert_submitted_once(kaggle, folder)
 
 
@@ -391,8 +333,8 @@ def test_repeated_predictions_are_submitted_only_with_force(kaggle, make_folder,
     (again / "submission.csv").write_bytes((again / "submission.csv").read_bytes().replace(b"\r\n", b"\n"))
     for repeated in (folder, again):
         message = submit_and_fail(repeated)
-        assert message.startswith(f"these predictions were submitted before (submission 30000001 of run {folder.name}")
-        assert message.endswith("public score 0.00000); FORCE=1 (--force) repeats it")
+        assert message.startswith(f"{repeated}: these predictions were submitted before (submission 30000001 of run ")
+        assert message.endswith("public score 0.00000); FORCE=1 (--force) submits it nevertheless")
     assert len(kaggle.requests) == seen
 
     submit.submit(folder, force=True)  # the same run and message once more
@@ -408,29 +350,22 @@ def test_earlier_submission_with_the_same_message_is_not_taken_for_a_lost_one(ka
     assert read_ledger(folder)["submission_id"].tolist() == [30000001, 30000002]
 
 
-def test_demo_run_is_refused(kaggle, make_folder):
+def test_predictions_for_other_data_are_refused_and_a_changed_file_too(kaggle, make_folder, labels):
     folder = make_folder("demo-run", competition="demo")
     message = submit_and_fail(folder, force=True)
-    assert f"found one on the demo data: {folder} can never be submitted; run `make download train" in message
-    assert kaggle.requests == []
-
-
-def test_predictions_for_another_test_csv_are_refused(kaggle, make_folder):
+    assert message == f"{folder} is for the demo data and can never be submitted; run `make download train` first"
     folder = make_folder("another-test", labels=np.zeros(5, int), test_sha256="3" * 64)
     message = submit_and_fail(folder, force=True)
-    assert message.startswith(f"expected predictions for the competition's test.csv, found {folder} for another file")
+    assert message.startswith(f"{folder} is for another test.csv than the competition's; run `make submission` with")
+    folder = make_folder("changed")
+    submission.write_submission(folder / "submission.csv", 9 - labels)
+    assert "submission.csv was changed after it was written; delete it and run" in submit_and_fail(folder, force=True)
     # A run that never saw a test.csv: the number of rows decides.
     folder = make_folder("no-test", labels=np.zeros(5, int), data={})
     assert "line 7: expected ImageId 6 of 28,000 and a label" in submit_and_fail(folder, force=True)
     assert kaggle.requests == []
     submit.submit(make_folder("no-test", data={}))
     assert len(kaggle.submissions) == 1
-
-
-def test_changed_file_is_refused(kaggle, folder, labels):
-    submission.write_submission(folder / "submission.csv", 9 - labels)
-    assert "as it was written, found it changed; delete it and run" in submit_and_fail(folder, force=True)
-    assert kaggle.requests == []
 
 
 def test_daily_limit_is_checked_before_the_upload(kaggle, make_folder, folder, labels):
@@ -456,19 +391,15 @@ def test_submission_is_recognised_by_its_id_when_kaggle_changes_its_message(kagg
     assert_submitted_once(kaggle, folder)
 
 
-def test_message_that_kaggle_could_truncate_is_refused(kaggle, folder):
+def test_message_is_one_line_that_kaggle_cannot_truncate(kaggle, folder):
     assert "at most 200 characters, received 201" in submit_and_fail(folder, message="m" * 201)
     assert kaggle.requests == []
-
-
-def test_predictions_that_kaggle_could_not_score_can_be_submitted_again(folder):
-    written = record.read_record(folder)
-    record.update_record(folder, written | {"status": "error", "submission_id": 7})
-    submit._refuse_repetition(folder.parent / "ledger.csv", written)
+    submit.submit(folder, message="  mine,\n with a line  ")
+    assert kaggle.submissions[0]["description"] == "mine, with a line"
 
 
 def test_default_message_has_run_model_and_validation_accuracy(folder):
-    written = record.read_record(folder)
+    written = submission.read_record(folder)
     assert submit._describe(written) == MESSAGE
     written["config"]["folds"] = 5
     written["validation_accuracy"] = None

@@ -119,9 +119,7 @@ def test_a_test_csv_can_have_any_name(tmp_path):
     (tmp_path / "train.csv").rename(tmp_path / "MINE")
     assert csv_files.load_test(tmp_path / "MINE").images.shape == (1, 28, 28)
     (tmp_path / "MINE").write_text("nothing\n")
-    with pytest.raises(
-        UserError, match="MINE, line 1, column 1: expected the header 'pixel0', .*; write it in this format"
-    ):
+    with pytest.raises(UserError, match="MINE, line 1, column 1: expected the header 'pixel0'"):
         csv_files.load_test(tmp_path / "MINE")
 
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
-from digit_recognizer.competition.credentials import SETTINGS_PAGE, find_credentials
+from digit_recognizer.competition.credentials import describe_rejection, find_credentials
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
 
@@ -25,14 +26,16 @@ COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 TIMEOUT = (10, 60)  # seconds to connect, and between two reads
 ATTEMPTS = 8
 RETRY_SECONDS = 120  # no attempt starts later than this after the first
-BACKOFF = tenacity.wait_exponential_jitter(max=30)  # seconds, if the response has no Retry-After
 ADVICE = {  # what to do about an HTTP status, in calls about the competition
     403: f"accept the competition's rules at {COMPETITION_PAGE}/rules and run the command again",
     404: f"check that {COMPETITION_PAGE} still exists and is open",
 }
+# Failures that may not occur again. A gateway's HTML page is a JSONDecodeError.
+TRANSIENT = exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError, json.JSONDecodeError
 
 Api = Any  # kaggle's KaggleApi, which has no type hints
 Say = Callable[[str], None]  # prints one line of progress
+MayRepeat = Callable[[BaseException], bool]  # of a client's exception
 Result = TypeVar("Result")
 
 
@@ -47,82 +50,53 @@ class CallError(UserError):
 class Failure(NamedTuple):
     """A failed request."""
 
-    text: str  # what happened, without secrets
+    text: str  # what happened; without secrets, unlike the exceptions' own texts, which contain signed URLs
     transient: bool  # it may succeed if it is repeated
     status: int = 0  # of HTTP; 0 without a response
     retry_after: float | None = None  # seconds, if the response has a valid Retry-After
 
 
-# Failures without a response, and whether they are transient. The exceptions' own texts can contain signed URLs.
-FAILURES: dict[type[BaseException], tuple[str, bool]] = {
-    json.JSONDecodeError: ("the response was not JSON", True),  # a gateway's HTML page
-    exceptions.SSLError: (
-        "no secure connection to Kaggle; check the clock, the proxy, and the certificates in the file that "
-        "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names",
-        False,
-    ),
-    exceptions.ProxyError: ("no connection to the proxy", True),
-    exceptions.Timeout: ("no response from Kaggle in time", True),
-    exceptions.ConnectionError: ("the connection failed", True),
-    exceptions.ChunkedEncodingError: ("the connection failed", True),
-    exceptions.RequestException: ("the request failed", False),
-}
+def connect(*, say: Say = print, may_repeat: MayRepeat = lambda _: True) -> Api:
+    """Sign in with the credentials that the Kaggle client finds; raise a `UserError` if that fails (`call`)."""
+    credentials = find_credentials()
+    if credentials.is_public:
+        say(f"warning: {credentials.source} can be read by other users of this computer; run `chmod 600` on it")
+    with _bounded_requests():
+        from kaggle.api.kaggle_api_extended import KaggleApi
 
-
-def connect(*, say: Say = print) -> Api:
-    """Sign in with the credentials that the Kaggle client finds; raise a UserError if that fails."""
-    found = find_credentials()
-    if found.faults:
-        raise UserError(found.faults[0])
-    for warning in found.warnings:
-        say(f"warning: {warning}")
-    try:
-        with _bounded_requests():
-            from kaggle.api.kaggle_api_extended import KaggleApi
-
-    except OSError as error:
-        raise UserError(
-            f"the Kaggle client could not use its folder, {error.filename} ({error.strerror}); set HOME or "
-            "KAGGLE_CONFIG_DIR to a folder that you can write to"
-        ) from None
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # lower levels show signed URLs if VERBOSE=1
     api = KaggleApi()
     try:
-        call("the sign-in", api.authenticate, say=say)
+        call("the sign-in", api.authenticate, say=say, may_repeat=may_repeat)
     except SystemExit:
-        raise UserError(_describe_rejected_credentials()) from None
-    # With an invalid token the client reports the legacy key as its method, but still sends the token.
-    if found.kind == "token" and api.config_values.get("auth_method") == "LEGACY_API_KEY":
-        raise UserError(_describe_rejected_credentials())
+        raise UserError(describe_rejection()) from None
     return api
 
 
 def read_failure(error: BaseException | None) -> Failure:
-    """Return what an exception of the client, or the `CallError` made of it, means.
-
-    The body of a response is {"error": {"code", "message"}}, or in an older format {"code", "message"}, sometimes with
-    status 200.
-    """
+    """Return what an exception of the client, or the `CallError` made of it, means."""
     error = error.__cause__ if isinstance(error, CallError) else error
     if isinstance(error, TransferError):
         return Failure(str(error), transient=True)
+    if isinstance(error, exceptions.SSLError):
+        remedy = "check the clock, the proxy, and the file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names"
+        return Failure(f"no secure connection to Kaggle; {remedy}", transient=False)
     response = getattr(error, "response", None)
     if response is None:
-        known = (Failure(*failure) for kind, failure in FAILURES.items() if isinstance(error, kind))
-        return next(known, Failure(f"an error in the client ({type(error).__name__})", transient=False))
-    body = None
+        is_broken = isinstance(error, TRANSIENT)
+        text = "no valid response from Kaggle" if is_broken else "an error in the client"
+        return Failure(f"{text} ({type(error).__name__})", is_broken)
+    body, retry_after = None, None
     with contextlib.suppress(ValueError, exceptions.RequestException, RuntimeError):  # RuntimeError: a consumed stream
-        body = response.json()
+        body = response.json()  # {"error": {"code", "message"}}, or {"code", "message"}, sometimes with status 200
     body = body if isinstance(body, dict) else {}
-    code, inner = body.get("code"), body.get("error")
-    status = code if response.ok and isinstance(code, int) else response.status_code
-    reason = (inner if isinstance(inner, dict) else body).get("message", inner)
-    shown = f" ({' '.join(reason.split())[:300]})" if isinstance(reason, str) else ""
-    retry_after = None
+    body = body["error"] if isinstance(body.get("error"), dict) else body
+    status = body["code"] if response.ok and isinstance(body.get("code"), int) else response.status_code
+    message = f" ({' '.join(str(body['message']).split())[:300]})" if body.get("message") else ""
     with contextlib.suppress(InvalidHeader):
         retry_after = Retry().parse_retry_after(response.headers.get("Retry-After", ""))
-    transient = status == requests.codes.too_many_requests or status >= 500
-    return Failure(f"Kaggle returned {status}{shown}", transient, status, retry_after)
+    is_transient = status == requests.codes.too_many_requests or status >= 500
+    return Failure(f"Kaggle returned {status}{message}", is_transient, status, retry_after)
 
 
 def call(
@@ -130,68 +104,49 @@ def call(
     function: Callable[..., Result],
     *args: Any,
     say: Say = print,
-    may_repeat: Callable[[BaseException], bool] = lambda _: True,
+    may_repeat: MayRepeat = lambda _: True,
     advice: Mapping[int, str] = ADVICE,
     **kwargs: Any,
 ) -> Result:
-    """Call a method of the client, and repeat it after transient failures, within time limits; raise a CallError.
+    """Call a method of the client, and repeat it after transient failures, within time limits; raise a `CallError`.
 
     `what` names the call in messages. A call is repeated only if `may_repeat` returns True for the client's exception.
     `advice` is what to do about a failure, by HTTP status.
     """
+    attempt, started = 1, time.monotonic()
+    while True:
+        try:
+            with _bounded_requests():
+                return function(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, exceptions.RequestException):
+                raise  # a file of this computer
+            failure = read_failure(error)
+            pause = min(2 ** (attempt - 1), 30) if failure.retry_after is None else failure.retry_after
+            is_late = attempt == ATTEMPTS or time.monotonic() - started + pause > RETRY_SECONDS
+            if is_late or not failure.transient or not may_repeat(error):
+                raise CallError(_describe(what, failure, attempt, advice)) from error
+        say(f"{what} failed: {failure.text}; retrying in {pause:.0f} s")
+        time.sleep(pause)
+        attempt += 1
 
-    def failure_of(state: tenacity.RetryCallState) -> Failure:
-        return read_failure(state.outcome.exception() if state.outcome else None)
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        asked = failure_of(state).retry_after
-        return BACKOFF(state) if asked is None else asked
-
-    def announce(state: tenacity.RetryCallState) -> None:
-        say(f"{what} failed: {failure_of(state).text}; retrying in {state.upcoming_sleep:.0f} s")
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: read_failure(error).transient and may_repeat(error)),
-        wait=wait,
-        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(RETRY_SECONDS),
-        before_sleep=announce,
-        reraise=True,
-    )
-    try:
-        return retrying(_bounded_requests()(function), *args, **kwargs)
-    except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, exceptions.RequestException):
-            raise  # a file of this computer
-        failure = read_failure(error)
-        text = f"{what} failed: {failure.text}"
-        if failure.status == requests.codes.unauthorized:
-            text = _describe_rejected_credentials()
-        elif failure.status in advice:
-            text += f"; {advice[failure.status]}"
-        elif failure.transient:
-            attempts, seconds = (retrying.statistics[key] for key in ("attempt_number", "delay_since_first_attempt"))
-            pause = f"wait {f'{failure.retry_after:.0f} s' if failure.retry_after else 'a few minutes'}"
-            text += f"; gave up after {f'{attempts} attempts in {seconds:.0f} s' if attempts > 1 else '1 attempt'}"
-            text += f"; {pause if failure.status else 'check your connection'} and run the command again"
-        raise CallError(text) from error
+def _describe(what: str, failure: Failure, attempts: int, advice: Mapping[int, str]) -> str:
+    """Return the message of a call that is not repeated."""
+    if failure.status == requests.codes.unauthorized:
+        return describe_rejection()
+    remedy = f"; {advice[failure.status]}" if failure.status in advice else ""
+    if failure.transient:
+        pause = f"{failure.retry_after:.0f} s" if failure.retry_after else "a few minutes"
+        wait = f"wait {pause}" if failure.status else "check your connection"
+        remedy = f"; gave up after {attempts} attempt{'s' * (attempts > 1)}; {wait} and run the command again"
+    return f"{what} failed: {failure.text}{remedy}"
 
 
 def poll(look: Callable[[], Result | None], wait: Any, stop: Any) -> Result | None:
     """Call `look` until it returns something, and return that; return None when tenacity's `stop` is reached."""
     retry = tenacity.retry_if_result(lambda result: result is None)
     return tenacity.Retrying(retry=retry, wait=wait, stop=stop, retry_error_callback=lambda _: None)(look)
-
-
-def _describe_rejected_credentials() -> str:
-    source, kind, *_ = find_credentials()
-    if kind == "token":
-        return (
-            f"Kaggle rejected the token in {source}; replace it with a new one from {SETTINGS_PAGE}, or remove it if "
-            "you have a legacy key, over which a token takes precedence"
-        )
-    if kind == "key":
-        return f"Kaggle rejected the key in {source}; create a new token at {SETTINGS_PAGE}"
-    return "Kaggle rejected the stored login; run `kaggle auth login` again"
 
 
 @contextlib.contextmanager

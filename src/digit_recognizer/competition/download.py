@@ -1,11 +1,9 @@
 """Download the competition data: fetch the archive, check it, and unpack it."""
 
-import contextlib
 import itertools
 import shutil
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -15,14 +13,13 @@ from digit_recognizer.competition.submission import SUBMISSION_COLUMNS, SUBMISSI
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.data.csv_files import TEST_COLUMNS, TRAIN_COLUMNS
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import locked, replacing
+from digit_recognizer.files import check_unpacked_size, locked, replacing
 
 EXPECTED = {  # header and number of rows of each file
     "train.csv": (",".join(TRAIN_COLUMNS), 42_000),
     "test.csv": (",".join(TEST_COLUMNS), SUBMISSION_ROWS),
     "sample_submission.csv": (",".join(SUBMISSION_COLUMNS), SUBMISSION_ROWS),
 }
-UNPACKED_LIMIT = 500_000_000  # bytes; the competition's files are 128 MB
 
 
 def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
@@ -32,31 +29,26 @@ def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
     again only with `force`. A second call at the same time waits for the first, and then finds the files.
 
     Raises:
-        UserError: sign-in or download failed, the archive is damaged, or the folder cannot be written.
+        UserError: The sign-in or the download failed, or the archive is damaged.
+        OSError: The folder cannot be written.
     """
     workspace = data_dir / ".download"
-    if not (force or workspace.exists()) and _is_complete(data_dir, say):
+    complete = f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again"
+    if not (force or workspace.exists() or find_data_fault(data_dir)):  # also in a folder that cannot be written
+        say(complete)
         return
     try:
         with locked(data_dir, say=say):
             if force:
                 shutil.rmtree(workspace, ignore_errors=True)
-            if force or not _is_complete(data_dir, say):
+            if force or find_data_fault(data_dir):
                 _download_archive(data_dir, workspace, say)
+            else:
+                say(complete)
             shutil.rmtree(workspace, ignore_errors=True)
-    except BrokenPipeError:  # of stdout
+    except OSError as error:  # a full disk has no file name
+        error.filename = error.filename or str(data_dir)
         raise
-    except OSError as error:
-        reason = f"could not write into {data_dir} ({error.strerror or type(error).__name__})"
-        raise UserError(f"{reason}; free some space, or pass another DATA_DIR= (--data-dir)") from None
-
-
-def _is_complete(data_dir: Path, say: Say) -> bool:
-    with contextlib.suppress(OSError):
-        if find_data_fault(data_dir) is None:
-            say(f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again")
-            return True
-    return False
 
 
 def _download_archive(data_dir: Path, workspace: Path, say: Say) -> None:
@@ -86,26 +78,25 @@ def _download_archive(data_dir: Path, workspace: Path, say: Say) -> None:
 
 
 def find_data_fault(data_dir: Path) -> str | None:
-    """Return the first fault of the files in a data folder, or None; raise an OSError if one cannot be read."""
-    return _find_content_fault(lambda name: (data_dir / name).open("rb"))
+    """Return the first fault of the files in a data folder, or None."""
+    try:
+        return _find_content_fault(lambda name: (data_dir / name).open("rb"))
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
 
 
 def find_fault(path: Path) -> str | None:
     """Return the first fault of an archive, or None if its files can be unpacked."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             for name in EXPECTED:
-                if names.count(name) != 1:
-                    return f"expected one {name}, found {names.count(name) or 'none'}"
-            size = sum(member.file_size for member in archive.infolist())
-            if size > UNPACKED_LIMIT:
-                return f"expected at most {UNPACKED_LIMIT:,} unpacked bytes, found {size:,}"
+                if (count := archive.namelist().count(name)) != 1:
+                    return f"expected one {name}, found {count or 'none'}"
+            check_unpacked_size(file)
             if damaged := archive.testzip():
                 return f"the checksum of {damaged} does not match"
             return _find_content_fault(archive.open)
-    # RuntimeError: encrypted, or an unknown compression method.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged archive can raise anything
         return f"it cannot be read as a zip archive ({error})"
 
 
@@ -118,7 +109,6 @@ def _find_content_fault(open_file: Callable[[str], IO[bytes]]) -> str | None:
                 return f"{name}: expected the header {header[:30]!r}, found {first[:30]!r}"
             complete = [line.endswith(b"\n") for line in itertools.islice(file, rows + 1)]
         if complete != [True] * rows:
-            incomplete = "" if all(complete) else " and an incomplete one"
-            found = f"{sum(complete):,}{incomplete}" if len(complete) <= rows else "more"
-            return f"{name}: expected {rows:,} rows, found {found}"
+            number = "more" if len(complete) > rows else f"{sum(complete):,} complete ones"
+            return f"{name}: expected {rows:,} rows, found {number}"
     return None

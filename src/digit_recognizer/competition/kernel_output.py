@@ -12,8 +12,14 @@ import numpy as np
 import requests
 
 from digit_recognizer.competition.client import Api, Say, TransferError, call
-from digit_recognizer.competition.record import is_pending, write_submission_folder
-from digit_recognizer.competition.submission import FILE_NAME, MANIFEST_NAME, SUBMISSION_ROWS, check_submission
+from digit_recognizer.competition.submission import (
+    FILE_NAME,
+    MANIFEST_NAME,
+    SUBMISSION_ROWS,
+    check_submission,
+    is_pending,
+    write_submission_folder,
+)
 from digit_recognizer.config import count_members
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import locked, read_json, sha256, write_text

@@ -1,17 +1,37 @@
-"""The submission file."""
+"""The folder of a submission: its file, its record with the state of its upload, and the ledger of all submissions."""
 
+import contextlib
+import csv
 import hashlib
+import io
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import write_text
+from digit_recognizer.evaluation.metrics import describe_majority
+from digit_recognizer.files import locked, read_json, sha256, write_json, write_text
 
 SUBMISSION_COLUMNS = ("ImageId", "Label")
 SUBMISSION_ROWS = 28_000  # rows of the competition's test.csv
-FILE_NAME = "submission.csv"
+FILE_NAME, RECORD_NAME, LEDGER_NAME = "submission.csv", "record.json", "ledger.csv"
 MANIFEST_NAME = "manifest.json"  # of a kernel's output: the run, and the SHA-256 of each file
+LEDGER_COLUMNS = (
+    *("run", "submitted_at", "submission_id", "message", "validation_accuracy", "public_score", "status"),
+    *("submission_sha256", "predictions_sha256"),
+)
+# The upload's part of a record. `status` goes from written through uploading and pending to complete or error;
+# `ids_before` are the submissions that Kaggle listed before the upload; `submitted_at` is ISO 8601 in UTC.
+UPLOAD_FIELDS = ("message", "ids_before", "submission_id", "submitted_at", "public_score")
+NOT_UPLOADED: dict[str, Any] = {"status": "written"} | dict.fromkeys(UPLOAD_FIELDS)
+REQUIRED = {*LEDGER_COLUMNS, *NOT_UPLOADED, "competition", "config", "trained_at", "data"}
+REMEDIES = {  # for an unfinished upload, by status
+    "uploading": f"look for it on kaggle.com/competitions/{COMPETITION}/submissions, then delete the folder",
+    "pending": "run `make submit` to wait for its score, then try again",
+}
 
 
 def write_submission(path: Path, labels: np.ndarray) -> None:
@@ -27,7 +47,7 @@ def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
     do about a fault, in place of writing the file again.
 
     Raises:
-        UserError: the file is missing or invalid; the message names the first invalid line.
+        UserError: The file is missing or invalid; the message names the first invalid line.
     """
     if not path.exists():
         raise UserError(f"expected a submission as {path}, found none; run `make submission`")
@@ -35,9 +55,9 @@ def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
     def fault(number: int, expected: str) -> UserError:
-        found = repr(lines[number - 1][:40]) if number <= len(lines) else "the end of the file"
+        line = repr(lines[number - 1][:40]) if number <= len(lines) else "the end of the file"
         again = remedy or f"delete {path} and run `make submission`"
-        return UserError(f"{path}, line {number}: expected {expected}, found {found}; {again}")
+        return UserError(f"{path}, line {number}: expected {expected}, found {line}; {again}")
 
     header = ",".join(SUBMISSION_COLUMNS)
     if lines[0] != header:
@@ -54,3 +74,88 @@ def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
 def hash_predictions(labels: np.ndarray) -> str:
     """Return the SHA-256 of predictions, integers [n] in 0..9, which does not depend on the format of a file."""
     return hashlib.sha256(np.asarray(labels).astype(np.uint8).tobytes()).hexdigest()
+
+
+def lock_submissions(submissions_dir: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold an exclusive lock on a folder of submissions and its ledger during the block (`files.locked`)."""
+    return locked(submissions_dir, say=lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarray, test_sha256: str | None) -> None:
+    """Write submission.csv and record.json, and keep the state of an earlier upload of the same predictions.
+
+    `labels` are integers [n] in 0..9 in the order of a test.csv, of which `test_sha256` is the hash if it is known.
+
+    Raises:
+        UserError: An upload of other predictions from this folder is unfinished; nothing was written.
+    """
+    predictions, upload = hash_predictions(labels), NOT_UPLOADED
+    with lock_submissions(folder.parent):
+        if (folder / RECORD_NAME).exists():
+            earlier = read_record(folder)
+            if earlier["predictions_sha256"] == predictions:
+                upload = {name: earlier[name] for name in NOT_UPLOADED}
+            elif remedy := REMEDIES.get(earlier["status"]):
+                unfinished = f"an unfinished upload of other predictions in {folder} ({earlier['status']})"
+                raise UserError(f"found {unfinished}; {remedy}")
+        write_submission(folder / FILE_NAME, labels)
+        majority = describe_majority("predictions", labels)
+        record = {name: run[name] for name in ("run", "competition", "config", "git_commit", "versions")} | {
+            "data": run["data"] | {"test.csv": test_sha256},
+            "run_test_sha256": run["data"].get("test.csv"),
+            "trained_at": run["finished_at"],
+            "validation_accuracy": run["scores"]["validation_accuracy"],
+            "warnings": run.get("warnings", []) + ([majority] if majority else []),
+            "submission_sha256": sha256(folder / FILE_NAME),
+            "predictions_sha256": predictions,
+        }
+        write_json(folder / RECORD_NAME, record | upload)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a submission folder; raise a `UserError` if it is missing or invalid."""
+    path, remedy = folder / RECORD_NAME, f"delete {folder} and run `make submission`"
+    record = read_json(path, "the record of a submission", remedy)
+    if not isinstance(record, dict) or not record.keys() >= REQUIRED:
+        raise UserError(f"expected the record of a submission as {path}, found other JSON; {remedy}")
+    return record
+
+
+def is_current(folder: Path, run_record: dict[str, Any], test_sha256: str | None) -> bool:
+    """Return whether a folder holds the submission of a run, as it is now, for a test.csv."""
+    if not ((folder / FILE_NAME).exists() and (folder / RECORD_NAME).exists()):
+        return False
+    record = read_record(folder)
+    origin = record["trained_at"], record["data"].get("test.csv"), record["submission_sha256"]
+    return origin == (run_record["finished_at"], test_sha256, sha256(folder / FILE_NAME))
+
+
+def is_pending(folder: Path) -> bool:
+    """Return whether a submission was uploaded from a folder and its score was not read yet."""
+    return (folder / RECORD_NAME).exists() and read_record(folder)["status"] == "pending"
+
+
+def update_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write a record, and its row in the ledger if Kaggle has assigned an id to the submission."""
+    with lock_submissions(folder.parent):
+        write_json(folder / RECORD_NAME, record)
+        if record["submission_id"] is not None:
+            path, text = folder.parent / LEDGER_NAME, io.StringIO()
+            rows = {row["submission_id"]: row for row in read_ledger(path)} | {str(record["submission_id"]): record}
+            writer = csv.DictWriter(text, LEDGER_COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows.values())
+            write_text(path, text.getvalue())
+
+
+def read_ledger(path: Path) -> list[dict[str, str]]:
+    """Return the rows of the ledger, oldest first, [] if there is none; raise a `UserError` if it has other columns."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    if columns != LEDGER_COLUMNS or any(None in row.values() or None in row for row in rows):
+        expected = f"expected rows of the columns {','.join(LEDGER_COLUMNS)}"
+        raise UserError(f"{path}: {expected}, found something else; restore the file from git, or move it away")
+    return rows
