@@ -3,13 +3,14 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 DATA_DIR ?= data
-# GPU=1 installs TensorFlow with CUDA; by default if there is an NVIDIA driver.
-GPU ?= $(if $(wildcard /proc/driver/nvidia/version),1,0)
+# GPU=1 installs TensorFlow with CUDA; the default is what was installed before, at first 1 if there is an NVIDIA driver.
+GPU ?= $(if $(wildcard .venv/.setup-gpu),1,$(if $(wildcard .venv/.setup-cpu),0,$(if $(shell command -v nvidia-smi),1,0)))
 
 KIT := .venv/bin/digit-recognizer
 SITE_PACKAGES = .venv/lib/python*/site-packages
 VARIANT := $(if $(filter 1,$(GPU)),gpu,cpu)
 STAMP := .venv/.setup-$(VARIANT)
+OTHER := .venv/.setup-$(if $(filter 1,$(GPU)),cpu,gpu)
 INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # $(call option,VARIABLE,--flag): the flag with the value of the variable, if it is set.
@@ -26,8 +27,8 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
-	kernel-output bench ablation demo predict detector spotter bundled bench-handwriting draw export handwriting test \
-	test-browser test-slow test-cluster test-kaggle-image lint clean
+	kernel-output bench ablation demo predict detector bundled bench-handwriting pictures draw export handwriting test \
+	test-browser test-slow test-cluster test-benchmarks test-kaggle-image lint clean
 
 ##@ Start
 
@@ -42,7 +43,9 @@ setup: $(STAMP) $(if $(CLUSTER),.venv/.cluster) ## Create .venv; repeated when t
 $(STAMP): pyproject.toml constraints.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo 'Installing the dependencies into .venv (about a minute) ...'
-	@$(INSTALL) --no-compile --editable '.[$(VARIANT),dev]'
+	@# Both packages of TensorFlow have the same files: the other one goes first.
+	@test ! -e $(OTHER) || .venv/bin/python -m pip uninstall --quiet --yes tensorflow tensorflow-cpu
+	@$(INSTALL) --no-compile --editable '.[$(VARIANT)]'
 	@# 300 MB of headers that are only needed to compile TensorFlow operators.
 	@rm -rf $(SITE_PACKAGES)/tensorflow/include
 	@# In parallel, and also where PYTHONDONTWRITEBYTECODE is set: without bytecode TensorFlow's import takes 3 times as long.
@@ -60,13 +63,14 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 SPLIT_SEED= PRECISION= RUN= EXTRA=data/handwriting TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto CORES=
-	@$(KIT) train $(settings) $(call option,SPLIT_SEED,--split-seed) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(call option,SEEDS,--seeds) $(call option,CLUSTER,--cluster) $(call option,CORES,--cores) $(call option,EXTRA,--extra) $(json)
+train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto
+	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(call option,SEEDS,--seeds) \
+		$(call option,CLUSTER,--cluster) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible, or trained with EXTRA=. KERNEL=1: the kernel's output
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible. KERNEL=1: the kernel's output
 	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
 		$(call switch,KERNEL,--kernel) $(json)
 
@@ -112,29 +116,32 @@ kernel-output: setup ## Download the output of the notebook's latest version and
 
 ##@ Develop
 
-test: setup ## Run the tests (under five minutes).
+test: setup .venv/.test ## Run the tests (a minute or two).
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4
 
-test-slow: setup ## Run the tests that take longer.
-	@.venv/bin/python -m pytest -m slow
+test-slow: setup .venv/.test ## Run the tests that take longer.
+	@.venv/bin/python -m pytest -m slow -n logical --maxprocesses 4
 
-test-browser: setup .venv/.browser ## Test the drawing page in a headless Chromium (apt-get install chromium).
+test-browser: setup .venv/.test .venv/.browser ## Test the drawing page in a headless Chromium (apt-get install chromium).
 	@.venv/bin/python -m pytest -m browser
 
-test-cluster: setup .venv/.cluster ## Test trainings on a Ray cluster of two nodes on this machine (minutes).
+test-cluster: setup .venv/.test .venv/.cluster ## Test trainings on a Ray cluster of two nodes on this machine (minutes).
 	@.venv/bin/python -m pytest -m cluster
 
-test-kaggle-image: setup ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
+test-benchmarks: setup .venv/.test ## Test the trainings of the benchmarks (minutes).
+	@.venv/bin/python -m pytest -m benchmarks
+
+test-kaggle-image: setup .venv/.test ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
 	@.venv/bin/python -m pytest -m kaggle_image
 
-lint: setup ## Check style, format and types.
+lint: setup .venv/.lint ## Check style, format and types.
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 bench: setup ## Benchmark against other recipes (90 minutes). PARTS="engine small single" JSON=1
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
-ablation: setup ## Compare settings of the preset single (over an hour). BASIS=
-	@.venv/bin/python -m benchmarks.ablation $(data) $(call option,BASIS,--basis)
+ablation: setup ## Compare settings of the preset single (over an hour). ONLY="30 epochs" SEED=
+	@.venv/bin/python -m benchmarks.ablation $(data) $(call option,ONLY,--only) $(call option,SEED,--seed)
 
 bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)
@@ -142,13 +149,11 @@ bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind o
 detector: setup ## Retrain the network that finds digits in lines (minutes).
 	@.venv/bin/python -m benchmarks.train_detector $(data)
 
-spotter: detector # its former name
-
 bundled: setup ## Replace the network that the package ships by that of a finished run. RUN=
 	@.venv/bin/python -m benchmarks.bundle_network $(run)
 
 clean: ## Delete what can be made again; asks before it deletes downloaded data or trained models.
-	rm -rf .mypy_cache .pytest_cache .ruff_cache build demo src/*.egg-info .venv
+	rm -rf .mypy_cache .pytest_cache .ruff_cache build demo kernel/output page predictions src/*.egg-info .venv
 	find src benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 	@for folder in $(call quoted,$(DATA_DIR)) models reports bench; do \
 		test -e "$$folder" || continue; \
@@ -157,7 +162,7 @@ clean: ## Delete what can be made again; asks before it deletes downloaded data 
 	done
 
 # Extras that only one target needs.
-.venv/.browser .venv/.cluster .venv/.tensorboard: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
+.venv/.browser .venv/.cluster .venv/.lint .venv/.tensorboard .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
 	@echo 'Installing the extra $* into .venv ...'
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@

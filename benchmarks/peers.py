@@ -13,7 +13,6 @@ from digit_recognizer.data.csv_files import Dataset, normalise
 from digit_recognizer.data.folds import Fold
 from digit_recognizer.model.layers import FusedBatchNormalization
 from digit_recognizer.model.prediction import make_predictor
-from digit_recognizer.training.member import make_dataset
 
 # Chris Deotte, "25 Million Images! [0.99757] MNIST", kaggle.com/code/cdeotte/25-million-images-0-99757-mnist.
 DEOTTE_EPOCHS = 45
@@ -106,7 +105,7 @@ def train_deotte(data: Dataset, fold: Fold, *, seed: int, precision: str, epochs
                 batch = order[step * DEOTTE_BATCH : (step + 1) * DEOTTE_BATCH]
                 yield normalise(distorted[batch]), labels[batch]
 
-    model.fit(make_dataset(batches), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+    model.fit(batches(), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
     stock = build_deotte(fused=False)
     stock.set_weights(model.get_weights())
     return make_predictor([stock])(data.images[fold.validation])

@@ -112,7 +112,7 @@ def start_writer(folder):
 def test_second_writer_is_told_who_the_first_one_is_and_may_wait_for_it(tmp_path):
     said = []
     with start_writer(tmp_path) as writer:
-        found = rf"expected no other writer of \S+, found process {writer.pid}, which has been writing it since 20\d\d-"
+        found = rf"is being written by process {writer.pid}, since 20\d\d-.*; wait until it ends"
         with pytest.raises(UserError, match=found), files.locked(tmp_path, wait=False):
             pass
 

@@ -411,13 +411,8 @@ def draw(
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
     from digit_recognizer.handwriting import reader
+    from digit_recognizer.web import server
 
-    try:
-        from digit_recognizer.web import server
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"expected the packages of the page, found no {error.name}; run `make draw`, or pip install '.[draw]'"
-        ) from None
     run_dir = reader.choose_networks(models_dir, run)
 
     def load() -> tuple[reader.Read, reader.Classify]:
@@ -561,7 +556,7 @@ def main() -> None:
         name = signal.Signals(received[0]).name
         _say(f"digit-recognizer: ended by {name}; run the same command again to go on from there", error=True)
         status = 128 + received[0]
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _fail_with(error: BaseException) -> NoReturn:

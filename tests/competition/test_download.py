@@ -149,7 +149,7 @@ def test_second_download_waits_for_the_first_and_finds_its_files(kaggle, start_p
 
     download.download(data_dir, say=say)
     assert process.wait() == 0
-    assert lines[0].startswith(f"{data_dir}: waiting for process {process.pid}, which")
+    assert lines[0].startswith(f"{data_dir}: waiting for process {process.pid}, since")
     assert lines[1:] == [f"the competition's files are already in {data_dir}; FORCE=1 (--force) downloads them again"]
     assert kaggle.requests.count("download") == 1
     assert read_folder(data_dir) == competition_files

@@ -278,7 +278,7 @@ def test_two_commands_at_one_moment_upload_once(kaggle, start_python, folder, tm
     first = start_python(SUBMIT, folder, logs[0])
     wait_until(lambda: f"process {first.pid}," in (folder.parent / ".lock.txt").read_text())
     second = start_python(SUBMIT, folder, logs[1])
-    wait_until(has(logs[1], f"{folder.parent}: waiting for process {first.pid}, which has been writing it since "))
+    wait_until(has(logs[1], f"{folder.parent}: waiting for process {first.pid}, since "))
     first.stdin.close()
     for log in logs:
         wait_until(has(log, "submission 30000001 is uploaded; waiting for its score"))

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ from digit_recognizer.training.devices import choose_precision, count_cores, fin
 from digit_recognizer.training.environment import find_machine
 from digit_recognizer.training.progress import TrainingDisplay
 from digit_recognizer.training.run_folder import WORK, member_dir, open_run, write_member
-from digit_recognizer.training.workers import run_tasks, worker_pool
+from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
-REPORT_SECONDS = 0.5  # between two reports of a worker, which also reports the last step of an epoch
 AUGMENTATION_WORKERS = 8  # at most; they augment an epoch in about a second
 MEMBER_BYTES = 20_000_000  # disk space for a member's files and its checkpoint, with room to spare
+Contents = tuple[int, dict[str, bytes]]  # index of a member, and the contents of its files by name
 
 
 class Training(NamedTuple):
@@ -37,18 +37,13 @@ class Training(NamedTuple):
     data: Dataset  # train.csv
     folds: list[Fold]
     precision: str  # Keras dtype policy
-    work_dir: Path | None = None  # folder of checkpoints; None: without checkpoints
-    log_dir: Path | None = None  # for TensorBoard; None: without logs
+    work_dir: Path  # folder of checkpoints and augmented epochs, on this machine
+    log_dir: Path | None  # for TensorBoard; None: without logs
     epochs: Sequence[Any] = ()  # augmented images, uint8 [n, 28, 28] or their .npy files, one for each augmented epoch
 
-
-class Result(NamedTuple):
-    """A trained member."""
-
-    index: int
-    contents: dict[str, bytes]  # of its files by name: model.keras, history.csv, validation.npz
-    machine: dict[str, Any]  # that trained it (`find_machine`)
-    processor_seconds: float  # CPU time
+    def checkpoint(self, index: int) -> Path:
+        """Return the checkpoint of a member."""
+        return self.work_dir / f"member-{index}.npz"
 
 
 def train_members(
@@ -62,22 +57,12 @@ def train_members(
     cluster: str | None = None,
     hours: float | None = None,
 ) -> dict[str, Any]:
-    """Train the members of a run that do not exist yet in its folder.
+    """Train the members of a run that do not exist yet in its folder; return the record of the run.
 
-    A training that was killed is resumed after its last finished epoch, with the same result.
-
-    Args:
-        config: The settings.
-        data: Rows of train.csv.
-        run_dir: Folder of the run.
-        record: Record that a new folder gets.
-        console: For the progress.
-        log: Whether to write TensorBoard logs; not on a cluster.
-        cluster: Address of a Ray cluster; None for this machine.
-        hours: Time limit: no further member starts that would probably exceed it; None for no limit.
-
-    Returns:
-        The record with time, memory, machine and precision; its scores are None if members were trained.
+    A training that was killed is resumed after its last finished epoch, with the same result. A new folder gets
+    `record`. `log` writes TensorBoard logs, on this machine only; `cluster` is the address of a Ray cluster. No further
+    member starts that would probably end after the time limit `hours`. The scores of the returned record are None if
+    members were trained.
 
     Raises:
         UserError: See `open_run`; there is not enough disk space, or a process was killed.
@@ -90,12 +75,9 @@ def train_members(
             folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
             log_dir = run_dir / "tensorboard" if log else None
             training = Training(config, data, folds, precision, run_dir / WORK, log_dir)
-            for result in _train_missing(training, record, missing, console, cluster, hours):
-                write_member(member_dir(run_dir, result.index), result.contents)
-                _checkpoint_path(run_dir / WORK, result.index).unlink(missing_ok=True)
-                if cluster:
-                    record.setdefault("machines", {})[str(result.index)] = result.machine
-                    record["processor_seconds"] += result.processor_seconds
+            for index, contents in _train_missing(training, record, missing, console, cluster, hours):
+                write_member(member_dir(run_dir, index), contents)
+                training.checkpoint(index).unlink(missing_ok=True)
     return record
 
 
@@ -106,16 +88,23 @@ def _train_missing(
     console: Console,
     cluster: str | None,
     hours: float | None,
-) -> Iterator[Result]:
+) -> Iterator[Contents]:
     """Train members on this machine or on a cluster; note in the record those that `hours` left no time for."""
     config, work_dir = training.config, training.work_dir
     members, rows = count_members(config.to_dict()), len(training.folds[0].train)
-    finished = {index: _count_epochs(_checkpoint_path(work_dir, index), index, console) for index in missing}
+    finished = {index: _count_epochs(training.checkpoint(index), index, console) for index in missing}
     networks = f"{len(missing)} network{'s' if len(missing) > 1 else ''}"
     console.print(f"{config.preset}: {networks}, {config.epochs} epochs on {rows:,} images", soft_wrap=True)
+    if cluster:
+        from digit_recognizer.training.cluster import run_tasks_on_cluster
+
+        execute = partial(run_tasks_on_cluster, address=cluster, members=members)
+    else:
+        execute = partial(run_tasks, devices=split_devices(members, find_gpus()))
     alone = members == 1 and not cluster
     paths = [] if alone else [work_dir / f"epoch-{epoch}.npy" for epoch in range(config.augmented_epochs)]
-    _require_space(work_dir, len(missing) * MEMBER_BYTES + len(_absent(paths)) * training.data.images.nbytes)
+    made = sum(path.exists() for path in paths)
+    _require_space(work_dir, len(missing) * MEMBER_BYTES + (len(paths) - made) * training.data.images.nbytes)
     display = TrainingDisplay(config, finished, rows, console)
 
     def report(step: tuple[Any, ...]) -> None:
@@ -130,19 +119,11 @@ def _train_missing(
             with display:
                 yield train_to_files(training, 0, report, epochs)
             return
-        made = len(paths) - len(_absent(paths))
         epochs = track(augment(first=made), "augmenting", len(paths) - made, console)
         for path, images in zip(paths[made:], epochs, strict=True):  # they are shared by the members
             with replacing(path) as temporary:
                 np.save(temporary, images)
-    if cluster:
-        from digit_recognizer.training.cluster import run_tasks_on_cluster
-
-        training = training._replace(work_dir=None, epochs=[np.load(path) for path in paths])
-        execute = partial(run_tasks_on_cluster, address=cluster, members=members)
-    else:
-        training = training._replace(epochs=paths)
-        execute = partial(run_tasks, devices=split_devices(members, find_gpus()))
+    training = training._replace(epochs=[np.load(path) for path in paths] if cluster else paths)
     begun, slowest = dict[int, float](), 0.0
     limit = time.monotonic() + 3600 * hours if hours else math.inf
 
@@ -156,26 +137,22 @@ def _train_missing(
             yield index
 
     with display:
-        for result in execute(partial(train_to_files, training), in_time(), report=report):
-            slowest = max(slowest, time.monotonic() - begun[result.index])
-            yield result
+        for index, contents in execute(partial(train_to_files, training), in_time(), report=report):
+            slowest = max(slowest, time.monotonic() - begun[index])
+            yield index, contents
 
 
 def train_to_files(
-    training: Training,
-    index: int,
-    report: Callable[[tuple[Any, ...]], None],
-    epochs: Iterator[np.ndarray] | None = None,
-) -> Result:
-    """Train a member and return its files; `report` gets the arguments of `TrainingDisplay.update`.
+    training: Training, index: int, report: Report, epochs: Iterator[np.ndarray] | None = None
+) -> Contents:
+    """Train a member and return its files; `report` gets the arguments of `TrainingDisplay.update` as a tuple.
 
     `epochs` are the augmented images that are still to be trained on, by default those of `training`.
     """
     with hide_native_messages():
         from digit_recognizer.training.member import save_member, train_member
 
-    started = time.process_time()
-    checkpoint = _checkpoint_path(training.work_dir, index) if training.work_dir else None
+    checkpoint = training.checkpoint(index) if training.work_dir.exists() else None  # not on another machine
     resumed = read_checkpoint(checkpoint) if checkpoint else None
     first = max(resumed.epoch - 1, 0) if resumed else 0  # the first epoch is not augmented
     member = train_member(
@@ -185,38 +162,16 @@ def train_to_files(
         index,
         precision=training.precision,
         augmented=epochs or map(_load_epoch, training.epochs[first:]),
-        report=_throttle(report, index),
+        report=lambda *step: report((index, *step)),
         checkpoint=checkpoint,
         resumed=resumed,
         log_dir=training.log_dir and training.log_dir / f"member-{index}",
     )
-    contents = save_member(member)
-    return Result(index, contents, find_machine(find_gpus()), time.process_time() - started)
+    return index, save_member(member)
 
 
-def _throttle(report: Callable[[tuple[Any, ...]], None], index: int) -> Callable[..., None]:
-    """Return a callback that reports some of the steps, because each report costs time."""
-    reported = -REPORT_SECONDS
-
-    def report_step(epoch: int, step: int, logs: Mapping[str, float], last: bool) -> None:
-        nonlocal reported
-        if last or time.monotonic() - reported >= REPORT_SECONDS:
-            reported = time.monotonic()
-            report((index, epoch, step, logs, last))
-
-    return report_step
-
-
-def _load_epoch(epoch: Any) -> np.ndarray:
+def _load_epoch(epoch: Path | np.ndarray) -> np.ndarray:
     return np.load(epoch, mmap_mode="r") if isinstance(epoch, Path) else epoch
-
-
-def _checkpoint_path(work_dir: Path, index: int) -> Path:
-    return work_dir / f"member-{index}.npz"
-
-
-def _absent(paths: Sequence[Path]) -> list[Path]:
-    return [path for path in paths if not path.exists()]
 
 
 def _count_epochs(checkpoint: Path, index: int, console: Console) -> int:

@@ -24,6 +24,7 @@ from digit_recognizer.training.optimizer import Muon
 MONITORED = 5000  # validation rows, at most, scored after each epoch; all of them are predicted at the end
 WARMUP = 0.2  # fraction of the steps in which the learning rate rises
 AVERAGED = 0.25  # fraction of the steps over which the weights are averaged, with exponential decay
+REPORT_SECONDS = 0.5  # between two reports, because each costs time; the last step of an epoch is always reported
 STATISTICS = 10_000  # training rows, at most, for the statistics of batch normalisation
 # Progress callback of a step: epoch and step from 0, the means of loss and accuracy in the epoch so far, in the last
 # step also those of the validation, and whether it is the epoch's last step.
@@ -66,7 +67,7 @@ def train_member(
         precision: Keras dtype policy, from `choose_precision`.
         augmented: Augmented copies of all rows, uint8 [len(data.images), 28, 28], one for each augmented epoch that is
             still to be trained.
-        report: Called after every step.
+        report: Called twice a second and after each epoch.
         checkpoint: File that the state is saved to after each epoch; None for no file.
         resumed: State to go on from; None for a new training.
         log_dir: Folder for TensorBoard logs; None for no logs.
@@ -102,28 +103,30 @@ def train_member(
         if resumed and epoch < resumed.epoch:
             continue
         images = next(augmented) if 0 < epoch <= config.augmented_epochs else data.images
-        started, sums = time.monotonic(), np.zeros(2)
+        started = reported = time.monotonic()
+        sums = np.zeros(2)
         for step in range(steps):
             rows = order[step * config.batch_size : (step + 1) * config.batch_size]
             optimizer.learning_rate.assign(learning_rates[epoch * steps + step])
             sums += train_step(normalise(images[rows]), data.labels[rows])
-            values = dict(zip(("loss", "accuracy"), (sums / (step + 1)).tolist(), strict=True))
-            if step < steps - 1:
-                report(epoch, step, values, False)
+            if step < steps - 1 and time.monotonic() - reported >= REPORT_SECONDS:
+                reported = time.monotonic()
+                report(epoch, step, name_values(sums / (step + 1)), False)
+        values = name_values(sums / steps)
         if epoch == 0:
             _correct_statistics(model, steps)
         if len(monitored):
             values |= _validate(predict(data.images[monitored]), data.labels[monitored])
         report(epoch, steps - 1, values, True)
         values |= {"learning_rate": float(learning_rates[(epoch + 1) * steps]), "seconds": time.monotonic() - started}
-        for name, value in values.items():
-            history.setdefault(name, []).append(value)
+        for name, number in values.items():
+            history.setdefault(name, []).append(number)
         if checkpoint:
             write_checkpoint(checkpoint, history, get_variables(model, optimizer))
         if log_dir:
             with tf.summary.create_file_writer(str(log_dir)).as_default():
-                for name, value in values.items():
-                    tf.summary.scalar(name, value, step=epoch)
+                for name, number in values.items():
+                    tf.summary.scalar(name, number, step=epoch)
 
     optimizer.finalize_variable_values(model.trainable_variables)  # sets the weights to their moving average
     _set_statistics(model, data.images[fold.train[:STATISTICS]])
@@ -164,6 +167,11 @@ def save_member(member: Member) -> dict[str, bytes]:
         history.set_index(history.index + 1).to_csv(folder / "history.csv", index_label="epoch")
         np.savez(folder / "validation.npz", **member.predictions._asdict())
         return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def name_values(values: np.ndarray) -> dict[str, float]:
+    """Return loss and accuracy, float [2], by name."""
+    return dict(zip(("loss", "accuracy"), values.tolist(), strict=True))
 
 
 def one_cycle(peak: float, steps: int) -> np.ndarray:
