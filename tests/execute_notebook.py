@@ -61,16 +61,11 @@ def execute(notebook: Path, root: Path) -> int:
     os.environ.update(
         KAGGLE_ROOT=str(root), PYTHONPATH=str(early), CONNECTIONS=str(root / "connections.txt"), HOME=str(root / "home")
     )
-    content = nbformat.read(notebook, as_version=4)
-    failure = None
-    if "kernelspec" not in content.metadata:
-        failure = "ValueError: No kernel name found in notebook and no override provided."
-    else:
-        client = NotebookClient(content, timeout=3600, resources={"metadata": {"path": str(working)}})
-        try:
-            client.execute()
-        except CellExecutionError as error:
-            failure = str(error)
+    content, status = nbformat.read(notebook, as_version=4), 0
+    try:
+        NotebookClient(content, timeout=3600, resources={"metadata": {"path": str(working)}}).execute()
+    except CellExecutionError:
+        status = 1
     nbformat.write(content, root / "executed.ipynb")
     log = [
         {"stream_name": output.get("name", "stderr"), "time": 0.0, "data": text}
@@ -78,10 +73,8 @@ def execute(notebook: Path, root: Path) -> int:
         for output in cell.get("outputs", ())
         if (text := output.get("text") or "\n".join(output.get("traceback", ())))
     ]
-    if failure and not (log and "Traceback" in log[-1]["data"]):
-        log.append({"stream_name": "stderr", "time": 0.0, "data": failure})
     (root / "log.json").write_text(json.dumps(log))
-    return 1 if failure else 0
+    return status
 
 
 if __name__ == "__main__":

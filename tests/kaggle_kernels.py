@@ -1,6 +1,5 @@
 """The kernels of a loopback Kaggle: notebooks are pushed, executed and listed, and their output is served."""
 
-import datetime
 import io
 import json
 import os
@@ -16,7 +15,6 @@ from typing import Any
 from slugify import slugify
 
 EXECUTE = Path(__file__).with_name("execute_notebook.py")
-ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
 class Kernels:
@@ -39,7 +37,6 @@ class Kernels:
         self.failure: str | None = None  # message of every new version that is not executed
         self.end = "ERROR"  # status of a failed version
         self.log: list[str] = []  # lines of its log
-        self.session_limit = 2
         self.saved_as: dict[str, str] = {}  # names under which Kaggle saves kernels, by the names in the requests
         self.input_folder = f"input/competitions/{competition}"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -55,26 +52,14 @@ class Kernels:
         title = request["newTitle"]
         if user != self.user:
             raise self._refuse(403, "Permission 'kernels.update' was denied")
-        taken = [versions[-1]["title"] for slug, versions in self.versions.items() if slug != name]
-        if title in taken or (name not in self.versions and slugify(title) != name):
-            raise self._refuse(409, "The requested title is already in use by another notebook or its slug differs")
+        if slugify(title) != name:
+            raise self._refuse(409, "The slug of the title differs")
         name = self.saved_as.get(name, name)
         cells = json.loads(request["text"])["cells"]
         if not all(isinstance(cell["source"], str) for cell in cells):
             raise self._refuse(400, "source must be a string")
-        running = [v for versions in self.versions.values() for v in versions if v["status"] not in ENDED]
-        if len(running) >= self.session_limit:
-            return {"error": f"Maximum batch GPU session count of {self.session_limit} reached."}
         versions = self.versions.setdefault(name, [])
-        version = {
-            "request": request,
-            "title": title,
-            "status": "QUEUED",
-            "polls": 0,
-            "failure": None,
-            "log": "",
-            "files": {},
-        }
+        version = {"request": request, "status": "QUEUED", "polls": 0, "failure": None, "log": "", "files": {}}
         versions.append(version)
         if self.output is None:
             threading.Thread(target=self._run, args=(version,), daemon=True).start()
@@ -104,22 +89,15 @@ class Kernels:
     def get(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the source of the latest version, with the metadata that Kaggle adds."""
         version = self._latest(request)
-        name, pushed = request["kernelSlug"], version["request"]
-        content = json.loads(pushed["text"])
-        content["metadata"]["kaggle"] = {"isInternetEnabled": pushed["enableInternet"]}
-        return {
-            "metadata": self._metadata(name),
-            "blob": {"source": json.dumps(content), "slug": name, "language": "python", "kernelType": "notebook"},
-        }
-
-    def list(self, request: dict[str, Any]) -> dict[str, Any]:
-        """List the kernels."""
-        return {"kernels": [self._metadata(name) for name in self.versions]}
+        content = json.loads(version["request"]["text"])
+        content["metadata"]["kaggle"] = {"isInternetEnabled": version["request"]["enableInternet"]}
+        kind = {"slug": request["kernelSlug"], "language": "python", "kernelType": "notebook"}
+        return {"metadata": {"id": 1}, "blob": kind | {"source": json.dumps(content)}}
 
     def list_output(self, request: dict[str, Any], signed: Callable[[str], str]) -> dict[str, Any]:
         """List the files of the latest version with their URLs, one page at a time, and its log."""
         version = self._latest(request)
-        start, size = int(request.get("pageToken") or 0), min(request["pageSize"], 5)
+        start, size = int(request.get("pageToken") or 0), 5
         names = sorted(version["files"])
         place = f"/kernels/{request['kernelSlug']}"
         files = [{"fileName": name, "url": signed(f"{place}/{name}")} for name in names[start : start + size]]
@@ -135,18 +113,6 @@ class Kernels:
         if request["userName"] != self.user or request["kernelSlug"] not in self.versions:
             raise self._refuse(403, "Permission 'kernels.get' was denied")
         return self.versions[request["kernelSlug"]][-1]
-
-    def _metadata(self, name: str) -> dict[str, Any]:
-        versions = self.versions[name]
-        return {
-            "id": 1,
-            "ref": f"{self.user}/{name}",
-            "title": versions[-1]["title"],
-            "author": self.user,
-            "slug": name,
-            "lastRunTime": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-            "currentVersionNumber": len(versions),
-        }
 
     def _run(self, version: dict[str, Any]) -> None:
         """Execute a version in a folder with the layout of /kaggle."""
@@ -169,7 +135,6 @@ class Kernels:
             version["files"] = {path.relative_to(working).as_posix(): path.read_bytes() for path in made}
             log = root / "log.json"
             version["log"] = log.read_text() if log.exists() else ""
-            version["connections"] = (root / "connections.txt").exists()
         version["failure"] = None if good else "Your notebook was stopped because a cell failed."
         version["end"] = "COMPLETE" if good else "ERROR"
 

@@ -112,7 +112,6 @@ class KaggleServer:
             "kernels.KernelsApiService/SaveKernel": self.kernels.save,
             "kernels.KernelsApiService/GetKernelSessionStatus": self.kernels.status,
             "kernels.KernelsApiService/GetKernel": self.kernels.get,
-            "kernels.KernelsApiService/ListKernels": self.kernels.list,
             "kernels.KernelsApiService/ListKernelSessionOutput": self._list_kernel_output,
         }
         self._http = _HTTPServer(("127.0.0.1", port), _Handler)

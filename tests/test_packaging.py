@@ -37,7 +37,9 @@ def read_imported(folder):
 
 @pytest.mark.parametrize(("folder", "extras"), [("src", ["cpu", "cluster"]), ("benchmarks", ["cpu", "browser"])])
 def test_imported_packages_are_declared(folder, extras):
-    assert read_imported(ROOT / folder) <= {canonicalize_name(requirement.name) for requirement in read_declared(*extras)}
+    assert read_imported(ROOT / folder) <= {
+        canonicalize_name(requirement.name) for requirement in read_declared(*extras)
+    }
 
 
 def test_declared_packages_are_imported():

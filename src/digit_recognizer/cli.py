@@ -260,14 +260,15 @@ def submit(
 ) -> None:
     """Upload the submission, written first if it does not exist, and wait for its public score."""
     from digit_recognizer import pipeline
-    from digit_recognizer.competition import kernel_output, submit
+    from digit_recognizer.competition import kernel as kernels
+    from digit_recognizer.competition import submit
     from digit_recognizer.competition.submission import is_pending
     from digit_recognizer.training import run_folder
 
     if kernel and run:
         raise UserError(f"expected either --kernel or a run to submit, received both --kernel and the run {run!r}")
     if kernel:
-        folder = kernel_output.make_submission(submissions_dir)
+        folder = kernels.make_submission(submissions_dir)
     else:
         run_dir = run_folder.find_run(models_dir, run)
         folder = submissions_dir / run_dir.name

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import hashlib
 import io
 import json
 import os
@@ -138,18 +137,21 @@ def run_record():
 
 
 @pytest.fixture
-def kernel_files(run_record, labels, tmp_path_factory):
-    """Return the files of a finished kernel by name."""
+def kernel_files(run_record, labels, tmp_path):
+    """Return the files of a finished kernel by name; the archive of the run is on the second page of their list."""
 
     def make(labels=labels, left_out=()):
-        run = "fast-seed0-abc123"
-        record = run_record | {"run": run, "config": make_config("fast", folds=2).to_dict(), "left_out": list(left_out)}
-        path = tmp_path_factory.mktemp("made") / "submission.csv"
-        write_submission(path, labels)
-        made = {"submission.csv": path.read_bytes(), f"models/{run}/run.json": json.dumps(record).encode()}
-        made |= {f"models/{run}/member-{index}/model.keras": bytes([index]) * 5000 for index in range(6)}
-        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
-        manifest = json.dumps({"run": run, "files": hashes}).encode()
-        return made | {"manifest.json": manifest, "__results__.html": b"<html>"}
+        record = run_record | {"run": "fast-seed0-abc123", "left_out": list(left_out)}
+        write_submission(tmp_path / "made.csv", labels)
+        content, buffer = (tmp_path / "made.csv").read_bytes(), io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("submission.csv", content)
+            archive.writestr("run.json", json.dumps(record))
+            archive.writestr("../../outside.txt", b"outside")
+        return {f"figure-{index}.png": b"" for index in range(6)} | {
+            "../outside.txt": b"outside",
+            "run.zip": buffer.getvalue(),
+            "submission.csv": content,
+        }
 
     return make

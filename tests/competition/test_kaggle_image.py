@@ -11,9 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from test_notebook import EXECUTE, FLAGS, ROOT, SETTINGS
-
-from digit_recognizer.competition import notebook
+from test_notebook import FLAGS, ROOT, SETTINGS, execute
 
 REQUIREMENTS = ROOT / "tests" / "requirements-kaggle.txt"
 COMMAND = "import sys; from digit_recognizer.cli import main; sys.argv[0] = 'digit-recognizer'; main()"
@@ -35,17 +33,15 @@ def python(tmp_path_factory):
 def test_the_notebook_equals_the_command_line_with_kaggles_versions(python, demo_dir, tmp_path):
     folder = tmp_path / "input" / "competitions" / "digit-recognizer"
     shutil.copytree(demo_dir, folder)
-    path = tmp_path / "notebook.ipynb"
-    path.write_text(notebook.build(SETTINGS))
-    environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    answer = subprocess.run([python, EXECUTE, path, tmp_path], env=environment, capture_output=True, check=False)
-    assert answer.returncode == 0, (answer.stderr, (tmp_path / "log.json").read_text())
+    status, log = execute(tmp_path, SETTINGS, python=python)
+    assert status == 0, log
     assert not (tmp_path / "connections.txt").exists()
 
-    environment["PYTHONPATH"] = str(ROOT / "src")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     for stage in (("train", *FLAGS), ("submission",)):
         command = [python, "-c", COMMAND, *stage, "--data-dir", folder]
-        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+        answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, answer.stderr
     (local,) = tmp_path.glob("submissions/*/submission.csv")
     assert (tmp_path / "working" / "submission.csv").read_bytes() == local.read_bytes()
 

@@ -76,6 +76,8 @@ def connect(*, say: Say = print, may_repeat: MayRepeat = lambda _: True) -> Api:
 def read_failure(error: BaseException | None) -> Failure:
     """Return what an exception of the client, or the `CallError` made of it, means."""
     error = error.__cause__ if isinstance(error, CallError) else error
+    if isinstance(error, ValueError) and isinstance(error.__context__, exceptions.HTTPError):
+        error = error.__context__  # requests about kernels hide it
     if isinstance(error, TransferError):
         return Failure(str(error), transient=True)
     if isinstance(error, exceptions.SSLError):

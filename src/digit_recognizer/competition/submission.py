@@ -18,7 +18,6 @@ from digit_recognizer.files import locked, read_json, sha256, write_json, write_
 SUBMISSION_COLUMNS = ("ImageId", "Label")
 SUBMISSION_ROWS = 28_000  # rows of the competition's test.csv
 FILE_NAME, RECORD_NAME, LEDGER_NAME = "submission.csv", "record.json", "ledger.csv"
-MANIFEST_NAME = "manifest.json"  # of a kernel's output: the run, and the SHA-256 of each file
 LEDGER_COLUMNS = (
     *("run", "submitted_at", "submission_id", "message", "validation_accuracy", "public_score", "status"),
     *("submission_sha256", "predictions_sha256"),
