@@ -26,7 +26,6 @@ from digit_recognizer import cli
 from digit_recognizer.data import demo
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import sample_digits
-from digit_recognizer.training import run_folder
 
 STAGES = ("download", "train", "evaluate", "report", "compare", "submission", "submit", "demo", "predict")
 FIGURES = ["accuracy.png", "loss.png", "confusion_matrix.png", "mistakes.png"]
@@ -355,16 +354,18 @@ def predict(run, trained, tmp_path):
 def test_predict_prints_only_json(predict, tmp_path):
     answer = predict("pictures/drawing.png", "pictures/blank.jpg", "--json")
     assert (answer.returncode, answer.stderr) == (0, "")
-    drawing, blank = json.loads(answer.stdout)
+    result = json.loads(answer.stdout)
+    drawing, blank = result["images"]
+    assert result["networks"] == "tiny"
     assert drawing["path"] == "pictures/drawing.png"
     assert all(set(digit) == {"digit", "probability", "box"} for digit in drawing["digits"])
-    assert blank == {"path": "pictures/blank.jpg", "digits": [], "text": ""}
+    assert blank == {"path": "pictures/blank.jpg", "pages": 1, "text": "", "digits": []}
     assert not (tmp_path / "predictions").exists()
 
 
 @pytest.mark.parametrize(("refuse", "count"), [("0", 1), ("1", 0)])
 def test_predict_leaves_out_digits_less_probable_than_asked(predict, refuse, count):
-    (drawing,) = json.loads(predict("pictures/drawing.png", "--json", "--refuse", refuse).stdout)
+    (drawing,) = json.loads(predict("pictures/drawing.png", "--json", "--refuse", refuse).stdout)["images"]
     assert len(drawing["digits"]) == count
 
 
@@ -379,11 +380,15 @@ def test_predict_continues_after_an_unreadable_file_and_reports_it(predict, tmp_
     assert all(line.startswith("digit-recognizer: ") for line in lines)
     assert "pictures/blank.jpg" in answer.stdout
     assert "2 images" in answer.stdout
-    assert {"blank.jpg.png", "drawing.png.png", "mistakes.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
-    predict("pictures/blank.jpg", "--output-dir", "out")
+    assert sorted(path.name[4:] for path in (tmp_path / "out").glob("0*")) == ["blank.png", "drawing.png"]
+    assert answer.stdout.endswith(
+        "Annotated images of 2 of 2 files: out\nThe mistakes in one image: out/mistakes.png\n"
+    )
+    answer = predict("pictures/blank.jpg", "--output-dir", "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [
-        "blank.jpg.png"
+        "001-blank.png"
     ]  # those of the earlier call are gone
+    assert "mistakes" not in answer.stdout
 
 
 def test_predict_names_the_files_of_a_folder_that_are_no_images(predict, tmp_path):
@@ -395,8 +400,11 @@ def test_predict_names_the_files_of_a_folder_that_are_no_images(predict, tmp_pat
     (tmp_path / "pictures" / "drawing.png").rename(folder / "scan.jfif")
     answer = predict("mixed", "--json")
     names = ", ".join(f"{number:02}.txt" for number in range(10))
-    assert (answer.returncode, answer.stderr) == (0, f"not read, no images: {names} and 1 more\n")
-    assert [one["path"] for one in json.loads(answer.stdout)] == ["mixed/scan.jfif"]
+    assert (answer.returncode, answer.stderr) == (
+        0,
+        f"skipped 11 files that are not images: {names} and 1 more\n",
+    )
+    assert [image["path"] for image in json.loads(answer.stdout)["images"]] == ["mixed/scan.jfif"]
 
 
 def test_predict_prints_each_file_on_one_line_with_escapes(predict, tmp_path):
@@ -409,10 +417,10 @@ def test_predict_prints_each_file_on_one_line_with_escapes(predict, tmp_path):
     lines = [line.split("  ")[1] for line in answer.stdout.splitlines() if line.startswith("  odd/")]
     assert lines == [r"odd/a\x1b[31m\n.png", r"odd/caf\xe9 4.png", "odd/" + "long " * 20 + "[red].png"]
     assert answer.stdout.endswith("Annotated images of 3 of 3 files: out[/]\n")
-    assert answer.stderr.startswith(r"digit-recognizer: odd/broken\x1b.png: expected a picture")
+    assert answer.stderr.startswith(r"digit-recognizer: odd/broken\x1b.png: expected an image")
     found = predict("odd", "--json")
     assert found.stdout.isascii()
-    paths = [os.fsencode(one["path"]) for one in json.loads(found.stdout)]
+    paths = [os.fsencode(one["path"]) for one in json.loads(found.stdout)["images"]]
     assert sorted(paths) == sorted(os.fsencode(path.relative_to(tmp_path)) for path in folder.glob("*[!\x1b].png"))
 
 
@@ -423,7 +431,7 @@ def test_predict_prints_names_in_every_encoding(command, trained, tmp_path):
     answer = command(*settings, LC_ALL="C", PYTHONIOENCODING="ascii")
     assert (answer.returncode, answer.stderr) == (0, "")
     assert r"| \xe9\xe9.png" in answer.stdout
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["\u00e9_.png.png"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["001-\u00e9_.png"]
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
@@ -432,11 +440,10 @@ def test_predict_prints_all_answers_before_it_draws(predict, tmp_path, form):
     answer = predict("pictures/drawing.png", "pictures/blank.jpg", "--output-dir", "occupied", *form)
     assert answer.returncode == 1
     assert answer.stderr.splitlines() == [
-        "digit-recognizer: occupied: expected a folder to write annotated images to, found an error (File exists); "
-        "choose another --output-dir"
+        "digit-recognizer: could not read or write occupied: File exists; move away what is in its place"
     ]
     assert all(name in answer.stdout for name in ("pictures/drawing.png", "pictures/blank.jpg"))
-    assert not form or len(json.loads(answer.stdout)) == 2
+    assert not form or len(json.loads(answer.stdout)["images"]) == 2
 
 
 def test_without_a_run_the_network_of_the_package_reads_and_a_trained_run_takes_its_place(run, trained, tmp_path):
@@ -444,10 +451,12 @@ def test_without_a_run_the_network_of_the_package_reads_and_a_trained_run_takes_
         cv2.imwrite(str(tmp_path / f"{digit}.png"), drawing[..., ::-1])
     paths = [f"{digit}.png" for digit in range(10)]
     answer = run("predict", *paths, "--json")
-    assert (answer.returncode, [one["text"] for one in json.loads(answer.stdout)]) == (0, list("0123456789"))
+    assert (answer.returncode, [one["text"] for one in json.loads(answer.stdout)["images"]]) == (0, list("0123456789"))
     assert "\nRead by the network of the package (single, validation accuracy 99." in run("predict", *paths).stdout
     shutil.copytree(trained.parent, tmp_path / "models")
     assert f"\nRead by {trained.name}\n" in run("predict", *paths).stdout
+    shutil.rmtree(tmp_path / "models" / trained.name)
+    assert "\nRead by the network of the package " in run("predict", *paths).stdout
 
 
 @pytest.fixture
@@ -467,13 +476,13 @@ def test_saved_drawings_are_listed_with_labels_and_scored(run, drawings):
     assert (answer.returncode, answer.stderr) == (0, "")
     rows = [line.split() for line in answer.stdout.splitlines() if ".png" in line]
     assert [(row[0], row[1], " ".join(row[5:])) for row in rows] == [
+        ("data/handwriting/7.png", "7", "1 (wrong)"),
         ("data/handwriting/4.png", "4", "4"),
-        ("data/handwriting/7.png", "7", "1 (not read)"),
     ]
     assert "Accuracy 50.00% " in answer.stdout
     assert "Read by the network of the package" in answer.stdout
     result = json.loads(run("handwriting", "--json").stdout)
-    assert [(one["text"], one["label"], one["correct"]) for one in result["drawings"]] == [
+    assert [(one["text"], one["label"], one["correct"]) for one in result["images"]] == [
         ("4", "4", True),
         ("7", "1", False),
     ]
@@ -485,37 +494,21 @@ def test_saved_drawings_are_scored_against_any_run_and_a_broken_one_fails_alone(
         file.write("cut.png,3\n")
     answer = run("handwriting", "--models-dir", trained.parent, "--run", trained.name)
     assert answer.returncode == 1
-    assert answer.stderr.startswith("digit-recognizer: data/handwriting/cut.png: expected a picture")
+    assert answer.stderr.startswith("digit-recognizer: data/handwriting/cut.png: expected an image")
     assert answer.stderr.count("\n") == 1
     assert f"Read by {trained.name}\n" in answer.stdout
 
 
 def test_without_saved_drawings_the_command_names_the_target(run):
     assert run("handwriting").stderr == (
-        "digit-recognizer: expected drawings with their labels in data/handwriting, found none; save some with `make "
-        "draw`\n"
+        "digit-recognizer: no drawings with labels in data/handwriting; save some with `make draw`\n"
     )
-
-
-def test_drawings_are_mixed_into_a_training_and_named_in_its_record(run, drawings, small_run):
-    data = "--data-dir", small_run[0] / "data"
-    options = "train", "--preset=fast", "--epochs=1", *data
-    answer = run(*options, f"--extra={drawings}", "--json")
-    record = json.loads(answer.stdout)
-    extra = record["data"]["extra"]
-    assert (extra["images"], extra["folder"]) == (2, str(drawings))
-    assert record["run"].endswith(f"-extra-{extra['sha256'][:6]}")
-    assert (
-        max(run_folder.read_predictions(Path("models", record["run"])).rows) < 1437
-    )  # the extra images are no validation
-    refusal = run(*options, "--run", record["run"])
-    assert "found one that differs in extra; choose another RUN=" in refusal.stderr
 
 
 def test_predict_without_files_is_an_error(predict):
     answer = predict()
     assert answer.returncode == 1
-    assert answer.stderr.startswith("digit-recognizer: expected image files to read, received none")
+    assert answer.stderr.startswith("digit-recognizer: no image files to read; name files or folders")
 
 
 def test_without_tensorboard_its_option_is_an_error(monkeypatch):

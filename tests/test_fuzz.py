@@ -362,7 +362,7 @@ def test_damaged_pictures(inputs, tmp_path, read):
                 content = mutate(content[:64], random) + content[64:]
         path = tmp_path / "picture"
         path.write_bytes(content)
-        inputs.feed(f"{name} {index}", lambda path: read([image_files.read_picture(path)]), path)
+        inputs.feed(f"{name} {index}", lambda path: read([image_files.read_picture(path).pixels]), path)
 
 
 @pytest.fixture(scope="module")

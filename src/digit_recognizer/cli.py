@@ -20,6 +20,7 @@ from digit_recognizer.console import make_console, make_table, printable, show_s
 from digit_recognizer.errors import UserError, describe_os_error
 
 if TYPE_CHECKING:
+    from digit_recognizer.handwriting.image_files import Listed
     from digit_recognizer.handwriting.transcription import Transcript
 
 app = typer.Typer(
@@ -198,7 +199,8 @@ def report(
 
     run_dir, data_dir = _find_run(models_dir, data_dir, run)
     with show_steps(_progress) as step:
-        paths = pipeline.report(run_dir, data_dir, submissions_dir, reports_dir, step)
+        on_error = partial(_note, [])  # of a drawing that cannot be read
+        paths = pipeline.report(run_dir, data_dir, submissions_dir, reports_dir, step, on_error)
     _print(f"Wrote {' and '.join(map(str, paths))}")
 
 
@@ -344,33 +346,28 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
-    from digit_recognizer.handwriting import image_files, reader, transcription
+    from digit_recognizer.handwriting import image_files, transcription
 
     skipped: list[Path] = []
-    listed = image_files.list_pictures(files or [], labels, skip=skipped.append)
+    listed = image_files.list_pictures(files or [], labels, on_skip=skipped.append)
     if skipped:
+        names = ", ".join(path.name for path in skipped[:MAX_NAMES])
         more = f" and {len(skipped) - MAX_NAMES:,} more" if len(skipped) > MAX_NAMES else ""
-        _say(f"not read, no images: {', '.join(path.name for path in skipped[:MAX_NAMES])}{more}", error=True)
+        count = "1 file that is not an image" if len(skipped) == 1 else f"{len(skipped):,} files that are not images"
+        _say(f"skipped {count}: {names}{more}", error=True)
     if not listed:
-        raise UserError("expected image files to read, received none; name files or folders (make predict IMAGES=)")
+        raise UserError("no image files to read; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    run_dir = reader.choose_networks(models_dir, run)
-    read = reader.load_reader(run_dir, refuse)
-    unreadable: list[UserError] = []
-    say_unreadable = partial(_refuse, unreadable)
-    found = transcription.transcribe(listed, read, refuse=say_unreadable)
-    transcripts = list(track(found, "reading", len(listed), _progress))
-    if as_json:
-        _print_json([transcription.describe(transcript) for transcript in transcripts])
-    elif transcripts:
-        _print_transcripts(transcripts)
+    transcripts, errors = _transcribe(listed, models_dir, run, refuse, as_json=as_json)
     folder = output_dir or (None if as_json else PREDICTIONS)
-    drawn = transcription.draw_transcripts(transcripts, folder, refuse=say_unreadable) if folder else 0
-    if not as_json:
-        _print(f"Read by {reader.name_networks(run_dir)}")
-        _print(f"Annotated images of {drawn} of {len(transcripts)} files: {folder}")
-    if unreadable:
+    if folder:
+        paths = transcription.draw_transcripts(transcripts, folder, on_error=partial(_note, errors))
+        if not as_json:
+            _print(f"Annotated images of {len(paths)} of {len(transcripts)} files: {folder}")
+        if not as_json and (folder / transcription.MISTAKES).exists():
+            _print(f"The mistakes in one image: {folder / transcription.MISTAKES}")
+    if errors:
         raise typer.Exit(1)
 
 
@@ -379,26 +376,41 @@ def handwriting(
     run: RunName = None, data_dir: DataDir = DATA, models_dir: ModelsDir = MODELS, as_json: AsJson = False
 ) -> None:
     """List the drawings that the page has saved in DATA_DIR/handwriting/, with what a run reads, and score it."""
-    from digit_recognizer.handwriting import image_files, reader, transcription
+    from digit_recognizer.handwriting import image_files
 
     table = data_dir / "handwriting" / image_files.LABELS
     if not table.exists():
-        raise UserError(
-            f"expected drawings with their labels in {table.parent}, found none; save some with `make draw`"
-        )
-    run_dir, listed = reader.choose_networks(models_dir, run), image_files.read_table(table)
-    read, refused = reader.load_reader(run_dir), list[UserError]()
-    found = transcription.transcribe(listed, read, refuse=partial(_refuse, refused))
-    transcripts = list(track(found, "reading", len(listed), _progress))
-    if as_json:
-        accuracy = transcription.score(transcripts)[""]._asdict() if transcripts else None
-        described = [transcription.describe(transcript) for transcript in transcripts]
-        _print_json({"networks": reader.name_networks(run_dir), "accuracy": accuracy, "drawings": described})
-    else:
-        _print_transcripts(transcripts)
-        _print(f"Read by {reader.name_networks(run_dir)}")
-    if refused:
+        raise UserError(f"no drawings with labels in {table.parent}; save some with `make draw`")
+    _, errors = _transcribe(image_files.read_table(table), models_dir, run, REFUSE, as_json=as_json)
+    if errors:
         raise typer.Exit(1)
+
+
+def _transcribe(
+    files: "list[Listed]", models_dir: Path, run: str | None, refuse: float, *, as_json: bool
+) -> "tuple[list[Transcript], list[UserError]]":
+    """Read files and print the digits in each; return their transcripts, and the errors of the others."""
+    from digit_recognizer.handwriting import reader, transcription
+
+    run_dir, errors = reader.choose_networks(models_dir, run), list[UserError]()
+    read, networks = reader.load_reader(run_dir, refuse), reader.name_networks(run_dir)
+    found = transcription.transcribe(files, read, on_error=partial(_note, errors))
+    transcripts = list(track(found, "reading", len(files), _progress))
+    if as_json:
+        _print_json(transcription.to_json(transcripts, networks))
+        return transcripts, errors
+    if transcripts:
+        _console.print(transcription.tabulate(transcripts))
+    if accuracy := transcription.score(transcripts):
+        _print(f"Accuracy {accuracy}")
+    _print(f"Read by {networks}")
+    return transcripts, errors
+
+
+def _note(errors: list[UserError], error: UserError) -> None:
+    """Print the error of one file, and append it to those of the others."""
+    errors.append(error)
+    _say(f"digit-recognizer: {error}", error=True)
 
 
 @app.command()
@@ -484,34 +496,6 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"expected seeds such as 0-9 or 1,4,7, at most {MAX_SEEDS:,}, got {text[:100]!r}")
         seeds.update(range(first, last + 1))
     return sorted(seeds)
-
-
-def _print_transcripts(transcripts: "list[Transcript]") -> None:
-    from digit_recognizer.handwriting import transcription
-
-    columns = ["file", "digits", "probability", "runner-up"]
-    rows: list[tuple[str, ...]] = [*map(transcription.summarise, transcripts)]
-    labels = [one.file.label and one.file.label + " (not read)" * one.is_mistake for one in transcripts]
-    if any(labels):
-        columns, rows = [*columns, "label"], [(*row, label or "") for row, label in zip(rows, labels, strict=True)]
-    table = make_table("", columns, rows)
-    table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
-    _console.print(table)
-    scores = transcription.score(transcripts)
-    if scores:
-        _print(f"Accuracy {scores['']}")
-    if len(scores) > 1:
-        rows = [
-            (kind or "all", f"{one.value:.1%}", f"{one.low:.1%} to {one.high:.1%}", f"{one.rows:,}")
-            for kind, one in scores.items()
-        ]
-        _console.print(make_table("By kind", ("kind", "correct", "95% confidence interval", "images"), rows))
-
-
-def _refuse(refused: list[UserError], error: UserError) -> None:
-    """Print an error of one file, and append it to those of the others."""
-    refused.append(error)
-    _say(f"digit-recognizer: {error}", error=True)
 
 
 def _print(line: str) -> None:

@@ -3,6 +3,7 @@
 Each stage reads what the one before it wrote to disk. `competition` has the first and the last: download and submit.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from digit_recognizer.config import CLASSES, COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
+from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import cache_arrays, read_cached_arrays
 from digit_recognizer.training import run_folder
@@ -80,8 +82,15 @@ def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     return evaluate(load_run(run_dir, data_dir))
 
 
-def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Path, step: Step) -> list[Path]:
-    """Write reports/<run>/report.html and report.md; return their paths."""
+def report(
+    run_dir: Path,
+    data_dir: Path,
+    submissions_dir: Path,
+    reports_dir: Path,
+    step: Step,
+    on_error: Callable[[UserError], None],
+) -> list[Path]:
+    """Write reports/<run>/report.html and report.md; return their paths. `on_error` is for drawings left out."""
     from digit_recognizer.evaluation.documents import write_document
     from digit_recognizer.evaluation.report import load_run, make_report
     from digit_recognizer.handwriting.reader import load_reader
@@ -91,7 +100,7 @@ def report(run_dir: Path, data_dir: Path, submissions_dir: Path, reports_dir: Pa
     run, test = load_run(run_dir, data_dir), load_test(data_dir)
     run_folder.require_data(run.record, {"test.csv": test.sha256}, data_dir)
     step("reading handwriting", 0.2)
-    handwriting = read_samples(data_dir / "handwriting", load_reader(run_dir))
+    handwriting = read_samples(data_dir / "handwriting", load_reader(run_dir), on_error=on_error)
     text, figures = make_report(run, test, handwriting, read_ledger(submissions_dir / LEDGER_NAME))
     return write_document(text, figures, reports_dir / run_dir.name, step)
 

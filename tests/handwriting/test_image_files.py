@@ -3,11 +3,8 @@
 import errno
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-import cv2
 import hostile
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ from PIL import Image
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import image_files
 
-BROKEN = r"expected a picture .*, received a broken file or another format"
+BROKEN = r"expected an image \(PNG, .*\), found a broken file or another format; convert HEIC to JPEG"
 
 
 def encode(pixels, kind="PNG", **options):
@@ -24,6 +21,10 @@ def encode(pixels, kind="PNG", **options):
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(content, kind, **options)
     return content.getvalue()
+
+
+def decode(content):
+    return image_files.decode(io.BytesIO(content)).pixels
 
 
 @pytest.fixture
@@ -36,8 +37,7 @@ def gray():
 
 @pytest.mark.parametrize("kind", image_files.FORMATS)
 def test_every_format_is_decoded(gray, kind):
-    picture = image_files.decode(encode(Image.fromarray(gray).convert("RGB"), kind))
-    assert image_files.SIGNATURES.match(encode(gray, kind)[: image_files.START])
+    picture = decode(encode(Image.fromarray(gray).convert("RGB"), kind))
     assert (picture.shape, picture.dtype) == ((30, 40, 3), np.uint8)
     assert abs(int(picture[4, 4, 1]) - 50) < 8
     assert abs(int(picture[20, 30, 1]) - 200) < 8
@@ -45,7 +45,7 @@ def test_every_format_is_decoded(gray, kind):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_every_mode_is_decoded(gray, mode):
-    picture = image_files.decode(encode(Image.fromarray(gray).convert(mode), "TIFF" if mode == "CMYK" else "PNG"))
+    picture = decode(encode(Image.fromarray(gray).convert(mode), "TIFF" if mode == "CMYK" else "PNG"))
     expected = np.where(gray > 99, 255, 0) if mode == "1" else gray
     assert picture.shape == (30, 40, 3)
     assert (picture == expected[..., np.newaxis])[1:9, 1:19].mean() > (0.7 if mode == "1" else 0.99)  # 1 is dithered
@@ -70,48 +70,28 @@ def test_every_mode_is_decoded(gray, mode):
     ],
 )
 def test_more_than_8_bits_are_scaled_by_what_the_file_holds(kind, dtype, values, expected):
-    picture = image_files.decode(encode(np.array([values], dtype), kind))
+    picture = decode(encode(np.array([values], dtype), kind))
     assert picture.tolist() == [[[value] * 3 for value in expected]]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("factor", [1, 257])
-def test_colours_of_16_bits_are_scaled_by_what_the_file_holds(suffix, factor):
-    pixels = np.array([[(10, 200, 255), (0, 1, 2)]], np.uint16)
-    content = cv2.imencode(suffix, pixels[..., ::-1] * factor)[1].tobytes()
-    assert (image_files.decode(content) == pixels).all()
-
-
-def test_of_several_frames_the_first_is_decoded(gray):
-    content = encode(Image.fromarray(gray), "GIF", save_all=True, append_images=[Image.fromarray(255 - gray)])
-    assert (image_files.decode(content)[..., 0] == gray).all()
+@pytest.mark.parametrize(("kind", "pages"), [("GIF", 1), ("TIFF", 2)])
+def test_the_first_frame_is_decoded_and_pages_are_counted(gray, kind, pages):
+    content = encode(Image.fromarray(gray), kind, save_all=True, append_images=[Image.fromarray(255 - gray)])
+    picture = image_files.decode(io.BytesIO(content))
+    assert (picture.pixels[..., 0] == gray).all()
+    assert picture.pages == pages
 
 
 def test_transparent_pixels_of_a_palette_are_paper(gray):
     image = Image.fromarray(gray).convert("P")
-    picture = image_files.decode(encode(image, transparency=image.getpixel((39, 29))))
+    picture = decode(encode(image, transparency=image.getpixel((39, 29))))
     assert (picture[..., 0] == np.where(gray == 50, 50, 255)).all()
-
-
-def test_pictures_are_converted_in_strips(monkeypatch):
-    pixels = np.random.default_rng(0).integers(0, 256, (31, 20, 4)).astype(np.uint8)
-    whole = image_files.decode(encode(pixels))
-    monkeypatch.setattr(image_files, "STRIP", 100)
-    assert (image_files.decode(encode(pixels)) == whole).all()
-
-
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
-
-
-def test_heic_is_named():
-    with pytest.raises(UserError, match=r"received HEIC; convert it to JPEG or PNG"):
-        image_files.decode(HEIC)
 
 
 def test_exif_orientation_is_applied(gray):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate clockwise by 90 degrees to view
-    picture = image_files.decode(encode(gray, "JPEG", quality=95, exif=exif))
+    picture = decode(encode(gray, "JPEG", quality=95, exif=exif))
     assert picture.shape == (40, 30, 3)
     assert abs(int(picture[4, -4, 0]) - 50) < 8  # the left corner is at the right now
 
@@ -120,7 +100,7 @@ def test_exif_orientation_is_applied(gray):
 def test_transparent_paper_contrasts_with_the_strokes(stroke, paper):
     pixels = np.zeros((20, 20, 4), np.uint8)
     pixels[5:15, 8:12] = (stroke, stroke, stroke, 255)
-    picture = image_files.decode(encode(pixels))
+    picture = decode(encode(pixels))
     assert (picture[0, 0, 0], picture[10, 10, 0]) == (paper, stroke)
 
 
@@ -129,13 +109,13 @@ def test_the_transparent_part_of_a_cut_out_takes_its_median_colour():
     pixels = np.dstack([random.integers(200, 256, (20, 20, 3)), np.full((20, 20), 255)]).astype(np.uint8)
     pixels[8:12, 8:12, :3] = 20
     pixels[:3, :3, 3] = 0
-    picture = image_files.decode(encode(pixels))
+    picture = decode(encode(pixels))
     assert (picture[0, 0] == np.median(pixels[pixels[..., 3] > 127, :3], axis=0).astype(int)).all()
     assert (picture[5, 5] == pixels[5, 5, :3]).all()
 
 
 def test_a_fully_transparent_picture_is_white():
-    assert (image_files.decode(encode(np.zeros((5, 5, 4), np.uint8))) == 255).all()
+    assert (decode(encode(np.zeros((5, 5, 4), np.uint8))) == 255).all()
 
 
 CONTENTS = {"empty": b"", "short": b"7", "no pixels": b"P5 5 0 255 "} | {
@@ -146,17 +126,17 @@ CONTENTS = {"empty": b"", "short": b"7", "no pixels": b"P5 5 0 255 "} | {
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 def test_other_files_are_refused(content):
     with pytest.raises(UserError, match=BROKEN):
-        image_files.decode(content)
+        decode(content)
 
 
 def test_a_truncated_picture_is_refused():
     with pytest.raises(UserError, match=BROKEN):
-        image_files.decode(encode(np.random.default_rng(0).integers(0, 255, (99, 99), np.uint8))[:500])
+        decode(encode(np.random.default_rng(0).integers(0, 255, (99, 99), np.uint8))[:500])
 
 
 def test_a_decompression_bomb_is_refused_by_its_header():
-    with pytest.raises(UserError, match="at most 50 megapixels, received a larger one"):
-        image_files.decode(hostile.png_bomb())
+    with pytest.raises(UserError, match="the image has more than 50 megapixels; scale it down"):
+        decode(hostile.png_bomb())
 
 
 def test_a_picture_that_exceeds_the_memory_is_refused_as_such(gray, monkeypatch):
@@ -164,24 +144,8 @@ def test_a_picture_that_exceeds_the_memory_is_refused_as_such(gray, monkeypatch)
         raise MemoryError
 
     monkeypatch.setattr(image_files, "_to_rgb", fail)
-    with pytest.raises(UserError, match="that fits into memory, received one that does not; reduce its size"):
-        image_files.decode(encode(gray))
-
-
-def test_a_picture_of_50_megapixels_with_transparency_takes_less_than_500_megabytes(tmp_path):
-    script = """
-import resource, sys
-from pathlib import Path
-from digit_recognizer.handwriting.image_files import read_picture
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-picture = read_picture(Path(sys.argv[1]))
-print(picture.shape == (5000, 10000, 3), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
-    Image.new("RGBA", (10_000, 5_000), (255, 255, 255, 0)).save(tmp_path / "large.png", compress_level=1)
-    arguments = [sys.executable, "-c", script, tmp_path / "large.png"]
-    decoded, megabytes = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
-    assert decoded == "True"
-    assert int(megabytes) < 500
+    with pytest.raises(UserError, match="the image does not fit into memory; scale it down"):
+        decode(encode(gray))
 
 
 @pytest.mark.parametrize("kind", image_files.FORMATS)
@@ -192,22 +156,22 @@ def test_damaged_pictures_are_refused_or_decoded(gray, kind):
         damaged = content.copy()
         damaged[random.integers(0, len(damaged), 5)] = random.integers(0, 256, 5)
         try:
-            assert image_files.decode(damaged.tobytes()).ndim == 3
+            assert decode(damaged.tobytes()).ndim == 3
         except UserError:  # any other exception fails the test
             continue
 
 
 def test_missing_files_and_folders_are_refused_by_path(tmp_path):
-    with pytest.raises(UserError, match=r"gone.png: expected a file, found none"):
+    with pytest.raises(UserError, match=r"gone.png: no such file"):
         image_files.read_picture(tmp_path / "gone.png")
-    with pytest.raises(UserError, match=r"expected a file, found something else"):
+    with pytest.raises(UserError, match=r": not a file"):
         image_files.read_picture(tmp_path)
 
 
 def test_too_large_files_are_refused_unread(tmp_path, monkeypatch):
     (tmp_path / "large.png").write_bytes(b"0" * 3_000_000)
     monkeypatch.setattr(image_files, "FILE_LIMIT", 2_000_000)
-    with pytest.raises(UserError, match=r"large.png: expected at most 2 MB, found 3 MB"):
+    with pytest.raises(UserError, match=r"large.png: the file has 3 MB, more than 2; scale the image down"):
         image_files.read_picture(tmp_path / "large.png")
 
 
@@ -216,7 +180,7 @@ def test_folders_are_searched_and_files_are_taken_as_named(tmp_path):
     for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):
         (tmp_path / name).touch()
     skipped = []
-    found = image_files.list_pictures([tmp_path, tmp_path / "notes.txt", tmp_path / "b.png"], skip=skipped.append)
+    found = image_files.list_pictures([tmp_path, tmp_path / "notes.txt", tmp_path / "b.png"], on_skip=skipped.append)
     names = [entry.path.relative_to(tmp_path).as_posix() for entry in found]
     assert names == ["a.JPG", "b.png", "sub/c.webp", "notes.txt"]
     assert skipped == [tmp_path / "notes.txt"]
@@ -228,11 +192,11 @@ def test_pictures_of_a_folder_are_known_by_their_content(gray, tmp_path, kind):
     assert [entry.path.name for entry in image_files.list_pictures([tmp_path])] == ["picture.dat"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"\xff\xd8\xff\xe0", b"GIF89a", HEIC])
-def test_broken_pictures_of_a_folder_are_listed_to_be_reported(tmp_path, content):
-    (tmp_path / ("known by its content" if content else "known by its ending.jpe")).write_bytes(content)
+@pytest.mark.parametrize("name", ["broken.jpe", "photo.HEIC"])
+def test_images_of_a_folder_that_cannot_be_decoded_are_listed_to_be_reported(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
     (entry,) = image_files.list_pictures([tmp_path])
-    with pytest.raises(UserError, match=r": expected a picture"):
+    with pytest.raises(UserError, match=f"{name}: {BROKEN}"):
         image_files.read_picture(entry.path)
 
 
@@ -240,16 +204,16 @@ def test_files_of_a_folder_that_are_no_pictures_are_skipped_and_hidden_ones_are_
     (tmp_path / ".git").mkdir()
     for name in (".DS_Store", ".a.png", ".git/b.png", "labels.csv", "notes.txt", "BM notes", "P1 notes", "Thumbs.db"):
         (tmp_path / name).write_text("path,label\n")
-    os.mkfifo(tmp_path / "pipe")
     skipped = []
-    assert image_files.list_pictures([tmp_path], skip=skipped.append) == []
-    assert [path.name for path in skipped] == ["BM notes", "P1 notes", "Thumbs.db", "notes.txt", "pipe"]
+    assert image_files.list_pictures([tmp_path], on_skip=skipped.append) == []
+    assert [path.name for path in skipped] == ["BM notes", "P1 notes", "Thumbs.db", "notes.txt"]
 
 
 def test_what_cannot_be_opened_is_listed_to_be_reported(tmp_path, monkeypatch):
     (tmp_path / "broken link").symlink_to("gone")
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "locked").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     scan = os.scandir
 
     def refuse(folder):
@@ -259,18 +223,17 @@ def test_what_cannot_be_opened_is_listed_to_be_reported(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     found = image_files.list_pictures([tmp_path, tmp_path / ("a" * 300)])
-    assert [entry.path.name for entry in found] == ["broken link", "circle", "locked", "a" * 300]
-    with pytest.raises(UserError, match=r"locked: expected a file, found something else"):
+    assert [entry.path.name for entry in found] == ["broken link", "circle", "locked", "pipe", "a" * 300]
+    with pytest.raises(UserError, match=r"locked: not a file"):
         image_files.read_picture(tmp_path / "locked")
 
 
 def test_files_get_the_labels_of_tables(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
-    (tmp_path / "labels.csv").write_text("path,label,kind\na.png,7,scan\nmissing.png,1,scan\n")
-    expected = {"a.png": ("7", "scan"), "b.png": (None, None), "missing.png": ("1", "scan")}
-    found = {entry.path.name: (entry.label, entry.kind) for entry in image_files.list_pictures([tmp_path])}
-    assert found == expected
+    (tmp_path / "labels.csv").write_text("path,label\na.png,7\nmissing.png,1\n")
+    listed = image_files.list_pictures([tmp_path])
+    assert {file.path.name: file.label for file in listed} == {"a.png": "7", "b.png": None, "missing.png": "1"}
     assert len(image_files.list_pictures([], tmp_path / "labels.csv")) == 2
     assert image_files.list_pictures([tmp_path / "a.png"], tmp_path / "labels.csv")[0].label == "7"
 
@@ -279,12 +242,12 @@ def test_files_get_the_labels_of_tables(tmp_path):
     ("table", "message"),
     [
         ("path\na.png\n", "expected the columns path and label, found no label"),
-        ("path,label\nb.png,7\n", r"b.png: expected a file, found none"),
+        ("path,label\nb.png,7\n", r"b.png: no such file"),
         ("path,label\na\0.png,7\n", r"line 2: expected a file in .*, found 'a.x00.png'"),
-        (f"path,label\n{'a' * 300}.png,7\n", r"a.png: expected a readable file, .* \(File name too long\)"),
+        (f"path,label\n{'a' * 300}.png,7\n", r"a.png: could not read the file \(File name too long\)"),
         ("path,label\n../a.png,7\n", r"line 2: expected a file in .*, found '../a.png'"),
-        ("path,label\nlabels.csv,7\n", r"labels.csv: expected a picture .*"),
-        (None, r"labels.csv: expected a table with path and label, found none"),
+        ("path,label\nlabels.csv,7\n", r"labels.csv: expected an image"),
+        (None, r"labels.csv: could not read a table with the columns path and label"),
     ],
 )
 def test_faults_of_a_table_are_located(tmp_path, table, message):

@@ -113,12 +113,12 @@ def test_a_plain_stroke_that_fills_its_picture_is_a_one(read_texts, paper, inver
 def test_a_doubtful_digit_is_more_probable_among_digits_than_alone_or_among_others():
     def weigh(*presences):
         glyphs = [reader.Glyph(None, x, presence * np.eye(10)[2], True) for x, presence in enumerate(presences)]
-        return [float(glyph.probabilities.sum()) for glyph in reader.weigh_by_line(glyphs)]
+        return [float(glyph.probabilities.sum()) for glyph in reader.adjust_by_line_context(glyphs)]
 
     assert weigh(0.2) == pytest.approx([0.2])
     assert weigh(0.2, 1, 1, 1)[0] == pytest.approx(0.5, abs=1e-4)
     assert weigh(0.2, 0, 0, 0)[0] == pytest.approx(1 / 17, abs=1e-4)
-    assert reader.weigh_by_line([]) == []
+    assert reader.adjust_by_line_context([]) == []
 
 
 def test_no_pictures_yield_no_readings(read):

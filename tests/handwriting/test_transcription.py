@@ -1,6 +1,5 @@
 """Files read, described, scored and drawn."""
 
-import errno
 import os
 import shutil
 import threading
@@ -11,10 +10,9 @@ import cv2
 import hostile
 import numpy as np
 import pytest
+from PIL import Image
 
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import figures
-from digit_recognizer.files import replacing
 from digit_recognizer.handwriting import image_files, transcription
 from digit_recognizer.handwriting.image_files import Listed
 from digit_recognizer.handwriting.reader import Digit, Reading
@@ -41,15 +39,15 @@ def folder(tmp_path):
     for name, picture in {"a.png": drawn[3], "b.png": drawn[7], "c.png": np.full_like(drawn[0], 255)}.items():
         cv2.imwrite(str(tmp_path / name), picture[..., ::-1])
     (tmp_path / "d.png").write_bytes(hostile.HOSTILE["text.png"])
-    (tmp_path / "labels.csv").write_text("path,label,kind\na.png,3,drawing\nb.png,1,drawing\nc.png,,blank\n")
+    (tmp_path / "labels.csv").write_text("path,label\na.png,3\nb.png,1\nc.png,\n")
     return tmp_path
 
 
 @pytest.fixture
 def transcripts(folder):
-    refused = []
-    found = list(transcription.transcribe(image_files.list_pictures([folder]), recognise, refuse=refused.append))
-    assert [str(error).split(":")[0] for error in refused] == [str(folder / "d.png")]
+    errors = []
+    found = list(transcription.transcribe(image_files.list_pictures([folder]), recognise, on_error=errors.append))
+    assert [str(error).split(":")[0] for error in errors] == [str(folder / "d.png")]
     return found
 
 
@@ -72,18 +70,8 @@ def test_files_are_read_on_all_cores_in_their_order(folder, monkeypatch):
         return [reading]
 
     files = [Listed(folder / name) for name in ("a.png", "b.png", "c.png")]
-    found = transcription.transcribe(files, read, refuse=pytest.fail)
+    found = transcription.transcribe(files, read, on_error=pytest.fail)
     assert [one.reading.text for one in found] == ["3", "7", ""]
-
-
-def test_only_a_few_files_are_read_ahead(folder, monkeypatch):
-    monkeypatch.setattr(transcription, "count_cores", lambda: 2)
-    decoded = []
-    monkeypatch.setattr(transcription, "read_picture", lambda path: decoded.append(path) or draw_digits()[3])
-    found = transcription.transcribe([Listed(folder / "a.png")] * 100, recognise, refuse=pytest.fail)
-    next(found)
-    assert len(decoded) <= 8 + 1
-    assert len(list(found)) == 99
 
 
 @pytest.mark.parametrize(("label", "expected"), [("7 3", False), ("73", True), (None, False)])
@@ -92,38 +80,77 @@ def test_line_breaks_count_as_spaces_in_a_label(label, expected):
     assert Transcript(Listed(Path("a.png"), label), Reading([[one] for one in digits])).is_mistake is expected
 
 
-def test_a_description_has_path_digits_and_text(transcripts, folder):
-    assert transcription.describe(transcripts[0]) == {
+def test_transcripts_as_json_have_path_digits_text_and_the_name_of_the_networks(transcripts, folder):
+    result = transcription.to_json(transcripts, "three")
+    assert result["networks"] == "three"
+    assert (result["accuracy"]["value"], result["accuracy"]["rows"]) == (pytest.approx(2 / 3), 3)
+    assert result["images"][0] == {
         "path": str(folder / "a.png"),
-        "digits": [{"digit": 3, "probability": 0.9, "box": [20, 10, 60, 80]}],
+        "pages": 1,
         "text": "3",
+        "digits": [{"digit": 3, "probability": 0.9, "box": [20, 10, 60, 80]}],
         "label": "3",
         "correct": True,
     }
+    unlabelled = transcription.to_json([Transcript(Listed(Path("a.png")), READING)], "three")
+    assert unlabelled["accuracy"] is None
+    assert "label" not in unlabelled["images"][0]
 
 
-def test_a_summary_has_the_least_certain_digit_and_its_runner_up(transcripts, folder):
-    assert transcription.summarise(transcripts[0]) == (str(folder / "a.png"), "3", "90.0%", "9 (1.0%)")
-    assert transcription.summarise(transcripts[2]) == (str(folder / "c.png"), "no digit found", "", "")
+def tabulate(transcripts):
+    """Return title, headings and rows of the table."""
+    table = transcription.tabulate(transcripts)
+    cells = zip(*(column.cells for column in table.columns), strict=True)
+    return table.title, [column.header for column in table.columns], list(cells)
 
 
-def test_the_accuracy_is_that_of_the_labelled_files_by_kind(transcripts):
-    scores = transcription.score([*transcripts, transcripts[1]._replace(file=Listed(Path("unlabelled.png")))])
-    assert {kind: (one.value, one.rows) for kind, one in scores.items()} == {
-        "": (pytest.approx(2 / 3), 3),
-        "blank": (1, 1),
-        "drawing": (0.5, 2),
-    }
-    assert transcription.score([Transcript(Listed(Path("unlabelled.png")), READING)]) == {}
+def test_a_table_has_the_mistakes_first_and_the_least_certain_digit_with_its_runner_up(transcripts, folder):
+    assert tabulate(transcripts) == (
+        f"Files in {folder}",
+        ["file", "digits", "probability", "runner-up", "label"],
+        [
+            ("b.png", "7", "90.0%", "9 (1.0%)", "1 (wrong)"),
+            ("a.png", "3", "90.0%", "9 (1.0%)", "3"),
+            ("c.png", "no digit found", "", "", ""),
+        ],
+    )
 
 
-def test_the_samples_of_the_report_are_labelled_pictures_or_drawings(folder):
-    own, samples = transcription.read_samples(folder, recognise)
-    found = [(one.name, one.label, one.text, one.probability) for one in samples]
+def test_a_table_names_pages_that_were_not_read_and_has_no_column_without_labels():
+    title, headings, rows = tabulate([Transcript(Listed(Path("scans/a.tif")), READING, pages=3)])
+    assert (title, headings) == ("", ["file", "digits", "probability", "runner-up"])
+    assert rows[0][:2] == ("scans/a.tif (page 1 of 3)", "3")
+
+
+def test_of_a_scan_of_several_pages_the_first_is_read(folder):
+    pages = [Image.fromarray(draw_digits()[digit]) for digit in (3, 7)]
+    pages[0].save(folder / "scan.tif", save_all=True, append_images=pages[1:])
+    (transcript,) = transcription.transcribe([Listed(folder / "scan.tif")], recognise, on_error=pytest.fail)
+    assert (transcript.text, transcript.pages) == ("3", 2)
+
+
+def test_the_accuracy_is_that_of_the_labelled_files(transcripts):
+    unlabelled = Transcript(Listed(Path("unlabelled.png")), READING)
+    accuracy = transcription.score([*transcripts, unlabelled])
+    assert (accuracy.value, accuracy.rows) == (pytest.approx(2 / 3), 3)
+    assert transcription.score([unlabelled]) is None
+
+
+def test_the_samples_of_the_report_are_the_labelled_pictures_that_can_be_read(folder):
+    with (folder / "labels.csv").open("a") as table:
+        table.write("gone.png,5\nd.png,4\n")
+    errors = []
+    own, samples = transcription.read_samples(folder, recognise, on_error=errors.append)
+    found = [(sample.name, sample.label, sample.text, sample.probability) for sample in samples]
     assert (own, found) == (True, [("a.png", "3", "3", 0.9), ("b.png", "1", "7", 0.9), ("c.png", "", "", 0)])
-    assert all(one.picture.shape == (240, 240, 3) for one in samples)
-    own, samples = transcription.read_samples(folder / "none", recognise)
-    assert (own, [one.label for one in samples], [one.text for one in samples]) == (False, *2 * [list("0123456789")])
+    assert all(sample.picture.shape == (240, 240, 3) for sample in samples)
+    assert [str(error).partition(": ")[0] for error in errors] == [str(folder / "gone.png"), str(folder / "d.png")]
+
+
+def test_without_labelled_pictures_the_samples_are_drawings(tmp_path):
+    own, samples = transcription.read_samples(tmp_path / "none", recognise, on_error=pytest.fail)
+    assert (own, [sample.label for sample in samples]) == (False, list("0123456789"))
+    assert [sample.text for sample in samples] == list("0123456789")
 
 
 def test_annotated_pictures_show_boxes_and_the_classifiers_input():
@@ -161,30 +188,32 @@ def test_very_long_pictures_are_drawn():
 @pytest.fixture
 def draw():
     """Draw transcripts without errors."""
-    return partial(transcription.draw_transcripts, refuse=pytest.fail)
+    return partial(transcription.draw_transcripts, on_error=pytest.fail)
 
 
-def test_every_file_is_drawn_and_the_mistakes_again(draw, transcripts, tmp_path):
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_file_is_drawn_mistakes_first_and_the_mistakes_again(draw, transcripts, tmp_path):
     out = tmp_path / "out"
-    assert draw([*transcripts, transcripts[0]], out) == 4
-    names = {path.name for path in out.iterdir()}
-    assert names == {"a.png.png", "a.png-2.png", "b.png.png", "c.png.png", "mistakes.png"}
-    drawn = cv2.imread(str(out / "a.png.png"))
+    paths = draw([*transcripts, transcripts[0]], out)
+    assert [path.name for path in paths] == ["001-b.png", "002-c.png", "003-a.png", "004-a.png"]
+    assert names(out) == [*(path.name for path in paths), "mistakes.png"]
+    drawn = cv2.imread(str(out / "003-a.png"))
     assert (drawn[..., ::-1] == transcription.BOX).all(axis=2).sum() > 500
 
 
 def test_annotated_images_replace_those_of_the_call_before_but_no_other_files(draw, transcripts, folder, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
-    others = {"a.png.png": folder / "a.png", "mistakes.png": folder / "b.png", "notes.txt": folder / "labels.csv"}
-    for name, source in others.items():
-        shutil.copy(source, out / name)
     draw(transcripts, out)
-    names = {path.name for path in out.iterdir()}
-    assert names == others.keys() | {"a.png-2.png", "b.png.png", "c.png.png", "mistakes-2.png"}
+    shutil.copy(folder / "a.png", out / "photo.png")
     draw(transcripts[:1], out)
-    assert {path.name for path in out.iterdir()} == others.keys() | {"a.png-2.png"}
-    assert all((out / name).read_bytes() == source.read_bytes() for name, source in others.items())
+    assert names(out) == ["001-a.png", "photo.png"]
+    shutil.copy(folder / "a.png", out / "001-a.png")
+    with pytest.raises(UserError, match=r"001-a.png: would replace another file; move it away, or choose another"):
+        draw(transcripts[:1], out)
+    assert (out / "001-a.png").read_bytes() == (folder / "a.png").read_bytes()
 
 
 def test_annotated_images_are_not_read_again(draw, transcripts, folder):
@@ -193,20 +222,19 @@ def test_annotated_images_are_not_read_again(draw, transcripts, folder):
 
 
 def test_an_annotated_image_that_is_named_is_read_and_kept(draw, transcripts, folder):
-    draw(transcripts, folder / "out")
-    (named,) = image_files.list_pictures([folder / "out" / "a.png.png"])
+    draw(transcripts[:1], folder / "out")
+    (named,) = image_files.list_pictures([folder / "out" / "001-a.png"])
     draw([Transcript(named, READING)], folder / "out")
-    assert {path.name for path in (folder / "out").iterdir()} == {"a.png.png", "a.png.png.png"}
+    assert names(folder / "out") == ["001-001-a.png", "001-a.png"]
 
 
 ODD_NAMES = {
-    b"caf\xe9.png": "caf_.png.png",
-    "\u00e9.png".encode(): "\u00e9.png.png",
-    b"a\x1b[31m\nb.png": "a_[31m_b.png.png",
-    b"$\\frac$.png": "$\\frac$.png.png",
-    "\u6570.png".encode(): "\u6570.png.png",
-    b"a" * 255: "a" * 200 + ".png",
-    b"a" * 254: "a" * 200 + "-2.png",
+    b"caf\xe9.png": "caf_",
+    "\u00e9.png".encode(): "\u00e9",
+    b"a\x1b[31m\nb.png": "a_[31m_b",
+    b"$\\frac$.png": "$\\frac$",
+    "\u6570.png".encode(): "\u6570",
+    b"a" * 255: "a" * 200,
 }
 
 
@@ -216,36 +244,16 @@ def test_odd_names_are_drawn_to_names_that_every_program_can_read(draw, folder, 
         path = folder / os.fsdecode(name)
         shutil.copy(folder / "a.png", path)
         wrong.append(transcripts[1]._replace(file=Listed(path, "1")))
-    assert draw(wrong, tmp_path / "out") == len(wrong)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*ODD_NAMES.values(), "mistakes.png"}
+    paths = draw(wrong, tmp_path / "out")
+    assert [path.name for path in paths] == [f"{n:03}-{name}.png" for n, name in enumerate(ODD_NAMES.values(), 1)]
+    assert names(tmp_path / "out") == sorted([*(path.name for path in paths), "mistakes.png"])
 
 
-def test_each_image_that_cannot_be_written_is_refused(transcripts, tmp_path, monkeypatch):
-    def fail(path):
-        if path.name != "b.png.png":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return replacing(path)
-
-    monkeypatch.setattr(transcription, "replacing", fail)
-    monkeypatch.setattr(figures, "replacing", fail)
-    refused = []
-    assert transcription.draw_transcripts(transcripts, tmp_path / "out", refuse=refused.append) == 1
-    reason = "expected to write an annotated image, found an error (No space left on device)"
-    assert list(map(str, refused)) == [
-        f"{tmp_path}/out/{name}: {reason}" for name in ("c.png.png", "a.png.png", "mistakes.png")
-    ]
-
-
-def test_a_file_that_is_gone_when_it_is_drawn_is_refused(transcripts, folder):
+def test_a_file_that_is_gone_when_it_is_drawn_is_an_error_of_its_own(transcripts, folder):
     (folder / "b.png").unlink()
-    refused = []
-    assert transcription.draw_transcripts(transcripts, folder / "out", refuse=refused.append) == 2
-    assert list(map(str, refused)) == [f"{folder}/b.png: expected a file, found none"]
-
-
-def test_a_file_in_place_of_the_folder_is_an_error(draw, transcripts, folder):
-    with pytest.raises(UserError, match=r"a.png: expected a folder .*, found an error \(File exists\); choose another"):
-        draw(transcripts, folder / "a.png")
+    errors = []
+    assert len(transcription.draw_transcripts(transcripts, folder / "out", on_error=errors.append)) == 2
+    assert list(map(str, errors)) == [f"{folder}/b.png: no such file"]
 
 
 def test_a_picture_that_cannot_be_read_fails_alone(folder):
@@ -254,16 +262,17 @@ def test_a_picture_that_cannot_be_read_fails_alone(folder):
             raise cv2.error("width > 0\nin resize")
         return recognise(pictures)
 
-    refused = []
-    found = transcription.transcribe([Listed(folder / f"{name}.png") for name in "acb"], read, refuse=refused.append)
-    assert [(one.file.path.name, one.reading.text) for one in found] == [("a.png", "3"), ("b.png", "7")]
-    reason = "expected a picture to read, found a fault in reading it (error: width > 0\nin resize)"
-    assert list(map(str, refused)) == [f"{folder}/c.png: {reason}"]
+    errors = []
+    files = [Listed(folder / f"{name}.png") for name in "acb"]
+    found = transcription.transcribe(files, read, on_error=errors.append)
+    assert [(one.file.path.name, one.text) for one in found] == [("a.png", "3"), ("b.png", "7")]
+    reason = "could not read the image (error: width > 0\nin resize); please report this"
+    assert list(map(str, errors)) == [f"{folder}/c.png: {reason}"]
 
 
 def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(draw, transcripts, tmp_path, monkeypatch):
     uncertain = Reading([[Digit(np.eye(10)[3] * 0.5, (20, 10, 60, 80), np.zeros((28, 28), np.uint8))]])
     monkeypatch.setattr(transcription, "MAX_FILES", 2)
     doubtful = [Transcript(Listed(transcripts[2].file.path), uncertain), transcripts[1]]
-    assert draw([transcripts[0], transcripts[0], *doubtful], tmp_path / "out") == 2
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.png.png", "c.png.png", "mistakes.png"}
+    draw([transcripts[0], transcripts[0], *doubtful], tmp_path / "out")
+    assert names(tmp_path / "out") == ["001-b.png", "002-c.png", "mistakes.png"]

@@ -1,9 +1,12 @@
 """The page as static files: what is written, and in Debian's Chromium its answers, which are those of Python."""
 
 import base64
+import errno
 import functools
 import json
+import os
 import re
+import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -48,10 +51,43 @@ def test_all_weights_are_written(folder):
     assert [tuple(shape) for layer in network["shapes"] for shape in layer] == [one.shape for one in weights]
 
 
-def test_an_export_replaces_an_earlier_one(tmp_path):
-    for _ in range(2):
-        export.export_page(None, tmp_path)
-    assert (tmp_path / "index.html").read_text().count("Content-Security-Policy") == 1
+def test_an_export_replaces_an_earlier_one(folder, tmp_path):
+    page = tmp_path / "page"
+    shutil.copytree(folder, page)
+    (page / "index.html").write_text("cut")
+    export.export_page(None, page)
+    assert (page / "index.html").read_text() == (folder / "index.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+
+
+@pytest.mark.parametrize("name", ["index.html", "notes.txt"])
+@pytest.mark.parametrize("is_export", [False, True])
+def test_a_folder_with_other_files_is_refused_and_unchanged(folder, tmp_path, name, is_export):
+    page = tmp_path / "page"
+    if is_export:
+        shutil.copytree(folder, page)
+        name = f"vendor/{name}"
+    page.mkdir(exist_ok=True)
+    (page / name).write_text("own")
+    before = sorted(page.rglob("*"))
+    with pytest.raises(UserError, match=f"page is not an export of the page: it has {name}; choose another folder"):
+        export.export_page(None, page)
+    assert (sorted(page.rglob("*")), (page / name).read_text()) == (before, "own")
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+
+
+def test_an_export_that_cannot_be_finished_leaves_the_earlier_one(folder, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    page = tmp_path / "page"
+    shutil.copytree(folder, page)
+    before = {path: path.read_bytes() for path in page.rglob("*.*")}
+    monkeypatch.setattr(export, "write_json", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export.export_page(None, page)
+    assert {path: path.read_bytes() for path in page.rglob("*.*")} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
 
 
 def test_a_layer_that_the_page_cannot_compute_is_refused(tmp_path, monkeypatch):
@@ -61,7 +97,7 @@ def test_a_layer_that_the_page_cannot_compute_is_refused(tmp_path, monkeypatch):
     network = keras.Sequential([keras.layers.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     model = keras.Model(network.inputs, network.outputs)
     monkeypatch.setattr(reader, "load_networks", lambda run_dir: (1.0, [model]))
-    with pytest.raises(UserError, match=r"^expected a network of the layers Add, .*, found Flatten$"):
+    with pytest.raises(UserError, match=r"^the exported page cannot compute Flatten, only Add, .*; `make draw` and"):
         export.export_page(None, tmp_path / "page")
     assert not (tmp_path / "page").exists()
 
@@ -137,7 +173,7 @@ def test_digits_are_drawn_read_marked_and_explained_without_a_server(page):
     assert page.locator("#picture rect").count() == 3
     assert brightness(page.locator("#seen")) > 10
     page.get_by_role("button", name="Explain").click()
-    page.locator("#why").filter(has_text="Orange speaks for 3, blue against it. Without").wait_for()
+    page.locator("#why").filter(has_text="Orange speaks for 3, blue against it. ").wait_for()
     page.keyboard.press("Escape")
     expect_answer(page, "")
 
@@ -154,3 +190,13 @@ def test_what_needs_a_server_is_hidden_or_refused_in_one_line(page):
     assert page.locator("#status").inner_text() == (
         "this page reads what is drawn on it only; `make draw` and `make predict` read pictures"
     )
+
+
+@pytest.mark.browser
+def test_the_key_of_a_label_does_nothing_on_a_page_that_saves_nothing(page):
+    draw(page, 2)
+    expect_answer(page, "2")
+    page.keyboard.press("Shift+Digit2")
+    page.wait_for_timeout(300)
+    assert page.locator("#status").inner_text() == ""
+    assert page.locator("#answer").inner_text() == "2"

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import http.client
+import os
 import queue
 import re
 import sys
@@ -65,7 +67,7 @@ def test_read_returns_the_digits_of_a_picture(client):
     assert (answer["text"], answer["width"], answer["height"]) == ("3", 112, 112)
     (digit,) = answer["digits"]
     assert digit["digit"] == 3
-    assert digit["sure"]
+    assert digit["confident"]
     assert digit["probabilities"] == [0.005] * 3 + [0.955] + [0.005] * 6
     assert digit["box"] == [30, 8, 50, 90]
     assert base64.b64decode(digit["pixels"]) == np.eye(28, dtype=np.uint8).tobytes()
@@ -125,7 +127,7 @@ def test_read_returns_a_preview_on_request(client):
 def test_files_that_are_not_pictures_are_refused_in_one_line(client, folder, path, content):
     answer = client.post(path, content=content)
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("expected ")
+    assert re.match("expected an image|the image has more than", answer.json()["error"])
     assert "\n" not in answer.json()["error"]
     assert ("megapixels" in answer.json()["error"]) == (content == HOSTILE["bomb.png"])
     assert not folder.exists()
@@ -340,8 +342,17 @@ def test_a_table_without_the_columns_is_refused_and_unchanged(folder):
 def test_a_folder_that_cannot_be_written_is_reported_in_one_line(client, folder):
     folder.write_text("a file")
     answer = client.post("/save?label=3", content=PNG)
-    assert answer.status_code == 500
-    assert answer.json()["error"].startswith("could not save: ")
+    reason = f"could not read or write {folder}: File exists; move away what is in its place"
+    assert (answer.status_code, answer.json()["error"]) == (500, reason)
+
+
+def test_an_error_of_the_operating_system_on_reading_says_nothing_about_saving(folder):
+    def fail(pictures):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a file")
+
+    with testclient.TestClient(server.make_app(fail, guess, folder), base_url=OWN) as client:
+        error = client.post("/read", content=PNG).json()["error"]
+    assert error == "could not read or write a file: Too many open files; check the file and its folder"
 
 
 def test_pictures_are_read_one_at_a_time_without_blocking_the_page(folder):
@@ -395,7 +406,7 @@ def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, t
     monkeypatch.delitem(sys.modules, "digit_recognizer.web.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     line = run_draw(monkeypatch, capsys, tmp_path)
-    assert re.search(r"found no uvicorn; run `make draw`, or pip install '\.\[draw\]'$", line)
+    assert re.search(r"the page needs the package uvicorn; run `make draw`, or pip install '\.\[draw\]'$", line)
 
 
 def test_a_named_run_that_does_not_exist_is_refused(monkeypatch, capsys, tmp_path):

@@ -13,13 +13,13 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.calibration import apply_temperature, fit_temperature
 from digit_recognizer.handwriting import binarisation, detector, normalisation, segmentation
 from digit_recognizer.handwriting.detector import Detect, Detection
+from digit_recognizer.handwriting.resolution import Scaled, adapt_resolution
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.handwriting.segmentation import Component
 from digit_recognizer.model.bundled import load_bundled, read_bundled_record
 from digit_recognizer.training import run_folder
 
-MAX_SIDE = 1600  # pixels; larger pictures are scaled down
-SURE = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
+CONFIDENT = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
 MIN_CONTRAST = 0.1  # relative to the paper's brightness; below it is the grain of the paper
 MIN_SHADOW = 0.95  # fraction of a side of the picture that a shadow along it covers
 MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a component is a blot
@@ -103,7 +103,7 @@ def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
 
 def choose_networks(models_dir: Path, run: str | None) -> Path | None:
     """Return the folder of a run, see `find_run`; None, the network of the package, if none is named or trained."""
-    return run_folder.find_run(models_dir, run) if run or (models_dir / "latest.json").exists() else None
+    return run_folder.find_run(models_dir, run) if run else run_folder.find_latest(models_dir)
 
 
 def name_networks(run_dir: Path | None) -> str:
@@ -119,17 +119,16 @@ def read_pictures(
     pictures: Sequence[np.ndarray], classify: Classify, detect: Detect, refuse: float = REFUSE
 ) -> list[Reading]:
     """Read pictures, uint8 [h, w, 3] RGB or [h, w] gray; digits less probable than `refuse` are left out."""
-    small = [normalisation.rescale(picture, min(1, MAX_SIDE / max(picture.shape[:2]))) for picture in pictures]
-    found = _find_glyphs(small, detect)
+    views = [adapt_resolution(picture) for picture in pictures]
+    found = _find_glyphs([view.picture for view in views], detect)
     glyphs = [glyph for lines in found for line in lines for glyph in line]
     images = [normalisation.normalise_digit(glyph.component.foreground) for glyph in glyphs]
     variants = [normalisation.make_variants(image) for image in images]
     predictions = classify(np.concatenate(variants)).reshape(len(images), -1, CLASSES).mean(axis=1) if images else ()
     classified = zip(images, predictions, strict=True)
     readings = []
-    for lines, picture, scaled in zip(found, pictures, small, strict=True):
-        scale = picture.shape[1] / scaled.shape[1], picture.shape[0] / scaled.shape[0]
-        digits = [[_make_digit(glyph, *next(classified), scale) for glyph in line] for line in lines]
+    for lines, picture, view in zip(found, pictures, views, strict=True):
+        digits = [[_make_digit(glyph, *next(classified), view, picture.shape) for glyph in line] for line in lines]
         readings.append(refuse_below(refuse, Reading(digits)))
     return readings
 
@@ -140,12 +139,16 @@ def refuse_below(probability: float, reading: Reading) -> Reading:
     return Reading([row for row in kept if row])
 
 
-def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, scale: tuple[float, float]) -> Digit:
+def _make_digit(glyph: Glyph, image: np.ndarray, classified: np.ndarray, view: Scaled, shape: tuple[int, ...]) -> Digit:
     """Average the networks' probabilities; of a glyph that was cut, only the detector has seen all strokes."""
-    one, _, detected, is_whole = glyph
-    probabilities = (classified * detected.sum() + detected) / 2 if is_whole else detected
-    box = tuple(round(length * by) for length, by in zip((one.x, one.y, one.width, one.height), scale * 2, strict=True))
-    return Digit(probabilities, box, image)
+    strokes, _, detected, is_whole = glyph
+    presence = detected.sum()
+    if view.is_enlarged:  # strokes of few pixels are too blurred for the detector to be sure that they are a digit
+        presence = (1 + presence) / 2
+    probabilities = (classified * presence + detected) / 2 if is_whole else detected
+    ends = np.array([(strokes.x, strokes.y), (strokes.right, strokes.bottom)]) * view.scale + view.corner
+    (left, top), (right, bottom) = ends.round().astype(int).clip(0, shape[1::-1]).tolist()
+    return Digit(probabilities, (left, top, right - left, bottom - top), image)
 
 
 def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[list[Glyph]]]:
@@ -154,11 +157,11 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
     candidates = [binarisation.propose_settings(gray) for gray in grays]
     best: list[tuple[float, list[list[Glyph]]]] = [(0.0, [])] * len(pictures)
     for attempt in range(max(map(len, candidates), default=0)):
-        unsure = [i for i, settings in enumerate(candidates) if attempt < len(settings) and best[i][0] <= SURE]
-        segmented = [_segment(grays[i], candidates[i][attempt]) for i in unsure]
+        undecided = [i for i, settings in enumerate(candidates) if attempt < len(settings) and best[i][0] <= CONFIDENT]
+        segmented = [_segment(grays[i], candidates[i][attempt]) for i in undecided]
         images = [detector.render_line(line) for lines, *_ in segmented for line in lines]
         detections = iter(detector.detect_digits(images, detect))
-        for i, (lines, total, border) in zip(unsure, segmented, strict=True):
+        for i, (lines, total, border) in zip(undecided, segmented, strict=True):
             height = segmentation.find_typical_height([one for line in lines for one in line])
             found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
             explained = sum(one.component.mass * one.probabilities.max() for line in found for one in line)
@@ -219,10 +222,11 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
         merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:
             glyphs[nearest] = glyphs[nearest]._replace(component=merged)
-    return weigh_by_line([one for one in sorted(glyphs, key=lambda one: one.x) if _is_digit(one, picture_height)])
+    digits = [glyph for glyph in glyphs if _is_digit(glyph, picture_height)]
+    return adjust_by_line_context(sorted(digits, key=lambda glyph: glyph.x))
 
 
-def weigh_by_line(glyphs: list[Glyph]) -> list[Glyph]:
+def adjust_by_line_context(glyphs: list[Glyph]) -> list[Glyph]:
     """Multiply the odds that each glyph is a digit by those of a line with the others: digits stand among digits.
 
     The odds of a line are (digits + 1) / (others + 1), by Laplace's rule of succession.

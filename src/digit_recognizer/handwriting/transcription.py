@@ -1,13 +1,10 @@
-"""Read image files; describe, score and draw the digits in each."""
+"""Read image files; tabulate, score and draw the digits in each."""
 
-import contextlib
-import io
-import itertools
 import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from rich.table import Table
 
-from digit_recognizer.console import printable
+from digit_recognizer.console import make_table, printable
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.figures import draw_gallery, save_png
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
@@ -24,15 +22,18 @@ from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
 from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, MARK, Listed, is_annotated, read_picture, read_table
 from digit_recognizer.handwriting.normalisation import rescale
-from digit_recognizer.handwriting.reader import SURE, Read, Reading
+from digit_recognizer.handwriting.reader import CONFIDENT, Read, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.training.devices import count_cores
 
-MAX_FILES = 100  # annotated pictures of one call
-MAX_NAME = 200  # bytes of the name of an annotated picture; file systems allow 255
-MIN_SIDE, MAX_SIDE, SAMPLE_SIDE = 300, 1000, 240  # pixels of an annotated picture, and of one in the report
+MAX_FILES = 100  # annotated images of one call
+MISTAKES = "mistakes.png"  # of the annotated images, those with another label
+MAX_NAME = 200  # bytes of a file's name in that of its annotated image; file systems allow 255
+MIN_SIDE, MAX_SIDE, SAMPLE_SIDE = 300, 1000, 240  # pixels of an annotated image, and of one in the report
 TILE, CAPTION = 100, 22  # pixels to which the classifier's 28x28 are enlarged, and of the text below them
 BOX, TEXT, PAPER = (213, 94, 0), (0, 0, 0), 255  # RGB: vermilion of Okabe and Ito's palette, black, white
+
+OnError = Callable[[UserError], None]  # called with the error of each file that is left out
 
 
 class Transcript(NamedTuple):
@@ -40,6 +41,12 @@ class Transcript(NamedTuple):
 
     file: Listed
     reading: Reading
+    pages: int = 1  # of the file, of which the first was read
+
+    @property
+    def text(self) -> str:
+        """The digits on one line; a space separates lines."""
+        return self.reading.text.replace("\n", " ")
 
     @property
     def is_mistake(self) -> bool:
@@ -47,146 +54,143 @@ class Transcript(NamedTuple):
         return self.file.label is not None and self.reading.text.split() != self.file.label.split()
 
 
-def transcribe(files: Sequence[Listed], read: Read, *, refuse: Callable[[UserError], None]) -> Iterator[Transcript]:
-    """Yield the transcript of each file, in their order; call `refuse` with the error of each unreadable one.
+def transcribe(files: Sequence[Listed], read: Read, *, on_error: OnError) -> Iterator[Transcript]:
+    """Yield the transcript of each file, in their order; call `on_error` for each file that cannot be read.
 
     A thread per core decodes and reads them: Pillow, OpenCV and TensorFlow release the interpreter's lock.
     """
-    left, pending, cores = iter(files), deque[Future[Transcript | UserError]](), count_cores()
     # The decoder's own catch_warnings could restore the filters of another thread.
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(cores) as pool:
-        try:
-            while True:
-                pending += [
-                    pool.submit(_read_file, file, read) for file in itertools.islice(left, 4 * cores - len(pending))
-                ]
-                if not pending:
-                    return
-                found = pending.popleft().result()
-                if isinstance(found, Transcript):
-                    yield found
-                else:
-                    refuse(found)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(count_cores()) as pool:
+        for result in pool.map(partial(_read_file, read=read), files):
+            if isinstance(result, Transcript):
+                yield result
+            else:
+                on_error(result)
 
 
 def _read_file(file: Listed, read: Read) -> Transcript | UserError:
-    """Return the transcript of a file, or the error."""
     try:
-        (reading,) = read([read_picture(file.path)])
-        return Transcript(file, reading)
+        picture = read_picture(file.path)
+        (reading,) = read([picture.pixels])
+        return Transcript(file, reading, picture.pages)
     except UserError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures are to be read
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other files are to be read
         fault = f"{type(error).__name__}: {error}"
-        return UserError(f"{file.path}: expected a picture to read, found a fault in reading it ({fault})")
+        return UserError(f"{file.path}: could not read the image ({fault}); please report this")
 
 
-def describe(transcript: Transcript) -> dict[str, Any]:
-    """Return a transcript as a JSON value."""
-    path, found = str(transcript.file.path), transcript.reading.digits
-    digits = [{"digit": one.digit, "probability": round(one.probability, 4), "box": list(one.box)} for one in found]
-    scored = {"label": transcript.file.label, "correct": not transcript.is_mistake}
-    value = {"path": path, "digits": digits, "text": transcript.reading.text}
-    return value | ({} if transcript.file.label is None else scored)
+def score(transcripts: Sequence[Transcript]) -> Accuracy | None:
+    """Return the accuracy on the labelled files, None without any."""
+    correct = [not transcript.is_mistake for transcript in transcripts if transcript.file.label is not None]
+    return proportion(sum(correct), len(correct)) if correct else None
 
 
-def summarise(transcript: Transcript) -> tuple[str, str, str, str]:
-    """Return the cells of a table: file, text on one line, and probability and runner-up of the least certain digit."""
-    path, digits = str(transcript.file.path), transcript.reading.digits
-    text = transcript.reading.text.replace("\n", " ")
-    if not digits:
-        return path, "no digit found", "", ""
-    least = min(digits, key=lambda digit: digit.probability)
-    second = int(np.argsort(least.probabilities)[-2])
-    return path, text, f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
+def to_json(transcripts: Sequence[Transcript], networks: str) -> dict[str, Any]:
+    """Return transcripts, their accuracy and the name of the networks as a JSON value."""
+    images = []
+    for file, reading, pages in transcripts:
+        digits = [
+            {"digit": digit.digit, "probability": round(digit.probability, 4), "box": list(digit.box)}
+            for digit in reading.digits
+        ]
+        images.append({"path": str(file.path), "pages": pages, "text": reading.text, "digits": digits})
+        if file.label is not None:
+            images[-1] |= {"label": file.label, "correct": not Transcript(file, reading).is_mistake}
+    accuracy = score(transcripts)
+    return {"networks": networks, "accuracy": accuracy and accuracy._asdict(), "images": images}
 
 
-def score(transcripts: Sequence[Transcript]) -> dict[str, Accuracy]:
-    """Return the accuracy on the labelled files, of all ("") and of each kind."""
-    labelled = [one for one in transcripts if one.file.label is not None]
-    groups = {"": labelled} if labelled else {}
-    for kind in sorted({one.file.kind for one in labelled if one.file.kind}):
-        groups[kind] = [one for one in labelled if one.file.kind == kind]
-    return {kind: proportion(sum(not one.is_mistake for one in group), len(group)) for kind, group in groups.items()}
+def tabulate(transcripts: Sequence[Transcript]) -> Table:
+    """Return a table of files, text, and probability and runner-up of the least certain digit; mistakes come first.
+
+    Absolute paths are relative to the folder in the title.
+    """
+    paths = [transcript.file.path for transcript in transcripts]
+    folder = os.path.commonpath([path.parent for path in paths]) if all(path.is_absolute() for path in paths) else ""
+    rows = []
+    for transcript in sorted(transcripts, key=lambda transcript: not transcript.is_mistake):
+        (path, label), reading, pages = transcript
+        name = f"{path.relative_to(folder)}{f' (page 1 of {pages})' * (pages > 1)}"
+        row = [name, transcript.text or "no digit found", "", "", ""]
+        if reading.digits:
+            least = min(reading.digits, key=lambda digit: digit.probability)
+            second = int(np.argsort(least.probabilities)[-2])
+            row[2:4] = f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
+        row[4] = (label or "") + " (wrong)" * transcript.is_mistake
+        rows.append(row)
+    columns = ["file", "digits", "probability", "runner-up", "label"]
+    if not any(row[4] for row in rows):
+        columns, rows = columns[:4], [row[:4] for row in rows]
+    table = make_table(folder and printable(f"Files in {folder}"), columns, rows)
+    table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
+    return table
 
 
-def read_samples(folder: Path, read: Read) -> Handwriting:
-    """Read the labelled pictures of a folder or, if there are none, the sample digits, for the report."""
-    listed = read_table(folder / LABELS) if (folder / LABELS).exists() else []
-    own = [(str(path.relative_to(folder)), label or "", read_picture(path)) for path, label, _ in listed]
-    labelled = own or [(f"a drawn {digit}", str(digit), picture) for digit, picture in enumerate(draw_digits())]
-    samples = []
-    for (name, label, picture), reading in zip(labelled, read([one[2] for one in labelled]), strict=True):
-        text, drawn = reading.text.replace("\n", " "), draw_boxes(picture, reading, side=SAMPLE_SIDE)
-        samples.append(HandwritingSample(name, label, text, reading.probability, drawn))
-    return Handwriting(bool(own), samples)
+def read_samples(folder: Path, read: Read, *, on_error: OnError) -> Handwriting:
+    """Read the labelled images of a folder or, if there are none, the sample digits, for the report."""
+    files = read_table(folder / LABELS) if (folder / LABELS).exists() else []
+    own = [
+        _make_sample(str(file.path.relative_to(folder)), file.label or "", read_picture(file.path).pixels, reading)
+        for file, reading, _ in transcribe(files, read, on_error=on_error)
+    ]
+    digits = enumerate(zip(draw_digits(), read(draw_digits()), strict=True))
+    drawn = [_make_sample(f"a drawn {digit}", str(digit), *sample) for digit, sample in digits]
+    return Handwriting(bool(own), own or drawn)
 
 
-def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, refuse: Callable[[UserError], None]) -> int:
-    """Annotate at most 100 files as <folder>/<file>.png, mistakes first, and draw mistakes.png; return their number.
+def _make_sample(name: str, label: str, picture: np.ndarray, reading: Reading) -> HandwritingSample:
+    drawn = draw_boxes(picture, reading, side=SAMPLE_SIDE)
+    return HandwritingSample(name, label, reading.text.replace("\n", " "), reading.probability, drawn)
 
-    Annotated pictures of earlier calls are deleted first, unless they are among the files; other files never are.
-    `refuse` is called with the error of each picture that cannot be written.
+
+def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_error: OnError) -> list[Path]:
+    """Annotate at most 100 files, mistakes first and then uncertain ones, and draw the mistakes in one image.
+
+    Annotated images of earlier calls are deleted first, unless they are among the files. `on_error` is called for each
+    file that cannot be read again.
+
+    Returns:
+        The paths of the annotated images, <folder>/001-<name>.png and so on. The mistakes are in <folder>/mistakes.png.
 
     Raises:
-        UserError: The folder cannot be created or written.
+        UserError: Another file has one of these names.
     """
-    chosen = sorted(transcripts, key=lambda one: (not one.is_mistake, one.reading.probability >= SURE))[:MAX_FILES]
-    named = {os.path.realpath(one.file.path) for one in transcripts}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*.png"):
-            if is_annotated(path) and os.path.realpath(path) not in named:
-                path.unlink()
-    except OSError as error:
-        fault = f"expected a folder to write annotated images to, found an error ({error.strerror})"
-        raise UserError(f"{folder}: {fault}; choose another --output-dir") from None
-    count, mistakes, titles = 0, [], []
-    for transcript in chosen:
-        (path, label, _), reading = transcript
-        target = _find_free_path(folder, path.name)
-        with _refusing(target, refuse):
-            drawn = annotate(read_picture(path), reading)  # read again: keeping all pictures would take more memory
-            _write_png(drawn, target)
-            count += 1
-            if transcript.is_mistake:
-                mistakes.append(drawn)
-                lines = f"{label} read as {reading.text or 'nothing'}".replace("\n", " "), path.name[-24:]
-                titles.append("\n".join(map(printable, lines)))
+    order = sorted(transcripts, key=lambda file: (not file.is_mistake, file.reading.probability >= CONFIDENT))
+    targets = {folder / _name_target(n, file.file.path): file for n, file in enumerate(order[:MAX_FILES], start=1)}
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = {os.path.realpath(transcript.file.path) for transcript in transcripts}
+    for path in folder.glob("*.png"):
+        if is_annotated(path) and os.path.realpath(path) not in sources:
+            path.unlink()
+    if taken := [path for path in (*targets, folder / MISTAKES) if os.path.lexists(path)]:
+        raise UserError(f"{taken[0]}: would replace another file; move it away, or choose another --output-dir")
+    paths, mistakes, titles = list[Path](), [], []
+    for path, transcript in targets.items():
+        try:
+            picture = read_picture(transcript.file.path).pixels  # keeping all of them would take more memory
+        except UserError as error:
+            on_error(error)
+            continue
+        drawn, information = annotate(picture, transcript.reading), PngInfo()
+        information.add_text("Software", MARK)
+        with replacing(path) as temporary:
+            Image.fromarray(drawn).save(temporary, "png", pnginfo=information)
+        paths.append(path)
+        if transcript.is_mistake:
+            mistakes.append(drawn)
+            label, text = printable(transcript.file.label or ""), transcript.text or "nothing"
+            titles.append(f"{label} read as {text}\n{path.name[-24:]}")
     if mistakes:
-        target = _find_free_path(folder, "mistakes")
-        with _refusing(target, refuse), warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
-            save_png(draw_gallery(mistakes, titles, columns=3), target, software=MARK)
-    return count
+        with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
+            save_png(draw_gallery(mistakes, titles, columns=3), folder / MISTAKES, software=MARK)
+    return paths
 
 
-@contextlib.contextmanager
-def _refusing(path: Path, refuse: Callable[[UserError], None]) -> Iterator[None]:
-    """Call `refuse` with the error of the block, which writes a file."""
-    try:
-        yield
-    except UserError as error:
-        refuse(error)
-    except OSError as error:
-        refuse(UserError(f"{path}: expected to write an annotated image, found an error ({error.strerror})"))
-
-
-def _find_free_path(folder: Path, name: str) -> Path:
-    """Return <folder>/<name>.png or, where that exists, a numbered path, in characters that every program can read."""
-    stem = "".join(one if one.isprintable() else "_" for one in name).encode()[:MAX_NAME].decode(errors="ignore")
-    stems = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(path for one in stems if not os.path.lexists(path := folder / f"{one}.png"))
-
-
-def _write_png(picture: np.ndarray, path: Path) -> None:
-    """Write uint8 [h, w, 3], RGB, with the mark of annotated pictures."""
-    content, text = io.BytesIO(), PngInfo()
-    text.add_text("Software", MARK)
-    Image.fromarray(picture).save(content, "png", pnginfo=text)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+def _name_target(number: int, path: Path) -> str:
+    """Return the name of an annotated image, in characters that every program can read."""
+    stem = "".join(letter if letter.isprintable() else "_" for letter in path.stem)
+    return f"{number:03}-{stem.encode()[:MAX_NAME].decode(errors='ignore')}.png"
 
 
 def draw_boxes(picture: np.ndarray, reading: Reading, *, side: int) -> np.ndarray:

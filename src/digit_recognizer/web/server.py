@@ -35,10 +35,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from digit_recognizer.config import IMAGE_SIZE
-from digit_recognizer.errors import UserError
+from digit_recognizer.errors import UserError, describe_os_error
 from digit_recognizer.files import replacing
 from digit_recognizer.handwriting.image_files import LABELS, decode
-from digit_recognizer.handwriting.reader import SURE, Classify, Read
+from digit_recognizer.handwriting.reader import CONFIDENT, Classify, Read
 
 HOST = "127.0.0.1"
 UPLOAD_LIMIT = 20_000_000  # bytes; static/backend.js has the same limit
@@ -120,7 +120,7 @@ def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") ->
         preview, width = "preview" in request.query_params, request.query_params.get("width")
         async with bodies:
             content = await _read_body(request)
-            picture = (lambda: decode(content)) if width is None else (lambda: _to_picture(content, width))
+            picture = (lambda: _decode(content)) if width is None else (lambda: _to_picture(content, width))
             return JSONResponse(await in_thread(lambda: _describe(picture(), read, preview=preview)))
 
     async def classify_images(request: Request) -> Response:
@@ -139,7 +139,7 @@ def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") ->
             raise UserError(f"expected a label of 1 to 20 digits, received {label[:30]!r}")
         async with bodies:
             content = await _read_body(request)
-            path = await in_thread(lambda: save_labelled(decode(content), label, folder))
+            path = await in_thread(lambda: save_labelled(_decode(content), label, folder))
         return JSONResponse({"path": str(path)})
 
     return Starlette(
@@ -158,7 +158,7 @@ def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") ->
             UserError: lambda _, error: JSONResponse({"error": str(error)}, 422),
             HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code),
             ClientDisconnect: lambda *_: Response(status_code=400),
-            OSError: lambda _, error: JSONResponse({"error": f"could not save: {error}"}, 500),
+            OSError: lambda _, error: JSONResponse({"error": describe_os_error(error)}, 500),
         },
     )
 
@@ -216,6 +216,10 @@ async def _read_body(request: Request) -> bytes:
     raise HTTPException(408, f"expected the whole picture within {BODY_SECONDS} s, received a part of it")
 
 
+def _decode(content: bytes) -> np.ndarray:
+    return decode(io.BytesIO(content)).pixels
+
+
 def _to_picture(content: bytes, width: str) -> np.ndarray:
     """Return rows of gray levels as a picture, uint8 [h, w]."""
     columns = int(width) if re.fullmatch("[1-9][0-9]{0,3}", width) else 0
@@ -230,7 +234,7 @@ def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, An
     digits = [
         {
             "digit": digit.digit,
-            "sure": digit.probability >= SURE,
+            "confident": digit.probability >= CONFIDENT,
             "probabilities": digit.probabilities.round(4).tolist(),
             "box": [int(value) for value in digit.box],
             "pixels": base64.b64encode(digit.image.tobytes()).decode(),

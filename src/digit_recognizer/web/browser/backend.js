@@ -50,7 +50,7 @@ export async function readDrawing(gray, width) {
       return own.reduce((sum, one) => sum + one) / count;
     });
     const best = Math.max(...probabilities);
-    return { ...digit, probabilities, digit: probabilities.indexOf(best), sure: best >= settings.sure };
+    return { ...digit, probabilities, digit: probabilities.indexOf(best), confident: best >= settings.confident };
   });
   const left = [...digits];
   const text = rows.map((row) => left.splice(0, row.length).map(({ digit }) => digit).join("")).join("\n");

@@ -137,7 +137,7 @@ function show(result) {
   const answer = find("answer");
   answer.textContent = text;
   answer.className = text.length > 24 ? "longest" : text.length > 5 ? "long" : "";
-  answer.classList.toggle("unsure", digits.some((digit) => !digit.sure));
+  answer.classList.toggle("unsure", digits.some((digit) => !digit.confident));
   find("digits").hidden = digits.length < 2;
   find("digits").replaceChildren(...digits.map((digit, index) => {
     const image = element("canvas", { width: SIDE, height: SIDE, ariaHidden: "true" });
@@ -154,7 +154,7 @@ function show(result) {
   let line = isEmpty() ? "Draw a digit to start" : digits.length ? "" : "No digit found";
   const best = digits.length === 1 ? Math.max(...digits[0].probabilities) : 0;
   if (best) line = best >= 0.9995 ? "over 99.9% probability" : `${percent(best)} probability`;
-  const doubt = digits.find((digit) => !digit.sure);
+  const doubt = digits.find((digit) => !digit.confident);
   if (doubt) {
     const order = [...doubt.probabilities.keys()].sort((a, b) => doubt.probabilities[b] - doubt.probabilities[a]);
     line = `Uncertain: ${order[0]} or ${order[1]}?`;
@@ -204,8 +204,9 @@ async function explainShown() {
     const { heat, without } = await explain(digit.pixels, digit.digit, backend.classify);
     if (digit !== shown || find("explain").ariaPressed !== "true") return;
     paint(find("seen"), digit.pixels, heat);
-    const otherwise = without === digit.digit ? "any one part it is still" : "the brightest part it is";
-    find("why").textContent = `Orange speaks for ${digit.digit}, blue against it. Without ${otherwise} a ${without}.`;
+    const same = "Removing any single part does not change the answer.";
+    const otherwise = without === digit.digit ? same : `Without the brightest part it is a ${without}.`;
+    find("why").textContent = `Orange speaks for ${digit.digit}, blue against it. ${otherwise}`;
   } catch (error) {
     say(error.message, true);
   }
@@ -283,6 +284,10 @@ function resize() {
   pad.fromData(strokes);
 }
 
+function isLabelling() {
+  return find("labels").contains(document.activeElement);
+}
+
 function pressed(event) {
   if (event.target === find("number")) return;
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
@@ -290,7 +295,7 @@ function pressed(event) {
   if (command && !event.shiftKey && event.key.toLowerCase() === "z") undo();
   else if (command || event.altKey) return;
   else if (event.key === "Escape" || event.key === "Delete") clear();
-  else if (digit && (event.shiftKey || find("labels").contains(document.activeElement))) saveDigit(digit);
+  else if (digit && backend.abilities.saving && (event.shiftKey || isLabelling())) saveDigit(digit);
   else return;
   event.preventDefault();
 }
