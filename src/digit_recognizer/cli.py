@@ -1,16 +1,18 @@
 """The command line: one command per stage. Heavy packages are imported inside commands, so that `--help` is fast."""
 
+import contextlib
 import importlib.util
 import io
 import json
 import logging
+import os
 import re
 import signal
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,30 +52,25 @@ Precision = Annotated[
 ]
 Augment = Annotated[bool | None, typer.Option(help="Augment the training images.")]
 DataDir = Annotated[Path, typer.Option(help="Folder of train.csv, test.csv and sample_submission.csv.")]
-ModelsDir = Annotated[Path, typer.Option(help="Folder with one folder per run.")]
 RunName = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="the latest")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Refuse = Annotated[float, typer.Option(min=0, max=1, help="Leave out digits that are less probable.")]
-ReportsDir = Annotated[Path, typer.Option(help="Folder with one folder per report.")]
-SubmissionsDir = Annotated[Path, typer.Option(help="Folder with one folder per submission, and ledger.csv.")]
 TestFile = Annotated[Path | None, typer.Option(help="Images to predict.", show_default="test.csv in the data folder")]
 
-DATA, MODELS, REPORTS, SUBMISSIONS = Path("data"), Path("models"), Path("reports"), Path("submissions")
-PREDICTIONS, DEMO = Path("predictions"), Path("demo")
+DATA, DEMO = Path("data"), Path("demo")
+MODELS, PREDICTIONS, REPORTS, SUBMISSIONS = map(Path, ("models", "predictions", "reports", "submissions"))
 
 
 @app.command()
 def doctor(
     data_dir: DataDir = DATA,
-    models_dir: ModelsDir = MODELS,
-    submissions_dir: SubmissionsDir = SUBMISSIONS,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that the other commands need, and print what to do about each fault."""
     from digit_recognizer import doctor
 
     findings = []
-    for finding in doctor.diagnose(data_dir, models_dir, submissions_dir):
+    for finding in doctor.diagnose(data_dir, MODELS, SUBMISSIONS):
         findings.append(finding)
         if not as_json:
             _say(f"{finding.status:<8}{finding.check:<12}{finding.found}")
@@ -111,7 +108,6 @@ def train(
     precision: Precision = None,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
     data_dir: DataDir = DATA,
-    models_dir: ModelsDir = MODELS,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
     seeds: Annotated[str | None, typer.Option(help="Train one run for each seed: 0-9, or 1,4,7.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, or the head's HOST:PORT.")] = None,
@@ -136,7 +132,7 @@ def train(
     for config_of_run in [replace(config, seed=number) for number in parse_seeds(seeds)] if seeds else [config]:
         started = environment.now()
         run_dir, record = pipeline.train(
-            config_of_run, data_dir, models_dir, _progress, run=run, log=tensorboard, cluster=cluster
+            config_of_run, data_dir, MODELS, _progress, run=run, log=tensorboard, cluster=cluster
         )
         records.append(record)
         for warning in record["warnings"]:
@@ -165,14 +161,12 @@ def _print_training(run_dir: Path, record: dict[str, Any], *, is_new: bool) -> N
 
 
 @app.command()
-def evaluate(
-    *, run: RunName = None, data_dir: DataDir = DATA, models_dir: ModelsDir = MODELS, as_json: AsJson = False
-) -> None:
+def evaluate(*, run: RunName = None, data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
     """Print accuracy, scores by digit and confusions on the validation rows, and draw the figures."""
     from digit_recognizer import pipeline
     from digit_recognizer.evaluation import metrics
 
-    result = pipeline.evaluate(*_find_run(models_dir, data_dir, run))
+    result = pipeline.evaluate(_find_run(data_dir, run), data_dir)
     if as_json:
         _print_json(result)
         return
@@ -190,17 +184,14 @@ def evaluate(
 def report(
     run: RunName = None,
     data_dir: DataDir = DATA,
-    models_dir: ModelsDir = MODELS,
-    submissions_dir: SubmissionsDir = SUBMISSIONS,
-    reports_dir: ReportsDir = REPORTS,
 ) -> None:
     """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
     from digit_recognizer import pipeline
 
-    run_dir, data_dir = _find_run(models_dir, data_dir, run)
+    run_dir = _find_run(data_dir, run)
     with show_steps(_progress) as step:
         on_error = partial(_note, [])  # of a drawing that cannot be read
-        paths = pipeline.report(run_dir, data_dir, submissions_dir, reports_dir, step, on_error)
+        paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, on_error)
     _print(f"Wrote {' and '.join(map(str, paths))}")
 
 
@@ -209,14 +200,13 @@ def compare(
     names: Annotated[
         list[str] | None, typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")
     ] = None,
-    models_dir: ModelsDir = MODELS,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: settings, validation accuracies, the spread over seeds, McNemar's test of two runs."""
     from digit_recognizer.evaluation.comparison import compare_runs
     from digit_recognizer.training import run_folder
 
-    folders = run_folder.find_runs(models_dir, names or [])
+    folders = run_folder.find_runs(MODELS, names or [])
     if len(folders) < 2:
         raise UserError(f"name two or more runs to compare, not {len(folders)}: make compare RUNS='fast-* single-*'")
     comparison = compare_runs(folders)
@@ -231,17 +221,15 @@ def submission(
     run: RunName = None,
     test_file: TestFile = None,
     data_dir: DataDir = DATA,
-    models_dir: ModelsDir = MODELS,
-    submissions_dir: SubmissionsDir = SUBMISSIONS,
 ) -> None:
     """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
     from digit_recognizer import pipeline
     from digit_recognizer.competition.submission import read_record
     from digit_recognizer.training import run_folder
 
-    run_dir = run_folder.find_run(models_dir, run)
+    run_dir = run_folder.find_run(MODELS, run)
     with show_steps(_progress) as step:
-        folder = pipeline.write_submission(run_dir, test_file or data_dir, submissions_dir, step)
+        folder = pipeline.write_submission(run_dir, test_file or data_dir, SUBMISSIONS, step)
     for warning in read_record(folder).get("warnings", []):
         _say(f"warning: {warning}", error=True)
     _print(f"Wrote {folder / 'submission.csv'}")
@@ -256,8 +244,6 @@ def submit(
     ] = False,
     kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
     data_dir: DataDir = DATA,
-    models_dir: ModelsDir = MODELS,
-    submissions_dir: SubmissionsDir = SUBMISSIONS,
     as_json: AsJson = False,
 ) -> None:
     """Upload the submission, written first if it does not exist, and wait for its public score."""
@@ -270,13 +256,13 @@ def submit(
     if kernel and run:
         raise UserError(f"expected either --kernel or a run to submit, received both --kernel and the run {run!r}")
     if kernel:
-        folder = kernels.make_submission(submissions_dir)
+        folder = kernels.make_submission(SUBMISSIONS)
     else:
-        run_dir = run_folder.find_run(models_dir, run)
-        folder = submissions_dir / run_dir.name
+        run_dir = run_folder.find_run(MODELS, run)
+        folder = SUBMISSIONS / run_dir.name
         if not is_pending(folder):  # otherwise wait for the score of that upload
             with show_steps(_progress) as step:
-                folder = pipeline.write_submission(run_dir, data_dir, submissions_dir, step)
+                folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
     # Progress goes to stdout, so that a failure is the only line on stderr; with --json it goes to stderr.
     record = submit.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
     if as_json:
@@ -308,14 +294,13 @@ def push(
     augment: Augment = None,
     precision: Precision = None,
     hours: Annotated[float | None, typer.Option(help="Time limit for the training.", show_default="11")] = None,
-    submissions_dir: SubmissionsDir = SUBMISSIONS,
 ) -> None:
     """Run the notebook on Kaggle, wait until it ends, fetch its output and compare it with the local run."""
     from digit_recognizer.competition import kernel
 
     settings = {"preset": preset, "folds": folds, "members": members, "validation": validation, "epochs": epochs}
     settings |= {"seed": seed, "augment": augment, "precision": precision, "hours": hours}
-    kernel.push(settings, submissions_dir, say=_say)
+    kernel.push(settings, SUBMISSIONS, say=_say)
 
 
 @app.command("kernel-status")
@@ -327,11 +312,11 @@ def show_kernel_status() -> None:
 
 
 @app.command("kernel-output")
-def fetch_kernel_output(submissions_dir: SubmissionsDir = SUBMISSIONS) -> None:
+def fetch_kernel_output() -> None:
     """Fetch the output of the notebook's latest version, and compare it with the local run."""
     from digit_recognizer.competition import kernel
 
-    kernel.fetch_output(submissions_dir, say=_say)
+    kernel.fetch_output(SUBMISSIONS, say=_say)
 
 
 @app.command()
@@ -341,8 +326,6 @@ def predict(
     expect: Annotated[str | None, typer.Option(help="Label of all files, to score the predictions.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV file path,label; by default a folder's labels.csv.")] = None,
     refuse: Refuse = REFUSE,
-    models_dir: ModelsDir = MODELS,
-    output_dir: Annotated[Path | None, typer.Option(help="Folder for annotated images; not with --json.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read handwritten digits in photos, scans and drawings."""
@@ -359,40 +342,36 @@ def predict(
         raise UserError("no image files to read; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    transcripts, errors = _transcribe(listed, models_dir, run, refuse, as_json=as_json)
-    folder = output_dir or (None if as_json else PREDICTIONS)
-    if folder:
-        paths = transcription.draw_transcripts(transcripts, folder, on_error=partial(_note, errors))
-        if not as_json:
-            _print(f"Annotated images of {len(paths)} of {len(transcripts)} files: {folder}")
-        if not as_json and (folder / transcription.MISTAKES).exists():
-            _print(f"The mistakes in one image: {folder / transcription.MISTAKES}")
+    transcripts, errors = _transcribe(listed, run, refuse, as_json=as_json)
+    if not as_json:
+        paths = transcription.draw_transcripts(transcripts, PREDICTIONS, on_error=partial(_note, errors))
+        _print(f"Annotated images of {len(paths)} of {len(transcripts)} files: {PREDICTIONS}")
+        if (PREDICTIONS / transcription.MISTAKES).exists():
+            _print(f"The mistakes in one image: {PREDICTIONS / transcription.MISTAKES}")
     if errors:
         raise typer.Exit(1)
 
 
 @app.command()
-def handwriting(
-    run: RunName = None, data_dir: DataDir = DATA, models_dir: ModelsDir = MODELS, as_json: AsJson = False
-) -> None:
+def handwriting(run: RunName = None, data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
     """List the drawings that the page has saved in DATA_DIR/handwriting/, with what a run reads, and score it."""
     from digit_recognizer.handwriting import image_files
 
     table = data_dir / "handwriting" / image_files.LABELS
     if not table.exists():
         raise UserError(f"no drawings with labels in {table.parent}; save some with `make draw`")
-    _, errors = _transcribe(image_files.read_table(table), models_dir, run, REFUSE, as_json=as_json)
+    _, errors = _transcribe(image_files.read_table(table), run, REFUSE, as_json=as_json)
     if errors:
         raise typer.Exit(1)
 
 
 def _transcribe(
-    files: "list[Listed]", models_dir: Path, run: str | None, refuse: float, *, as_json: bool
+    files: "list[Listed]", run: str | None, refuse: float, *, as_json: bool
 ) -> "tuple[list[Transcript], list[UserError]]":
     """Read files and print the digits in each; return their transcripts, and the errors of the others."""
     from digit_recognizer.handwriting import reader, transcription
 
-    run_dir, errors = reader.choose_networks(models_dir, run), list[UserError]()
+    run_dir, errors = reader.choose_networks(MODELS, run), list[UserError]()
     read, networks = reader.load_reader(run_dir, refuse), reader.name_networks(run_dir)
     found = transcription.transcribe(files, read, on_error=partial(_note, errors))
     transcripts = list(track(found, "reading", len(files), _progress))
@@ -420,13 +399,12 @@ def draw(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
     refuse: Refuse = REFUSE,
     data_dir: DataDir = DATA,
-    models_dir: ModelsDir = MODELS,
 ) -> None:
     """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
     from digit_recognizer.handwriting import reader
     from digit_recognizer.web import server
 
-    run_dir = reader.choose_networks(models_dir, run)
+    run_dir = reader.choose_networks(MODELS, run)
 
     def load() -> tuple[reader.Read, reader.Classify]:
         classify = reader.load_classifier(run_dir)
@@ -440,50 +418,51 @@ def draw(
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder for the page.")] = Path("page"),
     run: RunName = None,
-    models_dir: ModelsDir = MODELS,
 ) -> None:
     """Write the page as static files, with the networks in the browser, for any web server."""
     from digit_recognizer.handwriting import reader
     from digit_recognizer.web.export import export_page
 
-    run_dir = reader.choose_networks(models_dir, run)
+    run_dir = reader.choose_networks(MODELS, run)
     export_page(run_dir, folder)
     _print(f"Read by {reader.name_networks(run_dir)}")
     _print(f"Wrote {folder}; try it with: python3 -m http.server --bind 127.0.0.1 --directory {folder}")
 
 
 @app.command()
-def demo(folder: Annotated[Path, typer.Option(help="Folder for all files.")] = DEMO) -> None:
-    """Run all stages without an account, on digits that scikit-learn ships."""
+def demo() -> None:
+    """Run all stages without an account, on digits that scikit-learn ships, in the folder demo/."""
     from digit_recognizer.data.demo import write_demo_data
     from digit_recognizer.handwriting.sample_digits import write_digits
 
     _console.print(
         "Demo: 1,797 handwritten digits that scikit-learn ships, enlarged from 8x8. These are not the competition's "
-        f"data: the scores do not apply to it, and nothing in {folder}/ can be submitted.\n"
+        f"data: the scores do not apply to it. All files are in {DEMO}/, and none can be submitted.\n"
     )
-    data_dir, models_dir, submissions_dir = folder / "data", folder / "models", folder / "submissions"
-    write_demo_data(data_dir)
-    train(preset="fast", epochs=20, augment=True, validation=0.2, data_dir=data_dir, models_dir=models_dir)
-    evaluate(data_dir=data_dir, models_dir=models_dir)
-    submission(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir)
-    drawings = folder / "drawings"
-    write_digits(drawings)
-    predict([drawings], models_dir=models_dir, output_dir=folder / "predictions")
-    report(data_dir=data_dir, models_dir=models_dir, submissions_dir=submissions_dir, reports_dir=folder / "reports")
-    _console.print("\nOpen the report in a browser. Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
-    _console.print("With an account: `make download train submit`.")
+    DEMO.mkdir(exist_ok=True)
+    with contextlib.chdir(DEMO):
+        write_demo_data(DATA)
+        write_digits(Path("drawings"))
+        train(preset="fast", epochs=20, augment=True, validation=0.2)
+        evaluate()
+        submission()
+        predict([Path("drawings")])
+        report()
+        (path,) = REPORTS.glob(f"{_find_run(DATA, None).name}/*.html")
+    _print(f"\nOpen {DEMO / path} in a browser.")
+    _print("Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
+    _print("With an account: `make download train submit`.")
 
 
-def _find_run(models_dir: Path, data_dir: Path, run: str | None) -> tuple[Path, Path]:
-    """Return the folders of a run and of its data: those of the demo if nothing else was trained."""
+def _find_run(data_dir: Path, run: str | None) -> Path:
+    """Return the folder of a run; go to the demo's folder if nothing but the demo was trained."""
     from digit_recognizer.training import run_folder
 
-    demo_models = DEMO / models_dir
-    if not any(models_dir.glob("*/run.json")) and any(demo_models.glob("*/run.json")):
-        _say(f"no run in {models_dir}, the demo's is used", error=True)
-        models_dir, data_dir = demo_models, DEMO / data_dir
-    return run_folder.find_run(models_dir, run), data_dir
+    runs = f"{MODELS}/*/run.json"
+    if data_dir == DATA and not any(Path().glob(runs)) and any(DEMO.glob(runs)):
+        _say(f"there is no other run than that of {DEMO}/, where paths begin", error=True)
+        os.chdir(DEMO)
+    return run_folder.find_run(MODELS, run)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -511,11 +490,6 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2), flush=True)  # in ASCII; at exit, a closed pipe would be a message
 
 
-def _fail(message: object) -> NoReturn:
-    _say(f"digit-recognizer: {message}", error=True)
-    sys.exit(1)
-
-
 def main() -> None:
     """Run the command line; a `UserError`, or one of the operating system, becomes one line on stderr and status 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -533,23 +507,19 @@ def main() -> None:
             signal.signal(number, interrupt)
     try:
         status = app(standalone_mode=False)  # 130 after a KeyboardInterrupt
-    except BaseException as error:  # noqa: BLE001 - native code can make any exception of an interruption
-        if not received:
-            _fail_with(error)
-        status = 128 + received[0]
+    except BaseException as error:  # native code can make any exception of an interruption
+        status = 1
+        if received:
+            pass
+        elif isinstance(error, USAGE_ERROR):
+            _say(f"digit-recognizer: {error.format_message()} (see --help)", error=True)
+        elif isinstance(error, UserError | OSError):
+            message = describe_os_error(error) if isinstance(error, OSError) else error
+            _say(f"digit-recognizer: {message}", error=True)
+        else:
+            raise
     if received and status:
         name = signal.Signals(received[0]).name
         _say(f"digit-recognizer: ended by {name}; run the same command again to go on from there", error=True)
         status = 128 + received[0]
     sys.exit(status or 0)
-
-
-def _fail_with(error: BaseException) -> NoReturn:
-    """End with one line for an error that the user can fix; raise any other."""
-    if isinstance(error, USAGE_ERROR):
-        _fail(f"{error.format_message()} (see --help)")
-    if isinstance(error, UserError):
-        _fail(error)
-    if isinstance(error, OSError):
-        _fail(describe_os_error(error))
-    raise error
