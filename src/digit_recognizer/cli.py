@@ -35,8 +35,6 @@ USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer has wi
 ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
 MAX_NAMES = 10  # of files that are not read
 MAX_SEEDS = 500
-LOSS, ACCURACY = "{:.4f}", "{:.2%}"
-HISTORY = {"loss": LOSS, "accuracy": ACCURACY, "val_loss": LOSS, "val_accuracy": ACCURACY, "seconds": "{:.1f}"}
 
 _console = make_console()
 _progress = Console(stderr=True)  # stdout carries results only
@@ -62,26 +60,19 @@ MODELS, PREDICTIONS, REPORTS, SUBMISSIONS = map(Path, ("models", "predictions", 
 
 
 @app.command()
-def doctor(
-    data_dir: DataDir = DATA,
-    as_json: AsJson = False,
-) -> None:
+def doctor(data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
     """Check everything that the other commands need, and print what to do about each fault."""
     from digit_recognizer import doctor
 
     findings = []
     for finding in doctor.diagnose(data_dir, MODELS, SUBMISSIONS):
-        findings.append(finding)
+        findings.append(finding._asdict())
         if not as_json:
-            _say(f"{finding.status:<8}{finding.check:<12}{finding.found}")
-        if not as_json and finding.next:
-            _say(f"{'':<20}next: {finding.next}")
-    has_fault = any(finding.status == doctor.FAULT for finding in findings)
+            step = f"\n{'':<20}next: {finding.next}" if finding.next else ""
+            print(f"{finding.status:<8}{finding.check:<12}{finding.found}{step}", flush=True)
     if as_json:
-        _print_json([finding._asdict() for finding in findings])
-    else:
-        _say(f"`make download train submit` {'cannot' if has_fault else 'can'} work")
-    if has_fault:
+        _print_json(findings)
+    if any(finding["status"] == doctor.FAULT for finding in findings):
         raise typer.Exit(1)
 
 
@@ -115,6 +106,7 @@ def train(
 ) -> None:
     """Train the CNN; finished members of an interrupted run with the same settings are kept."""
     from digit_recognizer import pipeline
+    from digit_recognizer.evaluation import metrics
     from digit_recognizer.training import environment
 
     settings: dict[str, Any] = {"folds": folds, "members": members, "validation": validation, "epochs": epochs}
@@ -138,26 +130,13 @@ def train(
         for warning in record["warnings"]:
             _say(f"warning: {warning}", error=True)
         if not as_json:
-            _print_training(run_dir, record, is_new=record["finished_at"] >= started)
+            if rows := record["scores"]["validation_rows"]:
+                correct = round(record["scores"]["validation_accuracy"] * rows)
+                _print(f"Validation accuracy {metrics.proportion(correct, rows)}")
+            action = "Trained" if record["finished_at"] >= started else f"Finished on {record['finished_at']}, trained"
+            _print(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
     if as_json:
         _print_json(records if seeds else records[0])
-
-
-def _print_training(run_dir: Path, record: dict[str, Any], *, is_new: bool) -> None:
-    from digit_recognizer.evaluation import metrics
-    from digit_recognizer.training import run_folder
-
-    for folder in run_folder.member_dirs(run_dir) if is_new else []:
-        history = run_folder.read_history(folder)
-        columns = {name: map(form.format, history[name]) for name, form in HISTORY.items() if name in history}
-        headings = ["epoch", *(name.replace("val_", "validation ") for name in columns)]
-        rows = zip(map(str, range(1, record["config"]["epochs"] + 1)), *columns.values(), strict=True)
-        _console.print(make_table(folder.name, headings, rows))
-    _, labels, probabilities = run_folder.read_predictions(run_dir)
-    if len(labels):
-        _print(f"Validation accuracy {metrics.accuracy(labels, probabilities)}")
-    when = "" if is_new else f"Finished on {record['finished_at']}; t"
-    _print(f"{when or 'T'}rained in {record['training_seconds']:,.0f} s: {run_dir}")
 
 
 @app.command()
@@ -181,10 +160,7 @@ def evaluate(*, run: RunName = None, data_dir: DataDir = DATA, as_json: AsJson =
 
 
 @app.command()
-def report(
-    run: RunName = None,
-    data_dir: DataDir = DATA,
-) -> None:
+def report(run: RunName = None, data_dir: DataDir = DATA) -> None:
     """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
     from digit_recognizer import pipeline
 
@@ -197,9 +173,7 @@ def report(
 
 @app.command()
 def compare(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Names of runs, or patterns such as 'single-*'.", metavar="RUNS")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of runs, or patterns such as 'single-*'.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: settings, validation accuracies, the spread over seeds, McNemar's test of two runs."""
@@ -217,11 +191,7 @@ def compare(
 
 
 @app.command()
-def submission(
-    run: RunName = None,
-    test_file: TestFile = None,
-    data_dir: DataDir = DATA,
-) -> None:
+def submission(run: RunName = None, test_file: TestFile = None, data_dir: DataDir = DATA) -> None:
     """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
     from digit_recognizer import pipeline
     from digit_recognizer.competition.submission import read_record
@@ -239,9 +209,7 @@ def submission(
 def submit(
     run: RunName = None,
     message: Annotated[str | None, typer.Option(help="Description on Kaggle.", show_default="run and accuracy")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Submit also what was submitted before or is not plausible.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Submit also what is not plausible, or again.")] = False,
     kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
     data_dir: DataDir = DATA,
     as_json: AsJson = False,
@@ -253,8 +221,6 @@ def submit(
     from digit_recognizer.competition.submission import is_pending
     from digit_recognizer.training import run_folder
 
-    if kernel and run:
-        raise UserError(f"expected either --kernel or a run to submit, received both --kernel and the run {run!r}")
     if kernel:
         folder = kernels.make_submission(SUBMISSIONS)
     else:
@@ -334,10 +300,8 @@ def predict(
     skipped: list[Path] = []
     listed = image_files.list_pictures(files or [], labels, on_skip=skipped.append)
     if skipped:
-        names = ", ".join(path.name for path in skipped[:MAX_NAMES])
-        more = f" and {len(skipped) - MAX_NAMES:,} more" if len(skipped) > MAX_NAMES else ""
-        count = "1 file that is not an image" if len(skipped) == 1 else f"{len(skipped):,} files that are not images"
-        _say(f"skipped {count}: {names}{more}", error=True)
+        names = ", ".join(path.name for path in skipped[:MAX_NAMES]) + ", ..." * (len(skipped) > MAX_NAMES)
+        _say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
     if not listed:
         raise UserError("no image files to read; name files or folders (make predict IMAGES=)")
     if expect is not None:

@@ -63,9 +63,9 @@ def test_members_of_other_versions_are_not_mixed(trained, rows, tmp_path):
 
 def test_missing_disk_space_is_noticed_before_the_training(rows, monkeypatch, tmp_path):
     monkeypatch.setattr(ensemble.shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
-    with pytest.raises(UserError, match=r"expected 20 MB of free disk space for .*run, found 10 MB"):
+    with pytest.raises(UserError, match=r"run needs 20 MB of disk space, 10 MB are free"):
         train(TINY, rows, tmp_path / "run")
-    with pytest.raises(UserError, match="expected 102 MB of free"):  # and 197 augmented epochs of 400 images
+    with pytest.raises(UserError, match="needs 102 MB"):  # and 197 augmented epochs of 400 images
         train(replace(TINY, augment=True, folds=2, epochs=200), rows, tmp_path / "many")
 
 

@@ -35,7 +35,7 @@ def train(shown, clock):
                     clock[0] += 2
                     last = step == 4
                     more = {"val_loss": 0.5, "val_accuracy": 0.75} if last else {}
-                    shown.update(member, epoch, step, LOGS | more, last)
+                    shown.update((member, epoch, step, LOGS | more, last))
 
 
 def test_piped_output_has_a_line_per_epoch(clock):
@@ -60,7 +60,7 @@ def test_steps_of_an_interrupted_training_do_not_count_for_the_speed(clock):
     shown = TrainingDisplay(config, {0: 2}, 5 * 64, Console(file=output, width=160))
     with shown:
         clock[0] += 10
-        shown.update(0, 2, 4, {}, True)
+        shown.update((0, 2, 4, {}, True))
     assert output.getvalue() == "epoch 3/4  32 images/s  0:10 left\n"
 
 

@@ -104,12 +104,12 @@ def _train_missing(
     alone = members == 1 and not cluster
     paths = [] if alone else [work_dir / f"epoch-{epoch}.npy" for epoch in range(config.augmented_epochs)]
     made = sum(path.exists() for path in paths)
-    _require_space(work_dir, len(missing) * MEMBER_BYTES + (len(paths) - made) * training.data.images.nbytes)
+    needed = len(missing) * MEMBER_BYTES + (len(paths) - made) * training.data.images.nbytes
+    free = shutil.disk_usage(work_dir).free
+    if free < needed:
+        space = f"{work_dir.parent} needs {needed / 1e6:,.0f} MB of disk space, {free / 1e6:,.0f} MB are free"
+        raise UserError(f"{space}; free some, or train fewer EPOCHS")
     display = TrainingDisplay(config, finished, rows, console)
-
-    def report(step: tuple[Any, ...]) -> None:
-        display.update(*step)
-
     with worker_pool(min(count_cores(), AUGMENTATION_WORKERS)) as pool:
         augment = partial(
             augmented_epochs, training.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool
@@ -117,7 +117,7 @@ def _train_missing(
         if alone:
             epochs = augment(first=max(finished[0] - 1, 0))  # each is made while the network trains on the one before
             with display:
-                yield train_to_files(training, 0, report, epochs)
+                yield train_to_files(training, 0, display.update, epochs)
             return
         epochs = track(augment(first=made), "augmenting", len(paths) - made, console)
         for path, images in zip(paths[made:], epochs, strict=True):  # they are shared by the members
@@ -137,7 +137,7 @@ def _train_missing(
             yield index
 
     with display:
-        for index, contents in execute(partial(train_to_files, training), in_time(), report=report):
+        for index, contents in execute(partial(train_to_files, training), in_time(), report=display.update):
             slowest = max(slowest, time.monotonic() - begun[index])
             yield index, contents
 
@@ -145,7 +145,7 @@ def _train_missing(
 def train_to_files(
     training: Training, index: int, report: Report, epochs: Iterator[np.ndarray] | None = None
 ) -> Contents:
-    """Train a member and return its files; `report` gets the arguments of `TrainingDisplay.update` as a tuple.
+    """Train a member and return its files; `report` is called with messages for `TrainingDisplay.update`.
 
     `epochs` are the augmented images that are still to be trained on, by default those of `training`.
     """
@@ -185,12 +185,3 @@ def _count_epochs(checkpoint: Path, index: int, console: Console) -> int:
     if state:
         console.print(f"member {index} goes on from its checkpoint after epoch {state.epoch}", soft_wrap=True)
     return state.epoch if state else 0
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"expected {needed / 1e6:,.0f} MB of free disk space for {folder.parent}, found {free / 1e6:,.0f} MB; free "
-            "some, or train fewer EPOCHS"
-        )

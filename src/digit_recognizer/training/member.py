@@ -109,14 +109,16 @@ def train_member(
             rows = order[step * config.batch_size : (step + 1) * config.batch_size]
             optimizer.learning_rate.assign(learning_rates[epoch * steps + step])
             sums += train_step(normalise(images[rows]), data.labels[rows])
+            values = dict(zip(("loss", "accuracy"), (sums / (step + 1)).tolist(), strict=True))
             if step < steps - 1 and time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
-                report(epoch, step, name_values(sums / (step + 1)), False)
-        values = name_values(sums / steps)
+                report(epoch, step, values, False)
         if epoch == 0:
             _correct_statistics(model, steps)
         if len(monitored):
-            values |= _validate(predict(data.images[monitored]), data.labels[monitored])
+            probabilities, labels = predict(data.images[monitored]), data.labels[monitored]
+            values["val_loss"] = float(-np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7)).mean())
+            values["val_accuracy"] = float((probabilities.argmax(axis=1) == labels).mean())
         report(epoch, steps - 1, values, True)
         values |= {"learning_rate": float(learning_rates[(epoch + 1) * steps]), "seconds": time.monotonic() - started}
         for name, number in values.items():
@@ -169,11 +171,6 @@ def save_member(member: Member) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def name_values(values: np.ndarray) -> dict[str, float]:
-    """Return loss and accuracy, float [2], by name."""
-    return dict(zip(("loss", "accuracy"), values.tolist(), strict=True))
-
-
 def one_cycle(peak: float, steps: int) -> np.ndarray:
     """Return the learning rate of each step, and the final 0: float32 [steps + 1].
 
@@ -186,29 +183,22 @@ def one_cycle(peak: float, steps: int) -> np.ndarray:
     return np.concatenate([rising, falling]).astype(np.float32)
 
 
-def _validate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    losses = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7))
-    return {"val_loss": float(losses.mean()), "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
-
-
-def _find_normalisations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-
-
 def _correct_statistics(model: keras.Model, steps: int) -> None:
     """Take the initial values out of the moving statistics, so that a few steps suffice for the first validation.
 
     The correction is that of Adam (Kingma and Ba 2014, arXiv:1412.6980).
     """
     initial = MOMENTUM**steps
-    for layer in _find_normalisations(model):
-        layer.moving_mean.assign(layer.moving_mean / (1 - initial))
-        layer.moving_variance.assign((layer.moving_variance - initial) / (1 - initial))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(layer.moving_mean / (1 - initial))
+            layer.moving_variance.assign((layer.moving_variance - initial) / (1 - initial))
 
 
 def _set_statistics(model: keras.Model, images: np.ndarray) -> None:
     """Set the statistics of batch normalisation, which are not those of averaged weights, to means over images."""
     for count, batch in enumerate(np.array_split(images, -(-len(images) // PREDICTION_BATCH))):
-        for layer in _find_normalisations(model):
-            layer.momentum = count / (count + 1)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = count / (count + 1)
         model(normalise(batch), training=True)

@@ -1,4 +1,4 @@
-"""Training progress: a live bar on a terminal, one plain line per epoch otherwise."""
+"""Training progress: one line per epoch, and on a terminal a live bar."""
 
 import time
 from collections.abc import Mapping
@@ -42,19 +42,18 @@ class TrainingDisplay:
         """Stop the display; the last state stays on the terminal."""
         self._bar.stop()
 
-    def update(self, index: int, epoch: int, step: int, logs: Mapping[str, float], last: bool) -> None:
-        """Show that a member has finished a step; all but the index is as in `training.member.ReportStep`."""
+    def update(self, message: tuple[int, int, int, Mapping[str, float], bool]) -> None:
+        """Show that a member has finished a step: its index, and the arguments of `training.member.ReportStep`."""
+        index, epoch, step, logs, last = message
         # Folds can differ by a batch from the one that set `steps`.
         self._done[index] = epoch * self._steps + (self._steps if last else min(step + 1, self._steps))
         position = f"epoch {epoch + 1}/{self._epochs}"
         count, complete = len(self._done), sum(done == self._epochs * self._steps for done in self._done.values())
-        if self._console.is_terminal:
-            description = f"{complete}/{count} members  {position}" if count > 1 else position
-            completed = sum(self._done.values())
-            self._bar.update(self._task, completed=completed, description=description, status=self._status(logs))
-        elif last:
+        description, status = f"{complete}/{count} members  {position}" if count > 1 else position, self._status(logs)
+        self._bar.update(self._task, completed=sum(self._done.values()), description=description, status=status)
+        if last:
             prefix = f"member {index}, {complete}/{count} done  " if count > 1 else ""
-            self._console.print(f"{prefix}{position}  {self._status(logs)}", soft_wrap=True)
+            self._console.print(f"{prefix}{position}  {status}", soft_wrap=True)
 
     def _status(self, logs: Mapping[str, float]) -> str:
         seconds, done = time.monotonic() - self._started, sum(self._done.values())
