@@ -89,7 +89,7 @@ if __name__ == "__main__":
     data_dir, run_dir, config, point = sys.argv[1:]
     rows = csv_files.load_train(Path(data_dir))
     rows = csv_files.Dataset(rows.images[:400], rows.labels[:400], rows.sha256)
-    ensemble.REPORT_SECONDS = 0
+    member.REPORT_SECONDS = 0
     exec(point)
     tiny.train(CONFIGS[config], rows, Path(run_dir))
 """

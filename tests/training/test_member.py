@@ -63,7 +63,8 @@ def test_the_learning_rate_follows_one_cycle():
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_first_and_last_epochs_are_not_augmented_and_every_step_is_reported(rows, batches):
+def test_first_and_last_epochs_are_not_augmented_and_steps_are_reported(rows, batches, monkeypatch):
+    monkeypatch.setattr(member, "REPORT_SECONDS", 0)
     plain = Dataset(np.full_like(rows.images, 30), rows.labels, "0")
     folds = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
     augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])

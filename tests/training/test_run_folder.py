@@ -91,7 +91,7 @@ def test_predictions_of_several_members_for_one_row_are_averaged(tmp_path):
 
 def test_a_run_on_all_rows_has_no_validation_rows(tmp_path):
     none = run_folder.Predictions(np.arange(0), np.zeros(0, np.uint8), np.zeros((0, 10), np.float32))
-    with pytest.raises(UserError, match=r"expected a run with validation rows, .* with FOLDS=5"):
+    with pytest.raises(UserError, match=r"all was trained on all rows; .*FOLDS=5"):
         run_folder.require_held_out(none, tmp_path / "all")
 
 
@@ -137,7 +137,6 @@ def test_a_damaged_record_is_an_error(run_dir, change, found):
         ("<,>\x1b[2J", "the columns <, > .2J"),
         ("{header}\n1,1,1,1,1,1,1\n", "1 rows, not 3 of finite numbers"),
         ("{header}\n1,1,1,1,1,1,1\n2,1,1,1,1,1,x\n", "could not convert string to float: 'x'"),
-        ("{header}\n" + "1,2,1,1,1,1,1\n" * 3, "an accuracy outside 0..1"),
     ],
 )
 def test_a_damaged_history_is_an_error(run_dir, text, found):
@@ -194,9 +193,7 @@ def test_predictions_of_another_run_are_an_error(run_dir):
     labels[predictions.rows] = predictions.labels
     run_folder.require_labels(predictions, labels, run_dir)
     for others in (labels[:-1], (labels + 1) % 10):
-        with pytest.raises(
-            UserError, match=r"expected predictions for rows of the run's train.csv in .*, found some for"
-        ):
+        with pytest.raises(UserError, match="made has predictions of another run"):
             run_folder.require_labels(predictions, others, run_dir)
 
 

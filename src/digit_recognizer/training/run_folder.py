@@ -94,10 +94,8 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
             return
         different = [f"{name} {value}" for name, value in record["versions"].items() if versions.get(name) != value]
         if different:
-            raise UserError(
-                f"{run_dir} was begun with {', '.join(different)}, and other versions are installed; install these, "
-                "choose another RUN=, or delete the folder"
-            )
+            begun = f"{run_dir} was begun with {', '.join(different)}, and other versions are installed"
+            raise UserError(f"{begun}; install these, choose another RUN=, or delete the folder")
         for leftover in run_dir.glob(".member-*"):  # of a killed process
             shutil.rmtree(leftover)
         (run_dir / WORK).mkdir(exist_ok=True)
@@ -125,9 +123,8 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     different += [] if stored["data"]["train.csv"] == record["data"]["train.csv"] else ["train.csv"]
     different += [name for name in ("code", "onednn") if stored.get(name) != record[name]]
     if different:
-        raise UserError(
-            f"{run_dir} holds a run that differs in {', '.join(different)}; choose another RUN=, or delete the folder"
-        )
+        other = f"{run_dir} holds a run that differs in {', '.join(different)}"
+        raise UserError(f"{other}; choose another RUN=, or delete the folder")
     return stored
 
 
@@ -154,13 +151,10 @@ def find_run(models_dir: Path, name: str | None) -> Path:
 
 def find_runs(models_dir: Path, names: Sequence[str]) -> list[Path]:
     """Return the folders of runs, each once, given by name or by patterns such as "single-*", as `find_run` does."""
-    found: dict[Path, None] = {}
+    runs, folders = sorted(path.parent for path in models_dir.glob("*/run.json")), list[Path]()
     for name in names:
-        matching = [
-            path.parent for path in models_dir.glob("*/run.json") if fnmatch.fnmatchcase(path.parent.name, name)
-        ]
-        found |= dict.fromkeys(sorted(matching) or [find_run(models_dir, name)])
-    return list(found)
+        folders += [run for run in runs if fnmatch.fnmatchcase(run.name, name)] or [find_run(models_dir, name)]
+    return list(dict.fromkeys(folders))
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:
@@ -203,9 +197,7 @@ def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path)
     """Check that files, given as SHA-256 by name, are those of a run; raise a `UserError` if one differs."""
     for name, digest in hashes.items():
         if record["data"].get(name) not in (None, digest):
-            raise UserError(
-                f"expected the {name} of the run {record['run']}, found another in {data_dir}; pass the run's DATA_DIR="
-            )
+            raise UserError(f"{data_dir} has another {name} than the run {record['run']}; pass the run's DATA_DIR=")
 
 
 def member_dir(run_dir: Path, index: int) -> Path:
@@ -241,9 +233,6 @@ def read_history(folder: Path) -> dict[str, np.ndarray]:
         table = np.array([[float(value or "nan") for value in row] for row in rows])  # pandas writes nan as ""
         if table.shape != (config["epochs"], len(columns)) or np.isinf(table).any():
             raise ValueError(f"{len(rows)} rows, not {config['epochs']} of finite numbers")
-        accuracies = table[:, ["accuracy" in column for column in columns]]
-        if not ((accuracies >= 0) & (accuracies <= 1)).all():
-            raise ValueError("an accuracy outside 0..1")
         return dict(zip(columns, table.T, strict=True))
 
 
@@ -252,15 +241,16 @@ def read_member_predictions(folder: Path) -> Predictions:
     path = folder / "validation.npz"
     with reading(path, "the predictions of a member", f"delete {folder} and run `make train` again"):
         arrays = load_arrays(path)
-        found = Predictions(*(arrays[name] for name in Predictions._fields))
-        count, kinds = len(found.rows), "".join(array.dtype.kind for array in found)
-        if [array.shape for array in found] != [(count,), (count,), (count, CLASSES)] or kinds not in ("iif", "iuf"):
+        predictions = Predictions(*(arrays[name] for name in Predictions._fields))
+        rows, labels, probabilities = predictions
+        shapes, kinds = [array.shape for array in predictions], "".join(array.dtype.kind for array in predictions)
+        if shapes != [(len(rows),), (len(rows),), (len(rows), CLASSES)] or kinds not in ("iif", "iuf"):
             raise ValueError("arrays of another shape or type")
-        if len(np.unique(found.rows)) != count or ((found.labels < 0) | (found.labels >= CLASSES)).any():
+        if len(np.unique(rows)) != len(rows) or ((labels < 0) | (labels >= CLASSES)).any():
             raise ValueError("other rows or labels")
-        if ((found.probabilities < 0) | (found.probabilities > 1.01)).any():  # nan: the training diverged
+        if ((probabilities < 0) | (probabilities > 1.01)).any():  # nan: the training diverged
             raise ValueError("numbers that are no probabilities")
-        return found
+        return predictions
 
 
 def read_predictions(run_dir: Path) -> Predictions:
@@ -271,10 +261,7 @@ def read_predictions(run_dir: Path) -> Predictions:
 def require_held_out(predictions: Predictions, run_dir: Path) -> Predictions:
     """Return the out-of-fold predictions of a run; raise a `UserError` if it was trained on all rows."""
     if not len(predictions.rows):
-        raise UserError(
-            f"expected a run with validation rows, found that {run_dir.name} was trained on all rows; for scores train "
-            "with FOLDS=5, for example"
-        )
+        raise UserError(f"{run_dir.name} was trained on all rows; for scores train with validation rows (FOLDS=5)")
     return predictions
 
 
@@ -282,10 +269,7 @@ def require_labels(predictions: Predictions, labels: np.ndarray, run_dir: Path) 
     """Check that predictions are for rows of train.csv with the given labels; raise a `UserError` if they are not."""
     rows = predictions.rows
     if not (np.isin(rows, np.arange(len(labels))).all() and (labels[rows] == predictions.labels).all()):
-        raise UserError(
-            f"expected predictions for rows of the run's train.csv in {run_dir}, found some for other rows; delete the "
-            "validation.npz of another run with its folder, and run `make train` again"
-        )
+        raise UserError(f"{run_dir} has predictions of another run; delete that member, and run `make train` again")
 
 
 def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
