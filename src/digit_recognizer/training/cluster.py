@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from digit_recognizer.console import hide_native_messages
@@ -94,6 +95,8 @@ def run_tasks_on_cluster(
 def _connect(address: str) -> Iterator[None]:
     """Connect with a running cluster during the block; at its end all tasks of this process are ended."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if Path("~/.ray/auth_token").expanduser().exists():  # then the head asks for it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
         with hide_native_messages():
