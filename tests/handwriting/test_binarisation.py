@@ -37,26 +37,11 @@ def test_small_strokes_on_a_large_page_with_a_gradient_have_a_window(inverted):
     assert any(one.light_on_dark == inverted and one.window is not None and one.window < 0.1 for one in settings)
 
 
-def test_light_strokes_on_dark_paper_are_recognised(writing):
-    assert binarisation.propose_settings(255 - writing)[0].light_on_dark
-
-
 def test_a_coloured_stroke_as_bright_as_the_paper_is_found_in_its_channel():
     picture = np.zeros((60, 60, 3), np.uint8)
     picture[...] = (0, 127, 0)
     picture[20:40, 28:32] = (250, 0, 0)  # nearly the same luminance
     assert binarisation.to_gray(picture)[30, 30] in (0, 250)
-
-
-def test_blank_paper_has_no_foreground():
-    gray = np.full((80, 80), 200, np.uint8)
-    settings = binarisation.propose_settings(gray)
-    assert settings
-    assert all(binarisation.extract_foreground(gray, one).max() == 0 for one in settings)
-
-
-def test_the_threshold_splits_two_groups():
-    assert 0.2 <= binarisation.find_threshold(np.array([0.2] * 50 + [0.8] * 50, np.float32)) < 0.8
 
 
 def test_weak_pixels_are_kept_where_they_are_connected_to_strong_ones():

@@ -21,11 +21,6 @@ def test_a_sloping_line_is_rendered_level_at_the_detectors_scale():
     assert (rows[0], rows[-1]) == pytest.approx((5, 26), abs=1)
 
 
-def test_thin_strokes_are_thickened():
-    line = detector.render_line([make_bar(0, 0, width=4, height=400)])
-    assert (line.image[16] / 255).sum() == pytest.approx(1.9, abs=0.5)
-
-
 def test_components_much_higher_than_the_line_are_not_rendered():
     bars = [make_bar(40 * number, 100) for number in range(5)]
     assert (detector.render_line([*bars, make_bar(200, 0, width=2, height=140)]).image[:, -8 - 2 :] == 0).all()
@@ -51,22 +46,3 @@ def test_a_doubtful_digit_is_a_detection_with_its_low_probability():
     ((detection,),) = detector.detect_digits([LineImage(np.zeros((32, 128), np.uint8), 0, 1)], lambda _: probabilities)
     _, digits = detection
     assert (digits.argmax(), digits.sum()) == (4, pytest.approx(0.25 / detector.BELL))
-
-
-def test_lines_of_similar_width_share_batches(monkeypatch):
-    monkeypatch.setattr(detector, "BATCH_SIZE", 2)
-    shapes = []
-
-    def detect(lines):
-        shapes.append(lines.shape)
-        probabilities = np.zeros((len(lines), lines.shape[2] // 2, 11))
-        probabilities[..., detector.NONE] = 1
-        probabilities[:, 5] = np.eye(11)[lines[:, 0, 0]]  # the digit that the line's first pixel stands for
-        return probabilities
-
-    lines = [
-        LineImage(np.full((32, width), digit, np.uint8), 0, 1.0) for digit, width in enumerate((100, 300, 128, 90))
-    ]
-    found = detector.detect_digits(lines, detect)
-    assert [[int(digits.argmax()) for _, digits in detections] for detections in found] == [[0], [1], [2], [3]]
-    assert sorted(shapes) == [(1, 32, 128), (1, 32, 384), (2, 32, 128)]

@@ -82,12 +82,6 @@ def test_the_first_frame_is_decoded_and_pages_are_counted(gray, kind, pages):
     assert picture.pages == pages
 
 
-def test_transparent_pixels_of_a_palette_are_paper(gray):
-    image = Image.fromarray(gray).convert("P")
-    picture = decode(encode(image, transparency=image.getpixel((39, 29))))
-    assert (picture[..., 0] == np.where(gray == 50, 50, 255)).all()
-
-
 def test_exif_orientation_is_applied(gray):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate clockwise by 90 degrees to view
@@ -119,7 +113,7 @@ def test_a_fully_transparent_picture_is_white():
 
 
 CONTENTS = {"empty": b"", "short": b"7", "no pixels": b"P5 5 0 255 "} | {
-    name: hostile.HOSTILE[name] for name in ("text.png", "script.svg")
+    name: hostile.HOSTILE[name] for name in ("text.png", "script.svg", "cut.png")
 }
 
 
@@ -127,11 +121,6 @@ CONTENTS = {"empty": b"", "short": b"7", "no pixels": b"P5 5 0 255 "} | {
 def test_other_files_are_refused(content):
     with pytest.raises(UserError, match=BROKEN):
         decode(content)
-
-
-def test_a_truncated_picture_is_refused():
-    with pytest.raises(UserError, match=BROKEN):
-        decode(encode(np.random.default_rng(0).integers(0, 255, (99, 99), np.uint8))[:500])
 
 
 def test_a_decompression_bomb_is_refused_by_its_header():
@@ -146,19 +135,6 @@ def test_a_picture_that_exceeds_the_memory_is_refused_as_such(gray, monkeypatch)
     monkeypatch.setattr(image_files, "_to_rgb", fail)
     with pytest.raises(UserError, match="the image does not fit into memory; scale it down"):
         decode(encode(gray))
-
-
-@pytest.mark.parametrize("kind", image_files.FORMATS)
-def test_damaged_pictures_are_refused_or_decoded(gray, kind):
-    random = np.random.default_rng(0)
-    content = np.frombuffer(encode(Image.fromarray(gray).convert("RGB"), kind), np.uint8)
-    for _ in range(100):
-        damaged = content.copy()
-        damaged[random.integers(0, len(damaged), 5)] = random.integers(0, 256, 5)
-        try:
-            assert decode(damaged.tobytes()).ndim == 3
-        except UserError:  # any other exception fails the test
-            continue
 
 
 def test_missing_files_and_folders_are_refused_by_path(tmp_path):

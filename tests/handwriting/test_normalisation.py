@@ -15,23 +15,6 @@ def make_bar(height, width, thickness):
     return strokes
 
 
-def test_crop_returns_the_box_of_the_values_above_a_tenth():
-    strokes = np.zeros((6, 7), np.float32)
-    strokes[2, 3], strokes[4, 4], strokes[0, 0] = 1, 0.2, 0.05
-    assert normalisation.crop(strokes).shape == (3, 2)
-    assert normalisation.crop(np.zeros((2, 3))).shape == (2, 3)
-
-
-@pytest.mark.parametrize(("shape", "expected"), [((40, 20), (20, 10)), ((5, 10), (2, 5)), ((100, 1), (50, 1))])
-def test_images_are_scaled_to_at_least_one_pixel(shape, expected):
-    assert normalisation.rescale(np.ones(shape, np.float32), 0.5).shape == expected
-
-
-@pytest.mark.parametrize("thickness", [4, 10, 20])
-def test_the_width_of_a_straight_stroke_is_measured(thickness):
-    assert normalisation.measure_stroke_width(make_bar(200, 60, thickness)) == pytest.approx(thickness, rel=0.12)
-
-
 def test_a_digit_is_centred_by_mass():
     image = normalisation.centre_by_mass(np.pad(np.full((4, 4), 255, np.uint8), ((0, 6), (0, 2))))
     rows, columns = np.nonzero(image)

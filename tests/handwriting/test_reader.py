@@ -30,16 +30,6 @@ def test_drawings_are_read(read_texts, change):
     assert read_texts(*map(change, draw_digits())) == list("0123456789")
 
 
-def test_a_moved_digit_has_the_same_image_and_a_moved_box(read):
-    pictures = [
-        cv2.copyMakeBorder(draw_digits()[5], 20 + move, 60 - move, 60, 20, cv2.BORDER_CONSTANT, value=PAPER_COLOUR)
-        for move in (0, 30)
-    ]
-    first, second = (reading.rows[0][0] for reading in read(pictures))
-    assert (first.image == second.image).all()
-    assert (first.box[0], first.box[1] + 30, *first.box[2:]) == second.box
-
-
 def test_boxes_contain_all_strokes(read):
     for picture, reading in zip(draw_digits(), read(draw_digits()), strict=True):
         x, y, width, height = reading.rows[0][0].box
@@ -119,10 +109,6 @@ def test_a_doubtful_digit_is_more_probable_among_digits_than_alone_or_among_othe
     assert weigh(0.2, 1, 1, 1)[0] == pytest.approx(0.5, abs=1e-4)
     assert weigh(0.2, 0, 0, 0)[0] == pytest.approx(1 / 17, abs=1e-4)
     assert reader.adjust_by_line_context([]) == []
-
-
-def test_no_pictures_yield_no_readings(read):
-    assert read([]) == []
 
 
 SIZES = [(1, 1), (1, 500), (2, 3000), (10, 20_000), (1, 100_000), (3, 59), (40, 5000), (60, 61)]  # pixels

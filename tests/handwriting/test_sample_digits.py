@@ -13,10 +13,3 @@ def test_ten_different_digits_are_drawn_on_paper():
         border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
         assert (border == sample_digits.PAPER_COLOUR).all()
         assert (picture == sample_digits.PEN_COLOUR).all(axis=2).any()
-
-
-def test_corners_are_rounded_and_ends_stay():
-    rounded = sample_digits.round_corners(np.array([[0, 0], [8, 0], [8, 8]], float))
-    assert rounded[[0, -1]].tolist() == [[0, 0], [8, 8]]
-    assert np.linalg.norm(rounded - [8, 0], axis=1).min() > 1
-    assert (rounded.min(), rounded.max()) == (0, 8)

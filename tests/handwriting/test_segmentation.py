@@ -59,29 +59,6 @@ def test_components_are_split_between_the_centres_of_their_digits():
     assert segmentation.split_at(component, [110]) == [(component, True)]
 
 
-def test_parts_are_whole_where_no_stroke_was_cut():
-    foreground = np.zeros((48, 60), np.float32)
-    foreground[:, 5:15] = foreground[:, 25:33] = foreground[:, 45:55] = 1
-    foreground[24:26, 15:25] = 1  # joins the first two
-    parts = segmentation.split_at(Component(100, 0, foreground), [110, 129, 150])
-    assert [whole for _, whole in parts] == [False, False, True]
-
-
-def test_components_are_trimmed_and_merged_in_place():
-    foreground = np.zeros((10, 10), np.float32)
-    foreground[2:4, 3:8] = 1
-    trimmed = segmentation.trim(5, 5, foreground)
-    assert get_box(trimmed) == (8, 7, 5, 2)
-    merged = segmentation.merge(trimmed, make_component(20, 20, 2, 3))
-    assert (*get_box(merged), merged.mass) == (8, 7, 14, 16, 16.0)
-    assert get_box(segmentation.trim(5, 5, np.zeros((3, 3), np.float32))) == (5, 5, 3, 3)
-
-
-def test_the_typical_height_is_weighted_by_mass():
-    components = [make_component(0, 0, 10, 30), make_component(0, 0, 10, 32), make_component(0, 0, 2, 4)]
-    assert segmentation.find_typical_height(components) == 32
-
-
 def test_a_table_at_the_border_is_erased_and_a_stroke_that_touches_the_border_is_kept():
     foreground = np.zeros((100, 100), np.float32)
     foreground[90:] = 0.8

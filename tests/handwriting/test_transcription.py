@@ -162,29 +162,6 @@ def test_annotated_pictures_show_boxes_and_the_classifiers_input():
     assert (drawn[300:, 100:] == 255).all()
 
 
-def test_the_inputs_of_many_digits_are_tiled():
-    digits = [Digit(np.eye(10)[n], (0, 0, 9, 9), np.full((28, 28), 30 * n, np.uint8)) for n in range(7)]
-    drawn = transcription.annotate(draw_digits()[3], Reading([digits]))
-    assert drawn.shape == (300 + 3 * 122, 300, 3)
-    assert [drawn[300 + 122 * (n // 3) + 50, 100 * (n % 3) + 50, 0] for n in range(7)] == [30 * n for n in range(7)]
-
-
-def test_boxes_are_drawn_at_the_requested_size():
-    drawn = transcription.draw_boxes(draw_digits()[3], READING, side=224)
-    assert drawn.shape == (224, 224, 3)
-    assert (drawn[20, 40:160] == transcription.BOX).all()
-    assert (drawn[20:180, 160] == transcription.BOX).all()
-    assert (drawn[40:160, 50:150] == np.repeat(np.repeat(draw_digits()[3], 2, 0), 2, 1)[40:160, 50:150]).all()
-
-
-def test_very_long_pictures_are_drawn():
-    picture = np.full((3000, 2, 3), 200, np.uint8)
-    assert transcription.draw_boxes(picture, Reading([]), side=240).shape == (240, 1, 3)
-    drawn = transcription.annotate(picture, Reading([]))
-    assert drawn.shape == (1000 + 122, 300, 3)
-    assert (drawn[1000:] < 99).any()  # no digit found
-
-
 @pytest.fixture
 def draw():
     """Draw transcripts without errors."""

@@ -18,7 +18,7 @@ import pages
 import pytest
 from hostile import HOSTILE
 
-from digit_recognizer import cli, web
+from digit_recognizer import web
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import sample_digits
 from digit_recognizer.handwriting.reader import Digit, Reading
@@ -105,21 +105,6 @@ def test_other_than_whole_images_are_not_classified(client, size):
         422,
         f"expected 1 to 400 images of 784 bytes, received {size} bytes",
     )
-
-
-def test_responses_are_not_delayed():
-    with server.listen(0) as listener:
-        assert listener.getsockopt(server.socket.IPPROTO_TCP, server.socket.TCP_NODELAY)
-
-
-def test_read_returns_a_preview_on_request(client):
-    large = cv2.imencode(".png", np.full((300, 2400, 3), (0, 0, 255), np.uint8))[1].tobytes()
-    answer = client.post("/read?preview", content=large).json()
-    assert (answer["digits"], answer["text"], answer["width"]) == ([], "", 2400)
-    preview = base64.b64decode(answer["preview"].removeprefix("data:image/jpeg;base64,"))
-    pixels = cv2.imdecode(np.frombuffer(preview, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert pixels.shape == (150, 1200, 3)
-    assert pixels.mean(axis=(0, 1)) == pytest.approx([255, 0, 0], abs=3)
 
 
 @pytest.mark.parametrize("path", ["/read", "/read?preview", "/save?label=1"])
@@ -390,24 +375,9 @@ def test_a_port_in_use_is_refused_before_the_reader_is_loaded(tmp_path):
         server.listen(70_000)
 
 
-def run_draw(monkeypatch, capsys, tmp_path, *arguments):
-    """Run `digit-recognizer draw` in an empty folder; return what it wrote to stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["digit-recognizer", "draw", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    output = capsys.readouterr()
-    assert (end.value.code, output.out, output.err.count("\n")) == (1, "", 1)
-    return output.err
-
-
-def test_without_its_packages_the_command_names_the_extra(monkeypatch, capsys, tmp_path):
+def test_without_its_packages_the_command_names_the_extra(run, monkeypatch):
     monkeypatch.delattr(web, "server")
     monkeypatch.delitem(sys.modules, "digit_recognizer.web.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    line = run_draw(monkeypatch, capsys, tmp_path)
-    assert re.search(r"the page needs the package uvicorn; run `make draw`, or pip install '\.\[draw\]'$", line)
-
-
-def test_a_named_run_that_does_not_exist_is_refused(monkeypatch, capsys, tmp_path):
-    assert "run `make train`" in run_draw(monkeypatch, capsys, tmp_path, "--run=other")
+    line = "digit-recognizer: the page needs the package uvicorn; run `make draw`, or pip install '.[draw]'\n"
+    assert run("draw").stderr == line

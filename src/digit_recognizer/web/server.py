@@ -120,8 +120,8 @@ def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") ->
         preview, width = "preview" in request.query_params, request.query_params.get("width")
         async with bodies:
             content = await _read_body(request)
-            picture = (lambda: _decode(content)) if width is None else (lambda: _to_picture(content, width))
-            return JSONResponse(await in_thread(lambda: _describe(picture(), read, preview=preview)))
+            describe = partial(_describe, read=read, preview=preview)
+            return JSONResponse(await in_thread(lambda: describe(_to_picture(content, width))))
 
     async def classify_images(request: Request) -> Response:
         async with bodies:
@@ -139,7 +139,7 @@ def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") ->
             raise UserError(f"expected a label of 1 to 20 digits, received {label[:30]!r}")
         async with bodies:
             content = await _read_body(request)
-            path = await in_thread(lambda: save_labelled(_decode(content), label, folder))
+            path = await in_thread(lambda: save_labelled(_to_picture(content), label, folder))
         return JSONResponse({"path": str(path)})
 
     return Starlette(
@@ -216,12 +216,10 @@ async def _read_body(request: Request) -> bytes:
     raise HTTPException(408, f"expected the whole picture within {BODY_SECONDS} s, received a part of it")
 
 
-def _decode(content: bytes) -> np.ndarray:
-    return decode(io.BytesIO(content)).pixels
-
-
-def _to_picture(content: bytes, width: str) -> np.ndarray:
-    """Return rows of gray levels as a picture, uint8 [h, w]."""
+def _to_picture(content: bytes, width: str | None = None) -> np.ndarray:
+    """Return a decoded image file, uint8 [h, w, 3], or with a width the rows of gray levels, uint8 [h, w]."""
+    if width is None:
+        return decode(io.BytesIO(content)).pixels
     columns = int(width) if re.fullmatch("[1-9][0-9]{0,3}", width) else 0
     if not columns or not content or len(content) % columns:
         raise UserError(f"expected rows of {width[:30]!r} bytes, received {len(content)} bytes")
