@@ -25,14 +25,6 @@ def test_specks_belong_to_no_line_but_to_the_total_mass():
     assert segmentation.find_components(np.zeros((80, 80), np.float32)) == ([], 0.0)
 
 
-def test_of_a_texture_only_the_largest_components_are_used():
-    foreground = np.zeros((200, 200), np.float32)
-    for row in range(17):
-        foreground[12 * row + 2 : 12 * row + 8, 2::12] = 0.9  # 289 dots
-    components, _ = segmentation.find_components(foreground)
-    assert len(components) == segmentation.MAX_COMPONENTS
-
-
 def test_lines_are_ordered_from_the_top_and_components_from_the_left():
     boxes = [(60, 100, 10, 30), (10, 5, 10, 30), (12, 98, 10, 30), (50, 0, 10, 30)]
     lines = segmentation.group_lines([make_component(*box) for box in boxes])

@@ -118,36 +118,34 @@ def test_files_that_are_not_pictures_are_refused_in_one_line(client, folder, pat
     assert not folder.exists()
 
 
-def test_a_large_upload_is_refused_while_it_is_read(folder):
-    megabyte = {"type": "http.request", "body": bytes(1_000_000), "more_body": True}
-    taken, sent = [], []
-
-    async def receive():
-        taken.append(1)
-        return megabyte
+def post_raw(folder, receive):
+    """Post a body that an ASGI function yields in parts; return the status and the text of the response."""
+    sent = []
 
     async def send(message):
         sent.append(message)
 
-    asyncio.run(server.make_app(three, guess, folder, name="three")(SCOPE, receive, send))
-    assert sent[0]["status"] == 413
-    assert b"at most 20 MB" in sent[1]["body"]
-    assert len(taken) == 21
+    asyncio.run(server.make_app(three, guess, folder)(SCOPE, receive, send))
+    return sent[0]["status"], sent[1]["body"].decode()
+
+
+def test_a_large_upload_is_refused_while_it_is_read(folder):
+    taken = []
+
+    async def receive():
+        taken.append(1)
+        return {"type": "http.request", "body": bytes(1_000_000), "more_body": True}
+
+    status, text = post_raw(folder, receive)
+    assert (status, len(taken)) == (413, 21)
+    assert "at most 20 MB" in text
 
 
 def test_an_upload_that_takes_too_long_is_refused(folder, monkeypatch):
     monkeypatch.setattr(server, "BODY_SECONDS", 0.01)
-    sent = []
-
-    async def receive():
-        await asyncio.sleep(60)
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(server.make_app(three, guess, folder, name="three")(SCOPE, receive, send))
-    assert sent[0]["status"] == 408
-    assert b"expected the whole picture within" in sent[1]["body"]
+    status, text = post_raw(folder, lambda: asyncio.sleep(60))
+    assert status == 408
+    assert "expected the whole picture within" in text
 
 
 def test_only_a_few_uploads_are_in_memory_at_a_time(folder):

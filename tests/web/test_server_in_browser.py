@@ -142,20 +142,6 @@ def test_digits_are_predicted_while_a_stroke_is_drawn(open_page):
     assert max(most) == 1  # one request at a time
 
 
-def test_probability_bars_and_network_input(open_page):
-    page = open_page()
-    draw(page, 2)
-    expect_answer(page, "2")
-    shares = [float(text.rstrip("%")) for text in page.locator("#bars li > :last-child").all_inner_texts()]
-    assert len(shares) == 11  # the last is the probability of no digit
-    assert sum(shares) == pytest.approx(100, abs=0.6)  # each is rounded
-    assert shares[2] == max(shares)
-    seen = page.locator("#seen")
-    assert brightness(seen) > 10
-    assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
-    playwright.expect(page.locator("#spoken")).to_contain_text("2")
-
-
 def test_several_digits(open_page):
     page = open_page()
     for index, digit in enumerate((2, 0, 3)):
@@ -324,10 +310,15 @@ def test_on_a_phone_with_a_finger(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_an_answer_is_explained_on_demand(open_page):
+def test_an_answer_has_probabilities_and_is_explained_on_demand(open_page):
     page = open_page()
     draw(page, 3)
     expect_answer(page, "3")
+    shares = [float(text.rstrip("%")) for text in page.locator("#bars li > :last-child").all_inner_texts()]
+    assert len(shares) == 11  # the last is the probability of no digit
+    assert sum(shares) == pytest.approx(100, abs=0.6)  # each is rounded
+    assert shares[3] == max(shares)
+    playwright.expect(page.locator("#spoken")).to_contain_text("3")
     explain = page.get_by_role("button", name="Explain")
     colours = """canvas => { const { data } = canvas.getContext("2d").getImageData(0, 0, 28, 28);
         return data.filter((value, at) => at % 4 === 0 && value !== data[at + 2]).length; }"""

@@ -164,7 +164,7 @@ def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_erro
         if is_annotated(path) and os.path.realpath(path) not in sources:
             path.unlink()
     if taken := [path for path in (*targets, folder / MISTAKES) if os.path.lexists(path)]:
-        raise UserError(f"{taken[0]}: would replace another file; move it away, or choose another --output-dir")
+        raise UserError(f"{taken[0]}: would replace another file; move it away")
     paths, mistakes, titles = list[Path](), [], []
     for path, transcript in targets.items():
         try:
