@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 from digit_recognizer.handwriting.sample_digits import STROKES, parse_stroke, round_corners
 
 TARGET = Path(__file__).parents[1] / "docs" / "draw.gif"
-DRAW = (sys.executable, "-c", "from digit_recognizer.cli import main; main()", "draw", "--no-browser", "--port=0")
+KIT = (sys.executable, "-c", "from digit_recognizer.cli import main; main()")
 VIEWPORT, SCALE = {"width": 960, "height": 624}, 2 / 3  # CSS pixels, and pixels of the animation for each
 DIGITS = (4, 7, 2)
 STEP = 0.055  # of a digit's height, drawn between two frames
@@ -33,7 +33,7 @@ COLOURS = 64
 def serve_page(*options: str) -> Iterator[str]:
     """Serve the page during the block; yield its address."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [*DRAW, f"--data-dir={folder}", *options]
+        command = [*KIT, "draw", "--no-browser", "--port=0", f"--data-dir={folder}", *options]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             yield server.stdout.readline().split()[2] if server.stdout else ""

@@ -1,11 +1,10 @@
 """Make the pictures in docs/ from a trained run; the screenshots need Debian's Chromium.
 
-Run as `python -m benchmarks.make_pictures` after `make train`.
+Run as `python -m benchmarks.make_pictures` after `make train`; benchmarks/animate_page.py makes the animation.
 """
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +14,11 @@ import numpy as np
 import typer
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.animate_page import KIT, serve_page
 from digit_recognizer.handwriting import sample_digits
 from digit_recognizer.training.run_folder import find_run
 
 DOCS = Path(__file__).parents[1] / "docs"
-KIT = (sys.executable, "-c", "from digit_recognizer.cli import main; main()")
 FIGURES = ("accuracy", "confusion_matrix", "mistakes")
 NOTE = ("2026", "1127")  # rows of digits in the picture of `make predict`
 INK = (20, 30, 90)  # RGB
@@ -56,42 +55,35 @@ def main(
     *,
     run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
     data_dir: Annotated[Path, typer.Option(help="Folder of train.csv and test.csv.")] = Path("data"),
-    models_dir: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("models"),
 ) -> None:
-    """Make the pictures in docs/ from a trained run."""
-    run_dir = find_run(models_dir, run)
-    data, models = (f"--run={run_dir.name}", f"--data-dir={data_dir}"), f"--models-dir={models_dir}"
-    subprocess.run([*KIT, "evaluate", *data, models], check=True, stdout=subprocess.DEVNULL)
+    """Make the pictures in docs/ from a trained run in models/; they are also in predictions/ and reports/."""
+    run_dir = find_run(Path("models"), run)
+    options = f"--run={run_dir.name}", f"--data-dir={data_dir}"
+    subprocess.run([*KIT, "evaluate", *options], check=True, stdout=subprocess.DEVNULL)
     for name in FIGURES:
         shutil.copy(run_dir / "figures" / f"{name}.png", DOCS)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "note.jpg"
         cv2.imwrite(str(note), make_note()[..., ::-1])
-        subprocess.run([*KIT, "predict", note, data[0], models, f"--output-dir={folder}"], check=True)
-        shutil.copy(f"{note}.png", DOCS / "predict.png")
-        subprocess.run([*KIT, "report", *data, models, f"--reports-dir={folder}"], check=True)
+        subprocess.run([*KIT, "predict", note, options[0]], check=True)
+    shutil.copy("predictions/001-note.png", DOCS / "predict.png")
+    subprocess.run([*KIT, "report", *options], check=True)
+    with sync_playwright() as playwright, serve_page(options[0]) as address:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (width, height) in SCREENS.items():
             page = browser.new_page(viewport={"width": width, "height": height})
-            page.goto((Path(folder) / run_dir.name / "report.html").as_uri())
+            page.goto(Path("reports", run_dir.name, "report.html").absolute().as_uri())
             page.screenshot(path=DOCS / f"report-{name}.png")
-        command = [*KIT, "draw", *data, models, "--no-browser", "--port=0"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            address = server.stdout.readline().split()[2] if server.stdout else ""
-            for name in ("draw", "draw-dark"):
-                page = browser.new_page(viewport={"width": 1100, "height": 790})
-                page.emulate_media(color_scheme="dark" if name == "draw-dark" else "light")
-                page.goto(address)
-                for index, digit in enumerate((2, 0, 3)):
-                    draw_digit(page, digit, 0.02 + 0.32 * index)
-                page.get_by_role("button", name="Explain").click()
-                page.mouse.move(0, 0)
-                page.wait_for_timeout(2000)
-                page.screenshot(path=DOCS / f"{name}.png")
-        finally:
-            server.kill()
-            server.wait()
+        for name in ("draw", "draw-dark"):
+            page = browser.new_page(viewport={"width": 1100, "height": 790})
+            page.emulate_media(color_scheme="dark" if name == "draw-dark" else "light")
+            page.goto(address)
+            for index, digit in enumerate((2, 0, 3)):
+                draw_digit(page, digit, 0.02 + 0.32 * index)
+            page.get_by_role("button", name="Explain").click()
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(2000)
+            page.screenshot(path=DOCS / f"{name}.png")
         browser.close()
 
 

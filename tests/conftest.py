@@ -47,16 +47,6 @@ def trained(rows, tmp_path_factory):
     return run_dir
 
 
-@pytest.fixture(scope="session")
-def competition_models(competition_dir, tmp_path_factory):
-    """The folder of one run, trained in half a minute on the competition's data."""
-    folder = tmp_path_factory.mktemp("competition") / "models"
-    arguments = ["--preset=fast", "--epochs=1", f"--data-dir={competition_dir}", f"--models-dir={folder}"]
-    script = Path(sys.executable).with_name("digit-recognizer")
-    subprocess.run([script, "train", *arguments], check=True, capture_output=True)
-    return folder
-
-
 @pytest.fixture
 def clean_environment(tmp_path):
     """The environment of a user who has set nothing, with an empty home."""
