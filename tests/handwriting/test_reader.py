@@ -143,9 +143,7 @@ def test_a_loaded_reader_is_calibrated_and_has_run_its_networks(monkeypatch, det
 
     monkeypatch.setattr(detector, "load_detector", lambda: detect)
     monkeypatch.setattr("digit_recognizer.model.prediction.make_predictor", lambda networks: classify)
-    monkeypatch.setattr(reader.runs, "read_finished_record", lambda folder: {})
-    monkeypatch.setattr(reader.runs, "require_members", lambda record, folder: [])
-    monkeypatch.setattr(reader.runs, "read_predictions", lambda folder: ((), np.zeros(0, int), np.zeros((0, 10))))
+    monkeypatch.setattr(reader, "load_networks", lambda run_dir: (1.5, []))
     monkeypatch.setattr(reader, "apply_temperature", lambda values, temperature: values * 0 + np.eye(10)[7])
     read = reader.load_reader(tmp_path)
     assert sizes == [20]  # two variants of ten digits

@@ -8,7 +8,6 @@ import http.client
 import os
 import queue
 import re
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +17,6 @@ import pages
 import pytest
 from hostile import HOSTILE
 
-from digit_recognizer import web
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import sample_digits
 from digit_recognizer.handwriting.reader import Digit, Reading
@@ -371,11 +369,3 @@ def test_a_port_in_use_is_refused_before_the_reader_is_loaded(tmp_path):
             server.serve(pytest.fail, tmp_path, name="", port=port, browser=False, say=pytest.fail)
     with pytest.raises(UserError, match="expected a port from 0 to 65535, received 70000"):
         server.listen(70_000)
-
-
-def test_without_its_packages_the_command_names_the_extra(run, monkeypatch):
-    monkeypatch.delattr(web, "server")
-    monkeypatch.delitem(sys.modules, "digit_recognizer.web.server")
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    line = "digit-recognizer: the page needs the package uvicorn; run `make draw`, or pip install '.[draw]'\n"
-    assert run("draw").stderr == line
