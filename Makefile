@@ -149,6 +149,10 @@ bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind o
 detector: setup ## Retrain the network that finds digits in lines (minutes).
 	@.venv/bin/python -m benchmarks.train_detector $(data)
 
+pictures: setup .venv/.browser ## Make the pictures of README and docs (apt-get install chromium). RUN=
+	@.venv/bin/python -m benchmarks.make_pictures $(run) $(data)
+	@.venv/bin/python -m benchmarks.animate_page
+
 bundled: setup ## Replace the network that the package ships by that of a finished run. RUN=
 	@.venv/bin/python -m benchmarks.bundle_network $(run)
 
