@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from digit_recognizer.competition.submission import (
-    LEDGER_NAME,
-    is_current,
-    lock_submissions,
-    read_ledger,
-    write_submission_folder,
-)
+from digit_recognizer.competition import submission
 from digit_recognizer.config import CLASSES, COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
@@ -24,10 +18,7 @@ from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.files import cache_arrays, read_cached_arrays
-from digit_recognizer.training import run_folder
-from digit_recognizer.training.devices import choose_precision, find_gpus
-from digit_recognizer.training.ensemble import train_members
-from digit_recognizer.training.environment import now
+from digit_recognizer.training import devices, ensemble, environment, run_folder
 
 
 def train(
@@ -44,7 +35,7 @@ def train(
     """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
     The name of the run is made of settings, data and code unless it is given; `log`, `cluster` and `hours` are those of
-    `train_members`.
+    `ensemble.train_members`.
 
     Returns:
         The folder of the run, which becomes the latest one, and its record.
@@ -59,7 +50,7 @@ def train(
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     record = run_folder.new_record(config, run=run, competition=competition, data=hashes)
     run_dir = models_dir / record["run"]
-    record = train_members(config, data, run_dir, record, console, log=log, cluster=cluster, hours=hours)
+    record = ensemble.train_members(config, data, run_dir, record, console, log=log, cluster=cluster, hours=hours)
     return run_dir, finish_run(run_dir, record, data.labels)
 
 
@@ -70,7 +61,7 @@ def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) 
         histories = [run_folder.read_history(folder) for folder in run_folder.member_dirs(run_dir)]
         record["warnings"] = metrics.find_warnings(train_labels, labels, probabilities, histories)
         record["scores"] = metrics.validation_scores(labels, probabilities)
-        record["finished_at"] = now()
+        record["finished_at"] = environment.now()
     run_folder.write_finished(run_dir, record)
     return record
 
@@ -101,7 +92,9 @@ def report(
     run_folder.require_data(run.record, {"test.csv": test.sha256}, data_dir)
     step("reading handwriting", 0.2)
     handwriting = read_samples(data_dir / "handwriting", load_reader(run_dir), on_error=on_error)
-    text, figures = make_report(run, test, handwriting, read_ledger(submissions_dir / LEDGER_NAME))
+    text, figures = make_report(
+        run, test, handwriting, submission.read_ledger(submissions_dir / submission.LEDGER_NAME)
+    )
     return write_document(text, figures, reports_dir / run_dir.name, step)
 
 
@@ -114,18 +107,16 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
         Probabilities of each member, float32 [members, n, 10].
     """
     record = run_folder.read_finished_record(run_dir)
-    path = run_dir / "predictions" / f"{test.sha256}.npz"
-    stored = read_cached_arrays(path)
     folders, members = run_folder.require_members(record, run_dir), []
-    if str(stored.get("trained_at")) == record["finished_at"]:
-        found = stored.get("probabilities", np.zeros(0))
-        if found.shape == (len(folders), len(test.images), CLASSES) and found.dtype == np.float32:
-            return found
+    path, shape = run_dir / "predictions" / f"{test.sha256}.npz", (len(folders), len(test.images), CLASSES)
+    stored = read_cached_arrays(path)
+    if str(stored.get("trained_at")) == record["finished_at"] and stored["probabilities"].shape == shape:
+        return stored["probabilities"]
     step("loading the networks", 0)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
-    precision = choose_precision(find_gpus())
+    precision = devices.choose_precision(devices.find_gpus())
     for index, folder in enumerate(folders):
         step(f"predicting with {folder.name}", index / len(folders))
         network = load_network(folder / "model.keras", precision)
@@ -143,9 +134,9 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
     test = load_test(test_path)
     is_own = record["data"].get("test.csv") in (None, test.sha256)
     folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
-    if not is_current(folder, record, test.sha256):
-        with lock_submissions(submissions_dir):
+    if not submission.is_current(folder, record, test.sha256):
+        with submission.lock_submissions(submissions_dir):
             folder.mkdir(exist_ok=True)  # an error before the predictions if the folders cannot be written
         labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
-        write_submission_folder(folder, record, labels, test.sha256)
+        submission.write_submission_folder(folder, record, labels, test.sha256)
     return folder

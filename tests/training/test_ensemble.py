@@ -109,7 +109,7 @@ POINTS = {  # one after the other in the same run
     "several": [
         "kill_at(ensemble.np, 'save', 2)",  # while an augmented epoch is written
         UPDATE.format(3),  # after epochs of both members
-        "kill_at(ensemble, 'write_member', 2)",  # between two members
+        "kill_at(run_folder, 'write_member', 2)",  # between two members
     ],
 }
 
@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_is_not_used_and_named(rows, tmp_path):
 
 
 def test_members_that_a_time_limit_leaves_no_time_for_are_left_out(rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(ensemble, "split_devices", lambda *_: [{"CUDA_VISIBLE_DEVICES": "-1"}])
+    monkeypatch.setattr(ensemble.devices, "split_devices", lambda *_: [{"CUDA_VISIBLE_DEVICES": "-1"}])
     record = train(replace(TINY, epochs=1, folds=3), rows, tmp_path / "run", hours=1e-5)
     assert record["left_out"] == [1, 2]
     assert run_folder.require_members(record, tmp_path / "run") == [tmp_path / "run" / "member-0"]
@@ -161,8 +161,8 @@ def test_members_that_a_time_limit_leaves_no_time_for_are_left_out(rows, monkeyp
 def test_predictions_do_not_depend_on_how_many_members_train_at_once(rows, monkeypatch, tmp_path):
     config = replace(TINY, folds=3, augment=True)
     train(config, rows, tmp_path / "at-once")
-    device = ensemble.split_devices(3, [])[0]
-    monkeypatch.setattr(ensemble, "split_devices", lambda *_: [device])
+    device = ensemble.devices.split_devices(3, [])[0]
+    monkeypatch.setattr(ensemble.devices, "split_devices", lambda *_: [device])
     train(config, rows, tmp_path / "in-turn")
     assert (read_probabilities(tmp_path / "at-once") == read_probabilities(tmp_path / "in-turn")).all()
 

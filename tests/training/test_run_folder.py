@@ -48,7 +48,7 @@ def test_a_run_is_named_after_settings_data_and_code(monkeypatch):
     assert first.startswith("tiny-seed0-")
     assert name(TINY) == first
     others = {name(replace(TINY, epochs=9)), name(TINY, data="b")}
-    monkeypatch.setattr(run_folder, "code_sha256", lambda: "another")
+    monkeypatch.setattr(environment, "code_sha256", lambda: "another")
     assert len(others | {first, name(TINY)}) == 4
 
 

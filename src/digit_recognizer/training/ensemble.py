@@ -18,12 +18,9 @@ from digit_recognizer.data.csv_files import Dataset
 from digit_recognizer.data.folds import Fold, make_folds
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import replacing
+from digit_recognizer.training import devices, environment, run_folder, workers
 from digit_recognizer.training.checkpoint import read_checkpoint
-from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
-from digit_recognizer.training.environment import find_machine
 from digit_recognizer.training.progress import TrainingDisplay
-from digit_recognizer.training.run_folder import WORK, member_dir, open_run, write_member
-from digit_recognizer.training.workers import Report, run_tasks, worker_pool
 
 AUGMENTATION_WORKERS = 8  # at most; they augment an epoch in about a second
 MEMBER_BYTES = 20_000_000  # disk space for a member's files and its checkpoint, with room to spare
@@ -65,18 +62,18 @@ def train_members(
     members were trained.
 
     Raises:
-        UserError: See `open_run`; there is not enough disk space, or a process was killed.
+        UserError: See `run_folder.open_run`; there is not enough disk space, or a process was killed.
     """
-    with open_run(run_dir, record) as (record, missing):
+    with run_folder.open_run(run_dir, record) as (record, missing):
         if missing:
-            gpus = find_gpus()
-            precision = record["precision"] or config.precision or choose_precision(gpus)
-            record |= {"precision": precision, "machine": find_machine(gpus)}
+            gpus = devices.find_gpus()
+            precision = record["precision"] or config.precision or devices.choose_precision(gpus)
+            record |= {"precision": precision, "machine": environment.find_machine(gpus)}
             folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
             log_dir = run_dir / "tensorboard" if log else None
-            training = Training(config, data, folds, precision, run_dir / WORK, log_dir)
+            training = Training(config, data, folds, precision, run_dir / run_folder.WORK, log_dir)
             for index, contents in _train_missing(training, record, missing, console, cluster, hours):
-                write_member(member_dir(run_dir, index), contents)
+                run_folder.write_member(run_folder.member_dir(run_dir, index), contents)
                 training.checkpoint(index).unlink(missing_ok=True)
     return record
 
@@ -100,7 +97,7 @@ def _train_missing(
 
         execute = partial(run_tasks_on_cluster, address=cluster, members=members)
     else:
-        execute = partial(run_tasks, devices=split_devices(members, find_gpus()))
+        execute = partial(workers.run_tasks, devices=devices.split_devices(members, devices.find_gpus()))
     alone = members == 1 and not cluster
     paths = [] if alone else [work_dir / f"epoch-{epoch}.npy" for epoch in range(config.augmented_epochs)]
     made = sum(path.exists() for path in paths)
@@ -110,7 +107,7 @@ def _train_missing(
         space = f"{work_dir.parent} needs {needed / 1e6:,.0f} MB of disk space, {free / 1e6:,.0f} MB are free"
         raise UserError(f"{space}; free some, or train fewer EPOCHS")
     display = TrainingDisplay(config, finished, rows, console)
-    with worker_pool(min(count_cores(), AUGMENTATION_WORKERS)) as pool:
+    with workers.worker_pool(min(devices.count_cores(), AUGMENTATION_WORKERS)) as pool:
         augment = partial(
             augmented_epochs, training.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool
         )
@@ -143,7 +140,7 @@ def _train_missing(
 
 
 def train_to_files(
-    training: Training, index: int, report: Report, epochs: Iterator[np.ndarray] | None = None
+    training: Training, index: int, report: workers.Report, epochs: Iterator[np.ndarray] | None = None
 ) -> Contents:
     """Train a member and return its files; `report` is called with messages for `TrainingDisplay.update`.
 

@@ -19,15 +19,7 @@ from digit_recognizer.config import CLASSES, Config, count_members
 from digit_recognizer.data.folds import Predictions, average_predictions
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import load_arrays, locked, read_json, reading, write_json
-from digit_recognizer.training.devices import uses_onednn
-from digit_recognizer.training.environment import (
-    code_sha256,
-    find_machine,
-    find_versions,
-    git_commit,
-    measure_usage,
-    now,
-)
+from digit_recognizer.training import devices, environment
 
 WORK = ".work"  # in the folder until all members are trained: checkpoints and augmented epochs
 NUMBER = int | float
@@ -51,7 +43,7 @@ def new_record(config: Config, *, run: str | None, competition: str, data: dict[
     `run` is its name, by default made of settings, data and code. `data` has the SHA-256 of train.csv, and that of
     test.csv or None.
     """
-    code = code_sha256()
+    code = environment.code_sha256()
     digest = hashlib.sha256(f"{config!r} {data['train.csv']} {code}".encode()).hexdigest()
     return {
         "run": run or f"{config.preset}-seed{config.seed}-{digest[:6]}",
@@ -59,15 +51,15 @@ def new_record(config: Config, *, run: str | None, competition: str, data: dict[
         "config": config.to_dict(),
         "data": data,
         "code": code,
-        "git_commit": git_commit(),
-        "versions": find_versions(),
-        "machine": find_machine(),
-        "started_at": now(),
+        "git_commit": environment.git_commit(),
+        "versions": environment.find_versions(),
+        "machine": environment.find_machine(),
+        "started_at": environment.now(),
         "finished_at": None,
         "training_seconds": 0.0,  # wall time of all sessions but those that were killed
         "processor_seconds": 0.0,  # CPU time of all processes in these sessions
         "precision": None,  # Keras dtype policy, chosen when training starts
-        "onednn": uses_onednn(),
+        "onednn": devices.uses_onednn(),
         "peak_memory_bytes": None,  # of the largest process of the last session
         "left_out": [],  # members that a time limit left no time for
         "scores": None,
@@ -100,11 +92,11 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
             shutil.rmtree(leftover)
         (run_dir / WORK).mkdir(exist_ok=True)
         record |= {"scores": None, "left_out": []}
-        cpu_seconds, started = measure_usage()[0], time.monotonic()
+        cpu_seconds, started = environment.measure_usage()[0], time.monotonic()
         try:
             yield record, missing
         finally:
-            used_seconds, peak = measure_usage()
+            used_seconds, peak = environment.measure_usage()
             record["training_seconds"] = round(record["training_seconds"] + time.monotonic() - started, 1)
             record["processor_seconds"] = round(record["processor_seconds"] + used_seconds - cpu_seconds, 1)
             record["peak_memory_bytes"] = peak
