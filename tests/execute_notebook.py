@@ -22,17 +22,13 @@ import socket
 LOOPBACK = {"localhost", "127.0.0.1", "::1", "", None}
 
 
-def refuse(host):
-    with open(os.environ["CONNECTIONS"], "a") as file:
-        file.write(f"{host}\n")
-    raise socket.gaierror(f"no network: {host}")
-
-
 def guard(function, host_of):
     def guarded(*args, **kwargs):
         host = host_of(*args)
         if (host.decode() if isinstance(host, bytes) else host) not in LOOPBACK:
-            refuse(host)
+            with open(os.environ["CONNECTIONS"], "a") as file:
+                file.write(f"{host}\n")
+            raise socket.gaierror(f"no network: {host}")
         return function(*args, **kwargs)
 
     return guarded

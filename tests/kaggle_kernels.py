@@ -38,7 +38,6 @@ class Kernels:
         self.end = "ERROR"  # status of a failed version
         self.log: list[str] = []  # lines of its log
         self.saved_as: dict[str, str] = {}  # names under which Kaggle saves kernels, by the names in the requests
-        self.input_folder = f"input/competitions/{competition}"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def close(self) -> None:
@@ -79,7 +78,8 @@ class Kernels:
         if version["status"] == "QUEUED" and version["polls"] > self.polls_until_running:
             version["status"] = "RUNNING"
         if version["status"] == "RUNNING" and made and version["polls"] > self.polls_until_ended:
-            version.update(log=_log(self.log), failure=self.failure, status=self.end if self.failure else "COMPLETE")
+            log = json.dumps([{"stream_name": "stdout", "time": 1.0, "data": f"{line}\n"} for line in self.log])
+            version.update(log=log, failure=self.failure, status=self.end if self.failure else "COMPLETE")
             version["files"] = {} if self.failure else dict(self.output)
         if version["status"] == "RUNNING" and "end" in version:
             version["status"] = version["end"]
@@ -120,7 +120,7 @@ class Kernels:
             root = Path(folder)
             if version["request"]["competitionDataSources"] == [self.competition]:
                 with zipfile.ZipFile(io.BytesIO(self._archive())) as archive:
-                    archive.extractall(root / self.input_folder)
+                    archive.extractall(root / "input" / "competitions" / self.competition)
             (root / "notebook.ipynb").write_text(version["request"]["text"])
             process = subprocess.Popen(
                 [sys.executable, EXECUTE, root / "notebook.ipynb", root],
@@ -137,7 +137,3 @@ class Kernels:
             version["log"] = log.read_text() if log.exists() else ""
         version["failure"] = None if good else "Your notebook was stopped because a cell failed."
         version["end"] = "COMPLETE" if good else "ERROR"
-
-
-def _log(lines: list[str]) -> str:
-    return json.dumps([{"stream_name": "stdout", "time": 1.0, "data": f"{line}\n"} for line in lines])

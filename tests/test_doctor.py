@@ -116,7 +116,7 @@ def test_folders_need_space_and_permission_and_data(tmp_path, monkeypatch):
 
 
 COMMANDS = {
-    "PRESET=best SEED=3 AUGMENT=0": make_config("best", seed=3, augment=False),
+    "PRESET=best FOLDS=5 SEED=3 AUGMENT=0": make_config("best", seed=3, augment=False),
     "PRESET=single FOLDS=1 MEMBERS=4": make_config("single", folds=1, members=4),
     "PRESET=single FOLDS=0 MEMBERS=4 PRECISION=float32": make_config("single", members=4, precision="float32"),
 }

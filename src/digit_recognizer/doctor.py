@@ -4,6 +4,7 @@ A check returns what it found, or raises a `UserError` whose text ends with the 
 cannot work, with a warning they can.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import shlex
@@ -25,7 +26,6 @@ from digit_recognizer.training import devices, run_folder
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 SLOW = 30.0  # seconds: a check that takes longer is a warning
-DATA_MB, RUN_MB = 220, 30  # archive, files and cache; run and submission
 SETTINGS = "folds", "members", "validation", "epochs", "seed", "augment", "precision"  # of make train
 REINSTALL = "rm -rf .venv && make setup"
 
@@ -75,13 +75,11 @@ def check_versions() -> str:
     """Compare the installed packages with pyproject.toml; TensorFlow is installed by one of two extras."""
     wrong = []
     for requirement in map(Requirement, importlib.metadata.requires(COMPETITION) or ()):
-        marker = requirement.marker
+        marker, version = requirement.marker, None
         if marker and not any(marker.evaluate({"extra": extra}) for extra in ("cpu", "gpu")):
             continue
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            version = ""
         if not (requirement.specifier.contains(version, prereleases=True) if version else marker):
             wrong.append(f"expected {requirement.name} {requirement.specifier}, found {version or 'none'}")
     if wrong:
@@ -91,7 +89,7 @@ def check_versions() -> str:
 
 def check_folders(data_dir: Path, *others: Path) -> str:
     """Check that the folders can be written or created, and have space for the data and a run."""
-    needed = RUN_MB if (data_dir / "train.csv").exists() else RUN_MB + DATA_MB
+    needed = 30 if (data_dir / "train.csv").exists() else 250  # MB: run and submission; also archive, files and cache
     for folder in (data_dir, *others):
         place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
@@ -114,13 +112,13 @@ def check_unfinished(data_dir: Path, models_dir: Path, submissions_dir: Path) ->
     commands = {}
     for folder in sorted(path.parent for path in models_dir.glob("*/run.json")):
         record, members = run_folder.read_record(folder), len(run_folder.member_dirs(folder))
-        if record["scores"] is None and not _is_training(folder):
+        if record["scores"] is None:
             config, preset = record["config"], PRESETS[record["config"]["preset"]].to_dict()
-            changed = {name for name in SETTINGS if config[name] != preset[name]}
-            changed |= {"folds"} if "members" in changed else set()  # MEMBERS= alone changes both
-            variables = {name.upper(): config[name] for name in SETTINGS if name in changed}
-            command = _make("train", data_dir, PRESET=config["preset"], **variables, RUN=folder.name)
-            commands[f"{folder.name} has {members} of {count_members(config)} networks"] = command
+            changed = [name for name in SETTINGS if config[name] != preset[name] or name == "folds"]
+            variables = {name.upper(): config[name] for name in ("preset", *changed)}
+            with contextlib.suppress(UserError), locked(folder, wait=False):  # otherwise it is being trained
+                command = _make("train", data_dir, **variables, RUN=folder.name)
+                commands[f"{folder.name} has {members} of {count_members(config)} networks"] = command
     for folder in sorted(path.parent for path in submissions_dir.glob("*/record.json")):
         status, name = submission.read_record(folder)["status"], folder.name
         if status in submission.REMEDIES:
@@ -129,14 +127,6 @@ def check_unfinished(data_dir: Path, models_dir: Path, submissions_dir: Path) ->
     if commands:
         raise UserError(f"{', '.join(commands)}; {' && '.join(commands.values())}")
     return "no training and no upload"
-
-
-def _is_training(run_dir: Path) -> bool:
-    try:
-        with locked(run_dir, wait=False):
-            return False
-    except UserError:
-        return True
 
 
 def _make(target: str, data_dir: Path, **variables: Any) -> str:
@@ -153,7 +143,7 @@ def check_kernel() -> str:
 
 def check_kaggle() -> str:
     """Sign in, and list the submissions, which Kaggle refuses until the rules are accepted; repeat no request."""
-    once: dict[str, Any] = {"say": lambda _: None, "may_repeat": lambda _: False}
+    once = client.ONCE | {"say": lambda _: None}
     api = client.connect(**once)
     submit.list_submissions(api, **once)
     limit = submit.read_limit(api, **once)

@@ -14,11 +14,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tenacity
 from kaggle_server import ROWS, TOKEN, KaggleServer
 
 from digit_recognizer import cli
-from digit_recognizer.competition import client
+from digit_recognizer.competition import client, kernel, submit
 from digit_recognizer.competition.download import EXPECTED
 from digit_recognizer.competition.submission import write_submission
 from digit_recognizer.config import make_config
@@ -41,7 +40,7 @@ def clock(client_home, monkeypatch):
     """The `time` module of the retries and of the client's download, whose pauses are noted and take no time."""
     sleeps = []
     clock = SimpleNamespace(**vars(time) | {"sleeps": sleeps, "sleep": sleeps.append, "monotonic": lambda: sum(sleeps)})
-    for module in (client, tenacity, tenacity.nap, sys.modules["kaggle.api.kaggle_api_extended"]):
+    for module in (client, kernel, submit, sys.modules["kaggle.api.kaggle_api_extended"]):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

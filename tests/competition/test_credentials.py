@@ -76,7 +76,7 @@ FORMS = ["“secret”", '"secret"', "\ufeffsecret", "secret\nsecret", "sec ret"
 @pytest.mark.parametrize("value", FORMS, ids=ascii)
 def test_form_of_a_token_user_name_and_key_is_checked(folder, monkeypatch, value):
     write(folder / "kaggle.json", KEY | {"key": value})
-    expected = "as ASCII letters, digits and punctuation without spaces and quotes, found something else; write it"
+    expected = "as ASCII letters, digits and punctuation without spaces and quotes; write it"
     assert f"expected the key in {folder}/kaggle.json {expected}" in find_message()
     write(folder / "access_token", value)
     assert f"expected the token in {folder}/access_token {expected}" in find_message()

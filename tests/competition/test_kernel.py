@@ -30,12 +30,11 @@ def build_notebook(settings):
 
 
 @pytest.fixture
-def ready(kaggle, kernel_files, clock, tmp_path, monkeypatch):
+def ready(kaggle, kernel_files, tmp_path, monkeypatch):
     """A loopback Kaggle whose kernels are not run, but have a valid output; a folder with the kernel's metadata."""
     (tmp_path / kernel.METADATA).write_bytes((ROOT / kernel.METADATA).read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(notebook, "build", build_notebook)
-    monkeypatch.setattr(kernel, "time", clock)
     kaggle.kernels.output = kernel_files()
     return kaggle
 
@@ -52,13 +51,6 @@ def push_and_fail(settings=FAST):
     with pytest.raises(UserError) as caught:
         push(settings)
     return str(caught.value)
-
-
-def fetch():
-    """Fetch the output and return the printed lines."""
-    lines = []
-    kernel.fetch_output(Path("submissions"), say=lines.append)
-    return lines
 
 
 def assert_pushed_once(kaggle):
@@ -93,22 +85,16 @@ def test_push_sends_the_notebook_with_its_metadata_and_ends_with_the_fetched_out
     assert kernel.METADATA.read_bytes() == before
 
 
-def test_only_a_changed_notebook_is_run_again(ready):
+def test_only_a_notebook_with_changed_cells_or_metadata_is_run_again(ready):
     push()
     assert push()[0] == f"{SLUG} is the same notebook; it is not run again"
     assert_pushed_once(ready)
     push(OTHER)
-    assert len(ready.kernels.versions[NAME]) == 2
-
-
-def test_notebook_with_changed_metadata_is_run_again(ready):
-    push()
     change_metadata(machine_shape="NvidiaTeslaT4")
-    push()
-    first, second = ready.kernels.versions[NAME]
-    assert "machineShape" not in first["request"]
-    assert second["request"]["machineShape"] == "NvidiaTeslaT4"
-    assert push()[0] == f"{SLUG} is the same notebook; it is not run again"
+    push(OTHER)
+    assert push(OTHER)[0] == f"{SLUG} is the same notebook; it is not run again"
+    shapes = [version["request"].get("machineShape") for version in ready.kernels.versions[NAME]]
+    assert shapes == [None, None, "NvidiaTeslaT4"]
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"reset": True}, {"content": b"<html>"}], ids=str)
@@ -129,8 +115,8 @@ def test_push_that_was_not_received_is_repeated_by_the_next_call(ready, before):
         ready.kernels.failure = None
     ready.fail("SaveKernel", status=503)
     assert push_and_fail() == (
-        "the push failed: Kaggle returned 503 (scripted 503); gave up after 1 attempt; wait a few minutes and run the "
-        "command again"
+        "the push failed: Kaggle returned 503 (scripted 503); gave up after 1 attempt; wait 120 s and run the command "
+        "again"
     )
     push()
     assert len(ready.kernels.versions[NAME]) == (2 if before else 1)
@@ -139,17 +125,13 @@ def test_push_that_was_not_received_is_repeated_by_the_next_call(ready, before):
 REFUSALS = {
     "error": (
         {"status": 200, "body": {"error": "Maximum batch GPU session count of 2 reached."}},
-        "Kaggle refused the kernel: Maximum batch GPU session count of 2 reached.; you can stop running sessions at",
+        "Kaggle refused the kernel: Maximum batch GPU session count of 2 reached.; see your sessions at",
     ),
     "competition": (
         {"status": 200, "body": {"versionNumber": 1, "invalidCompetitionSources": ["digit-recognizer"]}},
         f"accepted the kernel without the data of the competition; stop it at {PAGE}, accept the competition's rules",
     ),
     "403": ({"status": 403}, "Kaggle returned 403 (scripted 403); Kaggle provides GPUs only to accounts with a verif"),
-    "409": (
-        {"status": 200, "body": {"code": 409, "message": "slug taken"}},
-        "the push failed: Kaggle returned 409 (slug taken); another kernel has this title",
-    ),
 }
 
 
@@ -164,11 +146,10 @@ def test_refused_push_shows_kaggles_reason(ready, fault, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"title": "Another title"}, "kernel-metadata.json: expected the id .../another-title for its title, found"),
-        ({"id": None}, "expected JSON with id and title as kernel-metadata.json, found something else"),
+        ({"title": "Another title"}, "another kernel has this title, or this id has another title: change both in"),
+        ({"id": None}, "expected JSON with an id as kernel-metadata.json, found something else"),
         ({"language": "perl"}, "kernel-metadata.json: A valid language must be specified in the metadata"),
         ({"dataset_sources": [5]}, "kernel-metadata.json: "),
-        ({"competition_sources": "digit-recognizer"}, "kernel-metadata.json: "),
     ],
     ids=str,
 )
@@ -176,32 +157,6 @@ def test_invalid_metadata_are_refused(ready, change, message):
     change_metadata(**change)
     assert message in push_and_fail()
     assert ready.kernels.versions == {}
-
-
-@pytest.mark.parametrize("content", ["[]", "{", "{}", None])
-def test_metadata_without_id_and_title_are_one_line(ready, run_command, content):
-    kernel.METADATA.unlink()
-    if content:
-        kernel.METADATA.write_text(content)
-    for command in ("push", "kernel-status", "kernel-output"):
-        line = failed(run_command(command))
-        assert line.startswith("expected JSON")
-        assert line.endswith("restore it from git")
-
-
-@pytest.mark.parametrize(
-    ("title", "slug"),
-    [
-        ("Chiffres écrits à la main", "chiffres-ecrits-a-la-main"),
-        ("手写数字 CNN", "shou-xie-shu-zi-cnn"),
-        ("  Digits -- it's 99,9 %  ", "digits-it-s-999"),
-    ],
-)
-def test_slug_of_a_title_is_the_one_that_the_client_makes(ready, title, slug):
-    change_metadata(title=title, id=f"someone/{slug}")
-    push()
-    assert list(ready.kernels.versions) == [slug]
-    assert_pushed_once(ready)
 
 
 def test_kernel_is_watched_and_fetched_at_the_address_that_kaggle_answers_with(ready):
@@ -273,14 +228,6 @@ def test_failed_kernel_shows_the_end_of_its_log_and_is_pushed_again(ready, run_c
     assert len(ready.kernels.versions[NAME]) == 2
 
 
-def test_failure_while_watching_is_retried(ready):
-    ready.kernels.polls_until_ended = 4
-    ready.fail("GetKernelSessionStatus", status=503, times=2)
-    ready.fail("GetKernelSessionStatus", reset=True)
-    push()
-    assert_pushed_once(ready)
-
-
 def test_kernel_status_prints_the_latest_version(ready, run_command):
     never = "there is no such kernel, or you may not read it; `make push` creates it"
     assert failed(run_command("kernel-status")).endswith(never)
@@ -301,6 +248,13 @@ def finished(ready):
     return ready
 
 
+def fetch():
+    """Fetch the output and return the printed lines."""
+    lines = []
+    kernel.fetch_output(Path("submissions"), say=lines.append)
+    return lines
+
+
 def set_output(kaggle, output):
     kaggle.kernels.versions[NAME][-1]["files"] = output
 
@@ -317,16 +271,12 @@ def fetch_and_fail():
 def test_invalid_output_says_how_to_run_the_kernel_again(finished, kernel_files, labels):
     remedy = f"; run `make kernel-output` again, see {PAGE}, or run `make push` with another SEED"
     set_output(finished, {"__results__.html": b"<html>"})
-    message = fetch_and_fail()
-    assert message.startswith("expected the output of a kernel as ")
-    assert message.endswith(f"run.zip, found none{remedy}")
+    assert fetch_and_fail().endswith(f"run.zip, found none{remedy}")
     set_output(finished, kernel_files())
     finished.fail("run.zip", content=b"<html>busy")
     assert fetch_and_fail().endswith(f"run.zip, found something else (File is not a zip file){remedy}")
     set_output(finished, kernel_files(labels=labels[:-1]))
-    message = fetch_and_fail()
-    assert "submission.csv, line 28001: expected ImageId 28000" in message
-    assert message.endswith(f"found the end of the file{remedy}")
+    assert fetch_and_fail().endswith(f"a label 0..9, found the end of the file{remedy}")
 
 
 def test_no_file_is_written_outside_the_folder(finished):
@@ -393,11 +343,8 @@ def test_output_is_submitted_once(finished, run_command, labels):
     assert "were submitted before (submission 30000001" in failed(run_command("submit", "--kernel"))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK"])
-def test_submission_needs_a_valid_output(finished, run_command, content):
-    kernel.OUTPUT.unlink()
-    if content is not None:
-        kernel.OUTPUT.write_bytes(content)
+def test_submission_needs_a_valid_output(finished, run_command):
+    kernel.OUTPUT.write_bytes(b"PK")
     line = failed(run_command("submit", "--kernel"))
     assert line.startswith("expected the output of a kernel as kernel/run.zip, found ")
     assert line.endswith("; run `make push` or `make kernel-output`")
@@ -410,10 +357,9 @@ def test_unfinished_upload_is_not_overwritten_by_another_output(finished, run_co
     before = (folder / "submission.csv").read_bytes()
     set_output(finished, kernel_files(labels=9 - labels))
     fetch()
-    assert "found an unfinished upload of other predictions in" in failed(run_command("submit", "--kernel"))
+    assert failed(run_command("submit", "--kernel")).startswith(f"the upload of other predictions from {folder} is unf")
     assert (folder / "submission.csv").read_bytes() == before
 
 
 def test_kernel_and_run_exclude_each_other(run_command):
-    message = "expected either --kernel or a run to submit, received both"
-    assert message in failed(run_command("submit", "--kernel", "--run", "x"))
+    assert "expected either --kernel or a run to submit" in failed(run_command("submit", "--kernel", "--run", "x"))

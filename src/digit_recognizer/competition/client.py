@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import requests
-import tenacity
 from requests import exceptions
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
@@ -24,23 +23,16 @@ from digit_recognizer.errors import UserError
 
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 TIMEOUT = (10, 60)  # seconds to connect, and between two reads
-ATTEMPTS = 8
 RETRY_SECONDS = 120  # no attempt starts later than this after the first
-ADVICE = {  # what to do about an HTTP status, in calls about the competition
-    403: f"accept the competition's rules at {COMPETITION_PAGE}/rules and run the command again",
-    404: f"check that {COMPETITION_PAGE} still exists and is open",
-}
+# What to do about an HTTP status, in calls about the competition.
+ADVICE = {403: f"accept the competition's rules at {COMPETITION_PAGE}/rules and run the command again"}
 # Failures that may not occur again. A gateway's HTML page is a JSONDecodeError.
 TRANSIENT = exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError, json.JSONDecodeError
 
 Api = Any  # kaggle's KaggleApi, which has no type hints
 Say = Callable[[str], None]  # prints one line of progress
-MayRepeat = Callable[[BaseException], bool]  # of a client's exception
 Result = TypeVar("Result")
-
-
-class TransferError(Exception):
-    """A file was not transferred correctly, for the reason in its text; nothing else was changed at Kaggle."""
+ONCE: dict[str, Any] = {"may_repeat": lambda _: False}  # options of a `call` that is not repeated
 
 
 class CallError(UserError):
@@ -53,11 +45,11 @@ class Failure(NamedTuple):
     text: str  # what happened; without secrets, unlike the exceptions' own texts, which contain signed URLs
     transient: bool  # it may succeed if it is repeated
     status: int = 0  # of HTTP; 0 without a response
-    retry_after: float | None = None  # seconds, if the response has a valid Retry-After
+    retry_after: float = 0  # seconds, of a valid Retry-After
 
 
-def connect(*, say: Say = print, may_repeat: MayRepeat = lambda _: True) -> Api:
-    """Sign in with the credentials that the Kaggle client finds; raise a `UserError` if that fails (`call`)."""
+def connect(*, say: Say = print, **options: Any) -> Api:
+    """Sign in with the client's credentials; raise a `UserError` if that fails. `options`: see `call`."""
     credentials = find_credentials()
     if credentials.is_public:
         say(f"warning: {credentials.source} can be read by other users of this computer; run `chmod 600` on it")
@@ -67,7 +59,7 @@ def connect(*, say: Say = print, may_repeat: MayRepeat = lambda _: True) -> Api:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # lower levels show signed URLs if VERBOSE=1
     api = KaggleApi()
     try:
-        call("the sign-in", api.authenticate, say=say, may_repeat=may_repeat)
+        call("the sign-in", api.authenticate, say=say, **options)
     except SystemExit:
         raise UserError(describe_rejection()) from None
     return api
@@ -78,17 +70,15 @@ def read_failure(error: BaseException | None) -> Failure:
     error = error.__cause__ if isinstance(error, CallError) else error
     if isinstance(error, ValueError) and isinstance(error.__context__, exceptions.HTTPError):
         error = error.__context__  # requests about kernels hide it
-    if isinstance(error, TransferError):
-        return Failure(str(error), transient=True)
     if isinstance(error, exceptions.SSLError):
         remedy = "check the clock, the proxy, and the file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names"
         return Failure(f"no secure connection to Kaggle; {remedy}", transient=False)
     response = getattr(error, "response", None)
     if response is None:
-        is_broken = isinstance(error, TRANSIENT)
-        text = "no valid response from Kaggle" if is_broken else "an error in the client"
-        return Failure(f"{text} ({type(error).__name__})", is_broken)
-    body, retry_after = None, None
+        is_transient = isinstance(error, TRANSIENT)
+        text = "no valid response from Kaggle" if is_transient else "an error in the client"
+        return Failure(f"{text} ({type(error).__name__})", is_transient)
+    body, retry_after = None, 0.0
     with contextlib.suppress(ValueError, exceptions.RequestException, RuntimeError):  # RuntimeError: a consumed stream
         body = response.json()  # {"error": {"code", "message"}}, or {"code", "message"}, sometimes with status 200
     body = body if isinstance(body, dict) else {}
@@ -96,7 +86,7 @@ def read_failure(error: BaseException | None) -> Failure:
     status = body["code"] if response.ok and isinstance(body.get("code"), int) else response.status_code
     message = f" ({' '.join(str(body['message']).split())[:300]})" if body.get("message") else ""
     with contextlib.suppress(InvalidHeader):
-        retry_after = Retry().parse_retry_after(response.headers.get("Retry-After", ""))
+        retry_after = Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
     is_transient = status == requests.codes.too_many_requests or status >= 500
     return Failure(f"Kaggle returned {status}{message}", is_transient, status, retry_after)
 
@@ -106,7 +96,7 @@ def call(
     function: Callable[..., Result],
     *args: Any,
     say: Say = print,
-    may_repeat: MayRepeat = lambda _: True,
+    may_repeat: Callable[[BaseException], bool] = lambda _: True,
     advice: Mapping[int, str] = ADVICE,
     **kwargs: Any,
 ) -> Result:
@@ -124,8 +114,8 @@ def call(
             if isinstance(error, OSError) and not isinstance(error, exceptions.RequestException):
                 raise  # a file of this computer
             failure = read_failure(error)
-            pause = min(2 ** (attempt - 1), 30) if failure.retry_after is None else failure.retry_after
-            is_late = attempt == ATTEMPTS or time.monotonic() - started + pause > RETRY_SECONDS
+            pause = max(min(2 ** (attempt - 1), 30), failure.retry_after)
+            is_late = time.monotonic() - started + pause > RETRY_SECONDS
             if is_late or not failure.transient or not may_repeat(error):
                 raise CallError(_describe(what, failure, attempt, advice)) from error
         say(f"{what} failed: {failure.text}; retrying in {pause:.0f} s")
@@ -139,16 +129,9 @@ def _describe(what: str, failure: Failure, attempts: int, advice: Mapping[int, s
         return describe_rejection()
     remedy = f"; {advice[failure.status]}" if failure.status in advice else ""
     if failure.transient:
-        pause = f"{failure.retry_after:.0f} s" if failure.retry_after else "a few minutes"
-        wait = f"wait {pause}" if failure.status else "check your connection"
+        wait = f"wait {failure.retry_after or 120:.0f} s" if failure.status else "check your connection"
         remedy = f"; gave up after {attempts} attempt{'s' * (attempts > 1)}; {wait} and run the command again"
     return f"{what} failed: {failure.text}{remedy}"
-
-
-def poll(look: Callable[[], Result | None], wait: Any, stop: Any) -> Result | None:
-    """Call `look` until it returns something, and return that; return None when tenacity's `stop` is reached."""
-    retry = tenacity.retry_if_result(lambda result: result is None)
-    return tenacity.Retrying(retry=retry, wait=wait, stop=stop, retry_error_callback=lambda _: None)(look)
 
 
 @contextlib.contextmanager

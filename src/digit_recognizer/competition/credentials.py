@@ -60,7 +60,7 @@ def describe_rejection() -> str:
 def _check(kind: str, source: str | Path, *secrets: Any) -> Credentials:
     if not all(isinstance(secret, str) and WORD.fullmatch(secret) for secret in secrets):
         expected = f"expected the {kind} in {source} as ASCII letters, digits and punctuation without spaces and quotes"
-        raise UserError(f"{expected}, found something else; write it again, or create a token at {SETTINGS_PAGE}")
+        raise UserError(f"{expected}; write it again, or create a token at {SETTINGS_PAGE}")
     is_public = isinstance(source, Path) and bool(source.stat().st_mode & 0o044)
     return Credentials(kind, str(source), is_public)
 

@@ -13,20 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slugify import slugify
 
-from digit_recognizer.competition import notebook
-from digit_recognizer.competition.client import Api, CallError, Say, call, connect, read_failure
-from digit_recognizer.competition.submission import (
-    FILE_NAME,
-    SUBMISSION_ROWS,
-    check_submission,
-    is_pending,
-    write_submission_folder,
-)
+from digit_recognizer.competition import notebook, submission
+from digit_recognizer.competition.client import ONCE, Api, CallError, Say, call, connect, read_failure
+from digit_recognizer.competition.submission import FILE_NAME
 from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import locked, read_json, reading, replacing, write_json, write_text
+from digit_recognizer.files import locked, reading, replacing, write_json, write_text
 from digit_recognizer.training import run_folder
 
 NOTEBOOK, METADATA = Path("kernel/digit-recognizer.ipynb"), Path("kernel-metadata.json")
@@ -80,26 +73,23 @@ def make_submission(submissions_dir: Path) -> Path:
     """Write a submission of the fetched output, next to that of the local run; return its folder."""
     record, _, labels = _read_output(OUTPUT, "run `make push` or `make kernel-output`")
     folder = submissions_dir / f"{record['run']}-kernel"
-    if not is_pending(folder):  # otherwise `submit` waits for that score
-        write_submission_folder(folder, record | {"run": folder.name}, labels, record["data"].get("test.csv"))
+    if not submission.is_pending(folder):  # otherwise `submit` waits for that score
+        record |= {"run": folder.name}
+        submission.write_submission_folder(folder, record, labels, record["data"].get("test.csv"))
     return folder
 
 
 def read_metadata() -> dict[str, Any]:
-    """Return kernel-metadata.json; raise a `UserError` if its id is not made of its title."""
-    metadata: dict[str, Any] = read_json(METADATA, remedy="restore it from git")
-    with reading(METADATA, "JSON with id and title", "restore it from git"):
-        name, expected = metadata["id"].rpartition("/")[2], slugify(metadata["title"])
-    if name != expected:
-        raise UserError(f"{METADATA}: expected the id .../{expected} for its title, found .../{name}; change either")
-    return metadata
+    """Return kernel-metadata.json with an id without the user; raise a `UserError` if it is invalid."""
+    with reading(METADATA, "JSON with an id", "restore it from git"):
+        metadata: dict[str, Any] = json.loads(METADATA.read_text(encoding="utf-8"))
+        return metadata | {"id": metadata["id"].rpartition("/")[2]}
 
 
 def _connect(say: Say) -> tuple[Api, dict[str, Any]]:
     """Sign in; return the client, and kernel-metadata.json with the user in the kernel's id."""
     metadata, api = read_metadata(), connect(say=say)
-    user, name = api.get_config_value(api.CONFIG_NAME_USER), metadata["id"].rpartition("/")[2]
-    return api, metadata | {"id": f"{user}/{name}"}
+    return api, metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{metadata['id']}"}
 
 
 def _mark(text: str, metadata: Mapping[str, Any]) -> str:
@@ -147,9 +137,7 @@ def _save(api: Api, metadata: dict[str, Any], text: str, say: Say) -> str:
         write_json(Path(folder) / METADATA.name, metadata | {"code_file": NOTEBOOK.name})
         write_text(Path(folder) / NOTEBOOK.name, text)
         try:
-            response = call(
-                "the push", api.kernels_push, folder, may_repeat=lambda _: False, advice=PUSH_ADVICE, say=say
-            )
+            response = call("the push", api.kernels_push, folder, advice=PUSH_ADVICE, say=say, **ONCE)
         except CallError as error:
             if type(error.__cause__) in (ValueError, TypeError, AttributeError):  # the client's own checks
                 raise UserError(f"{METADATA}: {error.__cause__}") from None
@@ -157,10 +145,9 @@ def _save(api: Api, metadata: dict[str, Any], text: str, say: Say) -> str:
                 return slug
             raise
     if response.error:
-        reason = " ".join(response.error.split())
-        raise UserError(f"Kaggle refused the kernel: {reason}; you can stop running sessions at {PAGE}")
+        raise UserError(f"Kaggle refused the kernel: {' '.join(response.error.split())}; see your sessions at {PAGE}")
     if response.invalid_competition_sources:
-        remedy = f"stop it at {PAGE}/{slug}, accept the competition's rules, check {METADATA}, and push again"
+        remedy = f"stop it at {PAGE}/{slug}, accept the competition's rules, and push again"
         raise UserError(f"Kaggle accepted the kernel without the data of the competition; {remedy}")
     match = re.search(r"/code/([\w-]+/[\w-]+)", f"{response.ref} {response.url}")
     if match and match[1] != slug:
@@ -172,14 +159,13 @@ def _save(api: Api, metadata: dict[str, Any], text: str, say: Say) -> str:
 
 def _watch(api: Api, slug: str, say: Say) -> None:
     """Wait until the latest version ends; raise a `UserError` with the end of its log if it fails."""
-    shown, pause = "", 5.0  # seconds
+    shown = ""
     with show_spinner(f"watching {slug}"):
         while (state := _read_status(api, slug, say))[0] in ACTIVE:
             if state[0] != shown:
                 shown = state[0]
                 say(shown)
-            time.sleep(pause)
-            pause = min(1.2 * pause, 60)
+            time.sleep(20)
     if state[0] != "complete":
         log = call("the request for the log", api.kernels_logs, slug, say=say)
         with contextlib.suppress(ValueError, KeyError, TypeError):  # usually it is a JSON list of text fragments
@@ -210,8 +196,8 @@ def _fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     elif local.read_bytes() == content:
         say(f"its {FILE_NAME} is byte for byte {local}")
     else:
-        count = np.count_nonzero(check_submission(local) != labels)
-        say(f"{count:,} of {SUBMISSION_ROWS:,} predictions differ from {local}")
+        count = np.count_nonzero(submission.check_submission(local) != labels)
+        say(f"{count:,} of {len(labels):,} predictions differ from {local}")
 
 
 def _read_output(path: Path, remedy: str) -> tuple[dict[str, Any], bytes, np.ndarray]:
@@ -220,5 +206,5 @@ def _read_output(path: Path, remedy: str) -> tuple[dict[str, Any], bytes, np.nda
         with reading(path, "the output of a kernel", remedy), zipfile.ZipFile(path) as archive:
             for name in ("run.json", FILE_NAME):
                 (Path(folder) / name).write_bytes(archive.read(name))
-        record, submission = run_folder.read_finished_record(Path(folder)), Path(folder) / FILE_NAME
-        return record, submission.read_bytes(), check_submission(submission, remedy=remedy)
+        record, file = run_folder.read_finished_record(Path(folder)), Path(folder) / FILE_NAME
+        return record, file.read_bytes(), submission.check_submission(file, remedy=remedy)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.metrics import describe_majority
 from digit_recognizer.files import locked, read_json, sha256, write_json, write_text
 
-SUBMISSION_COLUMNS = ("ImageId", "Label")
+SUBMISSION_HEADER = "ImageId,Label"
 SUBMISSION_ROWS = 28_000  # rows of the competition's test.csv
 FILE_NAME, RECORD_NAME, LEDGER_NAME = "submission.csv", "record.json", "ledger.csv"
 LEDGER_COLUMNS = (
@@ -35,7 +36,7 @@ REMEDIES = {  # for an unfinished upload, by status
 
 def write_submission(path: Path, labels: np.ndarray) -> None:
     """Write predictions, integers [n] in 0..9 in the order of test.csv, like sample_submission.csv, with CRLF."""
-    lines = [",".join(SUBMISSION_COLUMNS), *(f"{index},{int(label)}" for index, label in enumerate(labels, start=1))]
+    lines = [SUBMISSION_HEADER, *(f"{index},{int(label)}" for index, label in enumerate(labels, start=1))]
     write_text(path, "\r\n".join(lines) + "\r\n")
 
 
@@ -52,21 +53,18 @@ def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
         raise UserError(f"expected a submission as {path}, found none; run `make submission`")
     text = path.read_bytes().decode("utf-8", errors="replace")
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-    def fault(number: int, expected: str) -> UserError:
-        line = repr(lines[number - 1][:40]) if number <= len(lines) else "the end of the file"
-        again = remedy or f"delete {path} and run `make submission`"
-        return UserError(f"{path}, line {number}: expected {expected}, found {line}; {again}")
-
-    header = ",".join(SUBMISSION_COLUMNS)
-    if lines[0] != header:
-        raise fault(1, f"the header {header}")
-    for index in range(1, SUBMISSION_ROWS + 1):
-        image_id, _, label = lines[index].partition(",") if index < len(lines) else ("", "", "")
-        if image_id != str(index) or label not in tuple("0123456789"):
-            raise fault(index + 1, f"ImageId {index} of {SUBMISSION_ROWS:,} and a label 0..9")
-    if len(lines) > SUBMISSION_ROWS + 1:
-        raise fault(SUBMISSION_ROWS + 2, f"the end of the file after {SUBMISSION_ROWS:,} predictions")
+    for index, line in itertools.zip_longest(range(SUBMISSION_ROWS + 2), lines[: SUBMISSION_ROWS + 2]):
+        if index == 0:
+            expected, is_valid = f"the header {SUBMISSION_HEADER}", line == SUBMISSION_HEADER
+        elif index <= SUBMISSION_ROWS:
+            expected = f"ImageId {index} of {SUBMISSION_ROWS:,} and a label 0..9"
+            is_valid = line is not None and line[:-1] == f"{index}," and line[-1] in "0123456789"
+        else:
+            expected, is_valid = f"the end of the file after {SUBMISSION_ROWS:,} predictions", line is None
+        if not is_valid:
+            received = "the end of the file" if line is None else repr(line[:40])
+            again = remedy or f"delete {path} and run `make submission`"
+            raise UserError(f"{path}, line {index + 1}: expected {expected}, found {received}; {again}")
     return np.array([line[-1] for line in lines[1:]]).astype(np.uint8)
 
 
@@ -95,8 +93,7 @@ def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarra
             if earlier["predictions_sha256"] == predictions:
                 upload = {name: earlier[name] for name in NOT_UPLOADED}
             elif remedy := REMEDIES.get(earlier["status"]):
-                unfinished = f"an unfinished upload of other predictions in {folder} ({earlier['status']})"
-                raise UserError(f"found {unfinished}; {remedy}")
+                raise UserError(f"the upload of other predictions from {folder} is unfinished; {remedy}")
         write_submission(folder / FILE_NAME, labels)
         majority = describe_majority("predictions", labels)
         record = {name: run[name] for name in ("run", "competition", "config", "git_commit", "versions")} | {
@@ -155,6 +152,5 @@ def read_ledger(path: Path) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         columns, rows = tuple(reader.fieldnames or ()), list(reader)
     if columns != LEDGER_COLUMNS or any(None in row.values() or None in row for row in rows):
-        expected = f"expected rows of the columns {','.join(LEDGER_COLUMNS)}"
-        raise UserError(f"{path}: {expected}, found something else; restore the file from git, or move it away")
+        raise UserError(f"{path}: expected the columns {','.join(LEDGER_COLUMNS)}; restore it from git or move it away")
     return rows
