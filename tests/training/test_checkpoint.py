@@ -28,7 +28,7 @@ def path(tmp_path):
 
 def test_a_checkpoint_is_read_as_it_was_written(path):
     state = read_checkpoint(path)
-    assert (state.history, state.epoch) == (HISTORY, 3)
+    assert (state.epoch, state.history) == (3, HISTORY)
     assert [value.shape for value in state.variables[:2]] == [(2, 1), (1,)]
 
 

@@ -40,15 +40,13 @@ def fail_first(folder, index, report):
     (folder / str(index)).touch()
     if index == 0:
         raise ValueError("task 0")
-    time.sleep(1)
-    (folder / f"{index} finished").touch()
+    time.sleep(60)
 
 
-def test_after_an_exception_running_tasks_finish_and_no_further_one_starts(tmp_path):
+def test_an_exception_ends_all_workers(tmp_path):
     with pytest.raises(RuntimeError, match="ValueError: task 0"):
         list(run_tasks(partial(fail_first, tmp_path), iter(range(100)), devices=DEVICES, report=print))
-    started = {path.name for path in tmp_path.iterdir()}
-    assert started in ({"0"}, {"0", "1", "1 finished"})
+    assert {path.name for path in tmp_path.iterdir()} <= {"0", "1"}
 
 
 def test_an_interrupted_pool_works_off_only_the_tasks_that_its_workers_have_begun(tmp_path):

@@ -17,13 +17,9 @@ from digit_recognizer.files import load_arrays, reading, replacing
 class Checkpoint(NamedTuple):
     """The state of a training after an epoch."""
 
-    history: dict[str, list[float]]  # of the finished epochs
+    epoch: int  # number of finished epochs
+    history: dict[str, list[float]]  # their values
     variables: list[np.ndarray]  # of the model, with random states, and of its optimizer
-
-    @property
-    def epoch(self) -> int:
-        """Number of finished epochs."""
-        return len(next(iter(self.history.values())))
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
@@ -33,7 +29,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     with reading(path, "a checkpoint", "delete it"):
         arrays = load_arrays(path)
         history = json.loads(str(arrays.pop("history")))
-        return Checkpoint(history, [arrays[str(index)] for index in range(len(arrays))])
+        return Checkpoint(len(history["loss"]), history, [arrays[str(index)] for index in range(len(arrays))])
 
 
 def write_checkpoint(path: Path, history: dict[str, list[float]], variables: Iterable[Any]) -> None:

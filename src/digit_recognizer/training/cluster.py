@@ -41,18 +41,11 @@ REPORT_SECONDS = 0.5  # between two looks at the progress
 def run_tasks_on_cluster(
     function: Callable[[int, Report], Result], tasks: Iterator[int], *, address: str, members: int, report: Report
 ) -> Iterator[Result]:
-    """Call a picklable function for each task in processes on the nodes of a running cluster.
+    """Call a picklable function for each task in processes on the nodes of a running cluster (`workers.run_tasks`).
 
-    Args:
-        function: Also gets a callback for progress messages, with which `report` is called in this process.
-        tasks: Inputs of the function.
-        address: "auto", or host and port of the head; this machine must be a node.
-        members: Number of members of the run. Each gets a GPU if the cluster has any, otherwise the cores that this
-            machine would give it (`split_devices`), because the number of threads is part of the result.
-        report: Callback for progress messages.
-
-    Yields:
-        Results in the order in which they are completed.
+    The address is "auto", or host and port of the head; this machine must be a node. Each task gets a GPU if there are
+    any, otherwise the cores that this machine would give to one of so many members (`split_devices`), because the number
+    of threads is part of the result.
 
     Raises:
         UserError: There is no cluster, no node has so many cores, or tasks failed; the others are completed.
@@ -83,7 +76,8 @@ def run_tasks_on_cluster(
                     try:
                         yield ray.get(reference)
                     except RayError as error:
-                        failures.append(_describe(error))
+                        cause = getattr(error, "cause", None) or error  # of a RayTaskError
+                        failures.append((str(cause).strip() or type(cause).__name__).splitlines()[0])
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
@@ -125,18 +119,9 @@ def _work(shared: tuple[Callable[[int, Report], Any], dict[str, str], dict[str, 
     """Call the function on a node."""
     function, variables, code = shared
     here = describe_code()
-    different = [
-        f"{name} {here.get(name)} instead of {value}" for name, value in code.items() if here.get(name) != value
-    ]
+    different = [f"{name} {here.get(name)} instead of {code[name]}" for name in code if here.get(name) != code[name]]
     if different:
         node = ray.util.get_node_ip_address()
         raise UserError(f"the node {node} has {', '.join(different)}; install there what this machine has")
     os.environ.update(variables)
     return function(task, messages.put)
-
-
-def _describe(error: Exception) -> str:
-    """Return the reason of a failure in one line."""
-    cause = getattr(error, "cause", None) or error  # of a RayTaskError
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return lines[0]

@@ -57,12 +57,10 @@ class TrainingDisplay:
 
     def _status(self, logs: Mapping[str, float]) -> str:
         seconds, done = time.monotonic() - self._started, sum(self._done.values())
-        values = [
-            f"{name.replace('val_', 'validation ')} {value:{'.2%' if name.endswith('accuracy') else '.4f'}}"
-            for name, value in logs.items()
-        ]
+        parts = []
+        for name, value in logs.items():
+            parts.append(f"{name.replace('val_', 'validation ')} {value:{'.2%' if 'accuracy' in name else '.4f'}}")
         trained = max(done - self._before, 1)
         minutes, rest = divmod(int(seconds / trained * (self._total - done)), 60)
-        return "  ".join(
-            [*values, f"{trained * self._batch_size / seconds:,.0f} images/s", f"{minutes}:{rest:02d} left"]
-        )
+        speed = f"{trained * self._batch_size / seconds:,.0f} images/s"
+        return "  ".join([*parts, speed, f"{minutes}:{rest:02d} left"])

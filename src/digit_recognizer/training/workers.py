@@ -85,13 +85,12 @@ def run_tasks(
     The function also gets a callback for progress messages, with which `report` is called in this process.
 
     Yields:
-        Results in the order in which they are completed. After an exception no further task starts; it is raised when
-        the running ones have finished. If a worker is killed, only its task fails: a new worker takes the next one.
+        Results in the order in which they are completed. An exception ends the other workers. If a worker is killed,
+        only its task fails: a new worker takes the next one.
 
     Raises:
         UserError: Workers were killed; the message names their tasks.
     """
-    error: BaseException | None = None
     killed, processes = dict[int, str](), list[Any]()
     running: dict[Any, tuple[Any, Mapping[str, str], int]] = {}  # connection to process, device and task
     parent, writer = CONTEXT.Pipe(duplex=False)
@@ -106,7 +105,7 @@ def run_tasks(
     idle: list[Any] = [(None, None, device) for device in devices]  # their processes start with the first task
     try:
         while True:
-            while idle and error is None and (task := next(tasks, None)) is not None:
+            while idle and (task := next(tasks, None)) is not None:
                 connection, process, device = idle.pop()
                 if connection is None:
                     connection, process = start(device)
@@ -130,18 +129,16 @@ def run_tasks(
                     process.join()
                     killed[task] = _describe_end(process.exitcode)
                     connection = None
+                if kind == "error":
+                    raise value
                 idle.append((connection, process, device))
                 if kind == "result":
                     yield value
-                elif kind == "error":
-                    error = error or value
     finally:
         writer.close()  # ends the workers
         for process in processes:
             process.join()
         parent.close()
-    if error is not None:
-        raise error
     if killed:
         ends = ", ".join(f"member {task} {end}" for task, end in sorted(killed.items()))
         raise UserError(f"{ends}; run the command again to go on")
