@@ -97,7 +97,7 @@ CONFIGS = {
     "single": replace(TINY, augment=True, epochs=4, unaugmented_epochs=1, dropout=0.3),
     "several": replace(TINY, augment=True, epochs=4, dropout=0.3, folds=2),
 }
-UPDATE = "kill_at(ensemble.TrainingDisplay, 'update', {})"
+UPDATE = "kill_at(ensemble.TrainingDisplay, 'show', {})"
 POINTS = {  # one after the other in the same run
     "single": [
         UPDATE.format(4),  # in the first epoch, of ten steps

@@ -35,7 +35,7 @@ def train(shown, clock):
                     clock[0] += 2
                     last = step == 4
                     more = {"val_loss": 0.5, "val_accuracy": 0.75} if last else {}
-                    shown.update((member, epoch, step, LOGS | more, last))
+                    shown.show((member, epoch, step, LOGS | more, last))
 
 
 def test_piped_output_has_a_line_per_epoch(clock):
@@ -60,7 +60,7 @@ def test_steps_of_an_interrupted_training_do_not_count_for_the_speed(clock):
     shown = TrainingDisplay(config, {0: 2}, 5 * 64, Console(file=output, width=160))
     with shown:
         clock[0] += 10
-        shown.update((0, 2, 4, {}, True))
+        shown.show((0, 2, 4, {}, True))
     assert output.getvalue() == "epoch 3/4  32 images/s  0:10 left\n"
 
 
@@ -68,6 +68,6 @@ def test_a_terminal_shows_a_bar(clock):
     output = io.StringIO()
     train(display(output, terminal=True), clock)
     last = output.getvalue().rsplit("\r", 1)[-1]
-    assert "2/2 members  epoch 2/2" in last
+    assert "2/2 done  epoch 2/2" in last
     assert "100%" in last
     assert "32 images/s" in last

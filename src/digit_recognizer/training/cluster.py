@@ -44,8 +44,8 @@ def run_tasks_on_cluster(
     """Call a picklable function for each task in processes on the nodes of a running cluster (`workers.run_tasks`).
 
     The address is "auto", or host and port of the head; this machine must be a node. Each task gets a GPU if there are
-    any, otherwise the cores that this machine would give to one of so many members (`split_devices`), because the number
-    of threads is part of the result.
+    any, otherwise the cores that this machine would give to one of so many members (`split_devices`): the number of
+    threads is part of the result.
 
     Raises:
         UserError: There is no cluster, no node has so many cores, or tasks failed; the others are completed.

@@ -106,15 +106,15 @@ def _train_missing(
     if free < needed:
         space = f"{work_dir.parent} needs {needed / 1e6:,.0f} MB of disk space, {free / 1e6:,.0f} MB are free"
         raise UserError(f"{space}; free some, or train fewer EPOCHS")
-    display = TrainingDisplay(config, finished, rows, console)
+    make_display = partial(TrainingDisplay, config, finished, rows, console)
     with workers.worker_pool(min(devices.count_cores(), AUGMENTATION_WORKERS)) as pool:
         augment = partial(
             augmented_epochs, training.data.images, epochs=config.augmented_epochs, seed=config.seed, executor=pool
         )
         if alone:
             epochs = augment(first=max(finished[0] - 1, 0))  # each is made while the network trains on the one before
-            with display:
-                yield train_to_files(training, 0, display.update, epochs)
+            with make_display() as display:
+                yield train_to_files(training, 0, display.show, epochs)
             return
         epochs = track(augment(first=made), "augmenting", len(paths) - made, console)
         for path, images in zip(paths[made:], epochs, strict=True):  # they are shared by the members
@@ -133,8 +133,8 @@ def _train_missing(
                 return
             yield index
 
-    with display:
-        for index, contents in execute(partial(train_to_files, training), in_time(), report=display.update):
+    with make_display() as display:
+        for index, contents in execute(partial(train_to_files, training), in_time(), report=display.show):
             slowest = max(slowest, time.monotonic() - begun[index])
             yield index, contents
 
@@ -142,7 +142,7 @@ def _train_missing(
 def train_to_files(
     training: Training, index: int, report: workers.Report, epochs: Iterator[np.ndarray] | None = None
 ) -> Contents:
-    """Train a member and return its files; `report` is called with messages for `TrainingDisplay.update`.
+    """Train a member and return its files; `report` is called with messages for `TrainingDisplay.show`.
 
     `epochs` are the augmented images that are still to be trained on, by default those of `training`.
     """
@@ -152,23 +152,20 @@ def train_to_files(
     checkpoint = training.checkpoint(index) if training.work_dir.exists() else None  # not on another machine
     resumed = read_checkpoint(checkpoint) if checkpoint else None
     first = max(resumed.epoch - 1, 0) if resumed else 0  # the first epoch is not augmented
+    stored = (np.load(epoch, mmap_mode="r") if isinstance(epoch, Path) else epoch for epoch in training.epochs[first:])
     member = train_member(
         training.config,
         training.data,
         training.folds,
         index,
         precision=training.precision,
-        augmented=epochs or map(_load_epoch, training.epochs[first:]),
+        augmented=epochs or stored,
         report=lambda *step: report((index, *step)),
         checkpoint=checkpoint,
         resumed=resumed,
         log_dir=training.log_dir and training.log_dir / f"member-{index}",
     )
     return index, save_member(member)
-
-
-def _load_epoch(epoch: Path | np.ndarray) -> np.ndarray:
-    return np.load(epoch, mmap_mode="r") if isinstance(epoch, Path) else epoch
 
 
 def _count_epochs(checkpoint: Path, index: int, console: Console) -> int:
