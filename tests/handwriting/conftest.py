@@ -7,15 +7,10 @@ from digit_recognizer.handwriting import detector, normalisation, reader
 from digit_recognizer.handwriting.sample_digits import draw_digits
 
 
-def normalise_drawing(picture):
-    """Return the 28x28 pixels of a drawing, whose strokes are the darker of two colours."""
-    gray = picture.mean(axis=2)
-    return normalisation.normalise_digit((gray.max() - gray).astype(np.float32) / 255)
-
-
 def classify_by_similarity(images):
     """Return probabilities that grow with the cosine similarity to each of the drawings."""
-    known = np.stack([normalise_drawing(picture) for picture in draw_digits()]).reshape(10, -1).astype(float)
+    strokes = [(255 - picture.mean(axis=2)).astype(np.float32) / 255 for picture in draw_digits()]
+    known = np.stack([normalisation.normalise_digit(drawn) for drawn in strokes]).reshape(10, -1).astype(float)
     vectors = images.reshape(len(images), -1).astype(float)
     similarity = (vectors @ known.T) / np.linalg.norm(vectors, axis=1)[:, None] / np.linalg.norm(known, axis=1)
     powers = np.exp(40 * similarity)

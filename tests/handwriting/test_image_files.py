@@ -144,13 +144,6 @@ def test_missing_files_and_folders_are_refused_by_path(tmp_path):
         image_files.read_picture(tmp_path)
 
 
-def test_too_large_files_are_refused_unread(tmp_path, monkeypatch):
-    (tmp_path / "large.png").write_bytes(b"0" * 3_000_000)
-    monkeypatch.setattr(image_files, "FILE_LIMIT", 2_000_000)
-    with pytest.raises(UserError, match=r"large.png: the file has 3 MB, more than 2; scale the image down"):
-        image_files.read_picture(tmp_path / "large.png")
-
-
 def test_folders_are_searched_and_files_are_taken_as_named(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):

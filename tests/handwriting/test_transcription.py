@@ -116,17 +116,14 @@ def test_a_table_has_the_mistakes_first_and_the_least_certain_digit_with_its_run
     )
 
 
-def test_a_table_names_pages_that_were_not_read_and_has_no_column_without_labels():
-    title, headings, rows = tabulate([Transcript(Listed(Path("scans/a.tif")), READING, pages=3)])
-    assert (title, headings) == ("", ["file", "digits", "probability", "runner-up"])
-    assert rows[0][:2] == ("scans/a.tif (page 1 of 3)", "3")
-
-
-def test_of_a_scan_of_several_pages_the_first_is_read(folder):
+def test_a_table_names_pages_that_were_not_read_and_has_no_column_without_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     pages = [Image.fromarray(draw_digits()[digit]) for digit in (3, 7)]
-    pages[0].save(folder / "scan.tif", save_all=True, append_images=pages[1:])
-    (transcript,) = transcription.transcribe([Listed(folder / "scan.tif")], recognise, on_error=pytest.fail)
-    assert (transcript.text, transcript.pages) == ("3", 2)
+    pages[0].save("scan.tif", save_all=True, append_images=pages[1:])
+    files = [Listed(Path("scan.tif"))]
+    title, headings, rows = tabulate(list(transcription.transcribe(files, recognise, on_error=pytest.fail)))
+    assert (title, headings) == ("", ["file", "digits", "probability", "runner-up"])
+    assert rows[0][:2] == ("scan.tif (page 1 of 2)", "3")
 
 
 def test_the_accuracy_is_that_of_the_labelled_files(transcripts):
@@ -162,17 +159,14 @@ def test_annotated_pictures_show_boxes_and_the_classifiers_input():
     assert (drawn[300:, 100:] == 255).all()
 
 
-@pytest.fixture
-def draw():
-    """Draw transcripts without errors."""
-    return partial(transcription.draw_transcripts, on_error=pytest.fail)
+draw = partial(transcription.draw_transcripts, on_error=pytest.fail)
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_every_file_is_drawn_mistakes_first_and_the_mistakes_again(draw, transcripts, tmp_path):
+def test_every_file_is_drawn_mistakes_first_and_the_mistakes_again(transcripts, tmp_path):
     out = tmp_path / "out"
     paths = draw([*transcripts, transcripts[0]], out)
     assert [path.name for path in paths] == ["001-b.png", "002-c.png", "003-a.png", "004-a.png"]
@@ -181,7 +175,7 @@ def test_every_file_is_drawn_mistakes_first_and_the_mistakes_again(draw, transcr
     assert (drawn[..., ::-1] == transcription.BOX).all(axis=2).sum() > 500
 
 
-def test_annotated_images_replace_those_of_the_call_before_but_no_other_files(draw, transcripts, folder, tmp_path):
+def test_annotated_images_replace_those_of_the_call_before_but_no_other_files(transcripts, folder, tmp_path):
     out = tmp_path / "out"
     draw(transcripts, out)
     shutil.copy(folder / "a.png", out / "photo.png")
@@ -193,13 +187,9 @@ def test_annotated_images_replace_those_of_the_call_before_but_no_other_files(dr
     assert (out / "001-a.png").read_bytes() == (folder / "a.png").read_bytes()
 
 
-def test_annotated_images_are_not_read_again(draw, transcripts, folder):
-    draw(transcripts, folder / "out")
-    assert [one.path.name for one in image_files.list_pictures([folder])] == ["a.png", "b.png", "c.png", "d.png"]
-
-
-def test_an_annotated_image_that_is_named_is_read_and_kept(draw, transcripts, folder):
+def test_annotated_images_are_not_read_again_unless_they_are_named(transcripts, folder):
     draw(transcripts[:1], folder / "out")
+    assert [file.path.name for file in image_files.list_pictures([folder])] == ["a.png", "b.png", "c.png", "d.png"]
     (named,) = image_files.list_pictures([folder / "out" / "001-a.png"])
     draw([Transcript(named, READING)], folder / "out")
     assert names(folder / "out") == ["001-001-a.png", "001-a.png"]
@@ -215,7 +205,7 @@ ODD_NAMES = {
 }
 
 
-def test_odd_names_are_drawn_to_names_that_every_program_can_read(draw, folder, transcripts, tmp_path):
+def test_odd_names_are_drawn_to_names_that_every_program_can_read(folder, transcripts, tmp_path):
     wrong = []
     for name in ODD_NAMES:
         path = folder / os.fsdecode(name)
@@ -247,7 +237,7 @@ def test_a_picture_that_cannot_be_read_fails_alone(folder):
     assert list(map(str, errors)) == [f"{folder}/c.png: {reason}"]
 
 
-def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(draw, transcripts, tmp_path, monkeypatch):
+def test_of_many_files_the_incorrect_and_uncertain_ones_are_drawn(transcripts, tmp_path, monkeypatch):
     uncertain = Reading([[Digit(np.eye(10)[3] * 0.5, (20, 10, 60, 80), np.zeros((28, 28), np.uint8))]])
     monkeypatch.setattr(transcription, "MAX_FILES", 2)
     doubtful = [Transcript(Listed(transcripts[2].file.path), uncertain), transcripts[1]]

@@ -116,20 +116,10 @@ def address(folder):
 
 
 @pytest.fixture
-def page(browser, address):
-    """Open the page; at the end check that it sent requests to its server only and logged no error."""
-    context, requests, errors = browser.new_context(viewport={"width": 1100, "height": 760}), [], []
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text))
-    page.goto(address)
+def page(open_address, address):
+    page = open_address(address)
     page.locator("#networks").filter(has_text="Read by").wait_for()
-    yield page
-    context.close()
-    assert len(requests) > 8
-    assert not [url for url in requests if not url.startswith(address)]
-    assert errors == []
+    return page
 
 
 def make_drawing(text, random):

@@ -313,9 +313,7 @@ def test_rows_are_appended_to_a_table_with_more_columns(folder):
 def test_a_table_without_the_columns_is_refused_and_unchanged(folder):
     folder.mkdir()
     (folder / "labels.csv").write_text("name,digit\n")
-    with pytest.raises(
-        UserError, match=r"expected the columns path and label in .*, found 'name,digit'; move the file away"
-    ):
+    with pytest.raises(UserError, match=r"expected the columns path and label in .*, found 'name,digit'; move it away"):
         server.save_labelled(PICTURE, "3", folder)
     assert [path.name for path in folder.iterdir()] == ["labels.csv"]
 
@@ -362,10 +360,10 @@ def test_a_port_in_use_is_refused_before_the_reader_is_loaded(tmp_path):
         assert first.getsockname()[0] == "127.0.0.1"
         with pytest.raises(
             UserError,
-            match=f"^expected a free port, found that {port} is not \\(Address already .*\\); choose another --port$",
+            match=f"^port {port} is not available \\(Address already .*\\); choose another --port$",
         ):
             server.listen(port)
-        with pytest.raises(UserError, match="expected a free port"):
+        with pytest.raises(UserError, match="is not available"):
             server.serve(pytest.fail, tmp_path, name="", port=port, browser=False, say=pytest.fail)
     with pytest.raises(UserError, match="expected a port from 0 to 65535, received 70000"):
         server.listen(70_000)

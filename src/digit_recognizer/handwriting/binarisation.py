@@ -44,19 +44,19 @@ def propose_settings(gray: np.ndarray) -> list[BinarisationSettings]:
     for light_on_dark in (skewness > 0, skewness <= 0)[: 2 if abs(skewness) < 1 else 1]:
         prior = 1.0 if light_on_dark == (skewness > 0) else 0.9
         overviews = (255 - small, PAPER - local) if light_on_dark else (small, PAPER + local)
-        shaded, shadeless = (_estimate_windows(one.clip(0, 255).astype(np.uint8))[:3] for one in overviews)
-        candidates += [BinarisationSettings(light_on_dark, one, prior * 0.97**rank) for rank, one in enumerate(shaded)]
-        others = [window for window in shadeless if window not in shaded]
-        candidates += [BinarisationSettings(light_on_dark, window, prior * SHADELESS) for window in others]
+        shaded, shadeless = (_estimate_windows(view.clip(0, 255).astype(np.uint8))[:3] for view in overviews)
+        weighted = [(window, 0.97**rank) for rank, window in enumerate(shaded)]
+        weighted += [(window, SHADELESS) for window in shadeless if window not in shaded]
+        candidates += [BinarisationSettings(light_on_dark, window, prior * weight) for window, weight in weighted]
     return candidates + [BinarisationSettings(light_on_dark, None, 0.8) for light_on_dark in _find_filled(gray)]
 
 
 def _find_filled(gray: np.ndarray) -> list[bool]:
     """Return whether light strokes, and dark ones, fill a picture of two brightnesses from side to side."""
     small = _make_overview(gray)
-    is_dark = _find_dark(small)
-    if is_dark.all() or not is_dark.any():
+    if small.min() == small.max():
         return []
+    is_dark = _find_dark(small)
     between = is_dark.mean() * (~is_dark).mean() * (small[~is_dark].mean() - small[is_dark].mean()) ** 2
     if between < MIN_SEPARABILITY * small.var():
         return []
@@ -71,7 +71,9 @@ def extract_foreground(gray: np.ndarray, settings: BinarisationSettings) -> np.n
     shadows and pages and fills in everything narrower than the window.
     """
     if settings.window is None:
-        return _measure_global_contrast(gray, light_on_dark=settings.light_on_dark)
+        paper = float(gray[_find_dark(gray) == settings.light_on_dark].mean())
+        contrast = (gray - paper) / 255 if settings.light_on_dark else (paper - gray) / (paper + 15)
+        return contrast.clip(0, 1).astype(np.float32)
     side = max(3, round(settings.window * max(gray.shape)))
     sigma = min(side / 15, max(gray.shape) / 300, 2)
     if sigma > 0.4:
@@ -93,9 +95,7 @@ def apply_hysteresis_threshold(foreground: np.ndarray) -> np.ndarray:
 
 
 def _estimate_windows(small: np.ndarray) -> list[float]:
-    """Return the sides of squares wider than an overview's dark strokes, as fractions of its longer side.
-
-    The most likely one is the first.
+    """Return the sides of squares wider than an overview's dark strokes, as fractions of its longer side; best first.
 
     Uses the pattern spectrum (P. Maragos 1989, doi:10.1109/34.192465): as the closing's square grows, the energy of
     what it fills in rises in steps, one for each stroke width in the picture.
@@ -117,14 +117,6 @@ def _measure_contrast(gray: np.ndarray, side: int, *, light_on_dark: bool = Fals
         paper = cv2.morphologyEx(gray, cv2.MORPH_CLOSE, square)
         contrast = cv2.subtract(paper, gray).astype(np.float32) / (paper.astype(np.float32) + 15)
     return (contrast - np.median(contrast)).clip(0)
-
-
-def _measure_global_contrast(gray: np.ndarray, *, light_on_dark: bool) -> np.ndarray:
-    """Return the contrast to the mean brightness of the paper, the dark or the other pixels: float32 [h, w]."""
-    is_dark = _find_dark(gray)
-    paper = float(gray[is_dark == light_on_dark].mean()) if is_dark.any() and not is_dark.all() else gray
-    contrast = (gray - paper) / 255 if light_on_dark else (paper - gray) / (paper + 15)
-    return contrast.clip(0, 1).astype(np.float32)
 
 
 def _find_dark(gray: np.ndarray) -> np.ndarray:

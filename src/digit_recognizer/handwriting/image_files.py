@@ -13,14 +13,15 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from digit_recognizer.errors import UserError
+from digit_recognizer.files import replacing
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 SUFFIXES = {".heic", ".heif"} | {name for name, form in Image.registered_extensions().items() if form in FORMATS}
 MARK = "annotated by digit-recognizer"  # the PNG text "Software" of annotated images, which are not read again
 PIXEL_LIMIT = 50_000_000
-FILE_LIMIT = 500_000_000  # bytes; 50 megapixels of 16-bit RGBA take 400 million
 LABELS = "labels.csv"  # columns path and label; paths are relative to the table's folder
 
 
@@ -68,15 +69,20 @@ def read_picture(path: Path) -> Picture:
     try:
         if not path.is_file():
             raise UserError("not a file" if path.exists() else "no such file")
-        size = path.stat().st_size
-        if size > FILE_LIMIT:
-            raise UserError(f"the file has {size // 10**6:,} MB, more than {FILE_LIMIT // 10**6}; scale the image down")
         with path.open("rb") as file:
             return decode(file)
     except OSError as error:
         raise UserError(f"{path}: could not read the file ({error.strerror})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def write_png(path: Path, picture: np.ndarray, software: str = "") -> None:
+    """Write uint8 [h, w, 3], RGB, as PNG with the text "Software"; a failure leaves an earlier file unchanged."""
+    information = PngInfo()
+    information.add_text("Software", software)
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, "png", pnginfo=information)
 
 
 def list_pictures(
@@ -87,7 +93,7 @@ def list_pictures(
     Of a folder, hidden files, tables of labels and annotated images are left out; `on_skip` is called with each other
     file that is not an image.
     """
-    tables = [folder / LABELS for folder in paths if os.path.isfile(folder / LABELS)] + ([table] if table else [])
+    tables = [path / LABELS for path in paths if os.path.isfile(path / LABELS)] + ([table] if table else [])
     labelled = {os.path.realpath(entry.path): entry for source in tables for entry in read_table(source)}
     known = {os.path.realpath(source) for source in tables} | labelled.keys()
     listed: dict[str, Listed] = {}
@@ -95,17 +101,26 @@ def list_pictures(
         files = {path}
         if os.path.isdir(path):
             files = {entry.path for entry in labelled.values() if entry.path.is_relative_to(path)}
-            for file in sorted(file for file in _walk(path) if os.path.realpath(file) not in known):
-                if not file.is_file() or not os.access(file, os.R_OK):
-                    files.add(file)  # reading it raises an error
-                elif not _is_image(file):
-                    on_skip(file)
-                elif not is_annotated(file):
-                    files.add(file)
+            others = [file for file in sorted(_walk(path)) if os.path.realpath(file) not in known]
+            files.update(file for file in others if _is_to_be_read(file, on_skip))
         for file in sorted(files):
             place = os.path.realpath(file)
             listed.setdefault(place, labelled.get(place, Listed(file))._replace(path=file))
     return list(listed.values())
+
+
+def _is_to_be_read(file: Path, on_skip: Callable[[Path], None]) -> bool:
+    """Return whether a file is an image by its content or, as it may be broken, by its suffix; or cannot be opened."""
+    if not file.is_file() or not os.access(file, os.R_OK):
+        return True  # reading it raises an error
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS):
+            return not is_annotated(file)
+    except Exception:  # noqa: BLE001 - as in `decode`
+        is_image = file.suffix.lower() in SUFFIXES
+    if not is_image:
+        on_skip(file)
+    return is_image
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -115,15 +130,6 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
     yield from unlisted
-
-
-def _is_image(path: Path) -> bool:
-    """Return whether a file is an image by its content or, as it may be broken, by its suffix."""
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS):
-            return True
-    except Exception:  # noqa: BLE001 - as in `decode`
-        return path.suffix.lower() in SUFFIXES
 
 
 def is_annotated(path: Path) -> bool:
@@ -160,14 +166,14 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         image = Image.fromarray(_to_8_bits(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        paper = Image.new("RGB", image.size, _choose_paper(image))
+        paper = Image.new("RGB", image.size, _choose_paper(np.asarray(image)))
         paper.paste(image, mask=image)
         image = paper
     return np.asarray(image.convert("RGB"))
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """Scale integers by the number of bits that hold the largest, of at least 8; fractions in [0, 1] by 255.
+    """Scale integers by the number of bits that hold the largest, of at least 8, fractions in [0, 1] by 255.
 
     Values of which some are negative are scaled by their range.
     """
@@ -175,22 +181,18 @@ def _to_8_bits(image: Image.Image) -> np.ndarray:
     values[~np.isfinite(values)] = 0
     low, high = float(values.min()), float(values.max())
     if low < 0:
-        return cv2.convertScaleAbs(values, alpha=255 / (high - low), beta=-low * 255 / (high - low))
+        return cv2.convertScaleAbs(values - low, alpha=255 / (high - low))
     white = 1 if image.mode == "F" and high <= 1 else 2 ** max(8, int(high).bit_length()) - 1
     return cv2.convertScaleAbs(values, alpha=255 / white)
 
 
-def _choose_paper(image: Image.Image) -> tuple[int, int, int]:
-    """Return the colour of the paper below the transparent part of an RGBA image.
+def _choose_paper(pixels: np.ndarray) -> tuple[int, ...]:
+    """Return the colour of the paper below the transparent part of a picture, uint8 [h, w, 4].
 
-    A mostly opaque image is a cut-out whose median colour is the paper's; otherwise the opaque part is strokes, and
+    A mostly opaque picture is a cut-out whose median colour is the paper's; otherwise the opaque part is strokes, and
     the paper is the contrasting one of black and white.
     """
-    opaque = image.getchannel("A").point(lambda alpha: 255 * (alpha > 127))
-    counts = np.reshape(image.histogram(opaque), (4, 256))[:3]  # pixels by channel and level
-    count = int(counts[0].sum())
-    if 2 * count > image.width * image.height:
-        red, green, blue = (int(np.searchsorted(levels, count / 2)) for levels in counts.cumsum(axis=1))
-        return red, green, blue
-    paper = 0 if count and (counts @ np.arange(256)).sum() > 127 * 3 * count else 255
-    return paper, paper, paper
+    opaque = pixels[pixels[..., 3] > 127, :3]
+    if 2 * opaque.size > pixels[..., :3].size:
+        return tuple(np.median(opaque, axis=0).astype(int).tolist())
+    return (0, 0, 0) if opaque.size and opaque.mean() > 127 else (255, 255, 255)

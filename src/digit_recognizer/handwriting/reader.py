@@ -21,7 +21,7 @@ from digit_recognizer.training import run_folder
 
 CONFIDENT = 0.9  # fraction of the foreground explained by digits above which no other binarisation is tried
 MIN_CONTRAST = 0.1  # relative to the paper's brightness; below it is the grain of the paper
-MIN_SHADOW = 0.95  # fraction of a side of the picture that a shadow along it covers
+MIN_SHADOW = 0.95  # fraction of a side that a shadow covers: of several sides, or of one and parts of two others
 MAX_STROKE_RATIO = 0.34  # stroke width over the longer side; above it, a component is a blot
 
 
@@ -95,9 +95,7 @@ def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
     folders = run_folder.require_members(run_folder.read_finished_record(run_dir), run_dir)
     _, labels, probabilities = run_folder.read_predictions(run_dir)
     if np.isnan(probabilities).any():
-        raise UserError(
-            f"expected probabilities in {run_dir}, found nan: its training diverged; train with another SEED="
-        )
+        raise UserError(f"the predictions in {run_dir} are nan: its training diverged; train with another SEED=")
     return fit_temperature(labels, probabilities), [load_network(folder / "model.keras") for folder in folders]
 
 
@@ -179,26 +177,18 @@ def _segment(
     if foreground.max() < MIN_CONTRAST:
         return [], 0.0, 0.0
     components, total = segmentation.find_components(foreground)
-    kept, border = list[Component](), 0.0
-    for component in components:
-        fractions = _measure_border(component, gray.shape)
-        if not _is_shadow(fractions):
-            kept.append(component)
-            border += float(fractions.mean())
-    return segmentation.group_lines(kept), total, min(1.0, border)
+    sides = np.array([_measure_border(component, gray.shape) for component in components]).reshape(-1, 4)
+    covered = np.count_nonzero(sides > MIN_SHADOW, axis=1)
+    is_shadow = (covered > 1) | ((covered == 1) & (np.count_nonzero(sides, axis=1) == 3))
+    kept = [component for component, shadow in zip(components, is_shadow, strict=True) if not shadow]
+    return segmentation.group_lines(kept), total, min(1.0, float(sides[~is_shadow].mean(axis=1).sum()))
 
 
-def _measure_border(component: Component, shape: tuple[int, ...]) -> np.ndarray:
+def _measure_border(component: Component, shape: tuple[int, ...]) -> list[float]:
     """Return the fractions of the four sides of the picture that a component covers."""
     filled = np.zeros(shape, bool)
     filled[component.y : component.bottom, component.x : component.right] = component.foreground > 0
-    return np.array([side.mean() for side in (filled[0], filled[-1], filled[:, 0], filled[:, -1])])
-
-
-def _is_shadow(fractions: np.ndarray) -> bool:
-    """Return whether a component covers one side of the picture and parts of two others, or several sides."""
-    covered = np.count_nonzero(fractions > MIN_SHADOW)
-    return bool(covered > 1 or (covered == 1 and np.count_nonzero(fractions) == 3))
+    return [float(side.mean()) for side in (filled[0], filled[-1], filled[:, 0], filled[:, -1])]
 
 
 def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
@@ -240,8 +230,8 @@ def adjust_by_line_context(glyphs: list[Glyph]) -> list[Glyph]:
 
 def _is_digit(glyph: Glyph, picture_height: float) -> bool:
     """Return whether a glyph has strokes and, if it was not cut, is neither too low nor a blot."""
-    strokes, (height, width) = glyph.component.foreground, glyph.component.foreground.shape
+    strokes = glyph.component.foreground
     if strokes.max() == 0 or not glyph.is_whole:
         return bool(strokes.max() > 0)
     stroke_width = normalisation.measure_stroke_width(strokes / strokes.max())
-    return height > 0.4 * picture_height and stroke_width <= MAX_STROKE_RATIO * max(width, height)
+    return len(strokes) > 0.4 * picture_height and stroke_width <= MAX_STROKE_RATIO * max(strokes.shape)

@@ -10,7 +10,6 @@ from digit_recognizer.handwriting.normalisation import rescale
 MAX_SIDE = 1600  # pixels; larger pictures are scaled down
 MIN_SIDE, MAX_LINE = 28, 280  # pixels; pictures that are lower, and not longer than a line of tiny digits, are enlarged
 ENLARGEMENT, MARGIN = 4, 2  # factor, and pixels of paper that are added on each side before
-MIN_BLOCK = 2  # pixels: side of the smallest blocks that are taken for one pixel
 MIN_GAPS = 6  # between rows or columns that change; straight strokes have fewer
 
 
@@ -29,12 +28,9 @@ def adapt_resolution(picture: np.ndarray) -> Scaled:
     if longest > MAX_SIDE:
         return Scaled(rescale(picture, MAX_SIDE / longest), np.zeros(2), longest / MAX_SIDE)
     corner, side = find_blocks(picture)
-    if side > 1:
-        x, y = (
-            np.arange(start + side / 2, length, side)
-            for start, length in zip(corner, picture.shape[1::-1], strict=True)
-        )
-        picture = picture[np.ix_(y.astype(int), x.astype(int))]  # the middle of each block
+    if side > 1:  # the middle of each block
+        x, y = (np.arange(corner[i] + side / 2, picture.shape[1 - i], side).astype(int) for i in (0, 1))
+        picture = picture[np.ix_(y, x)]
     if min(picture.shape[:2]) >= MIN_SIDE or max(picture.shape[:2]) > MAX_LINE:
         return Scaled(picture, corner, side)
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
@@ -50,16 +46,13 @@ def find_blocks(picture: np.ndarray) -> tuple[np.ndarray, float]:
     Returns:
         x and y of the upper left corner of the first block, and the side of all, in pixels; without blocks, 0, 0 and 1.
     """
-    rows, columns = (
-        1 + np.flatnonzero((lines[1:] != lines[:-1]).any(axis=tuple(range(1, lines.ndim))))
-        for lines in (picture, np.swapaxes(picture, 0, 1))
-    )
-    gaps = np.concatenate([np.diff(rows), np.diff(columns)])
-    if len(rows) and len(columns) and len(gaps) >= MIN_GAPS and gaps.min() >= MIN_BLOCK:
-        distances = np.concatenate([rows - rows[0], columns - columns[0]])
-        longest = distances.max()
-        for side in longest / np.arange(longest // (gaps.min() + 1) + 1, longest // MIN_BLOCK + 1):
-            errors = np.abs(distances - np.round(distances / side) * side)
-            if errors.max() <= min(1.5, side / 4):  # edges of blocks of 12.5 pixels are rounded
-                return np.array([columns[0], rows[0]]) % side, float(side)
+    axes = tuple(range(1, picture.ndim))
+    edges = [1 + np.flatnonzero(np.diff(lines, axis=0).any(axis=axes)) for lines in (picture.swapaxes(0, 1), picture)]
+    gaps = np.concatenate([np.diff(places) for places in edges])
+    if len(gaps) >= MIN_GAPS and gaps.min() > 1 and all(map(len, edges)):
+        blocks = np.round(gaps / gaps[gaps <= gaps.min() + 1].mean())  # edges of blocks of 12.5 pixels are rounded
+        side = gaps.sum() / blocks.sum()
+        errors = np.concatenate([(places - places[0]) / side for places in edges])
+        if np.abs(errors - errors.round()).max() <= min(1.5 / side, 0.25):
+            return np.array([places[0] for places in edges]) % side, float(side)
     return np.zeros(2), 1.0

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from digit_recognizer.files import replacing, write_text
+from digit_recognizer.files import write_text
+from digit_recognizer.handwriting.image_files import LABELS, write_png
 
 SIDE, PEN_WIDTH = 112, 9  # pixels
 PAPER_COLOUR, PEN_COLOUR = (250, 248, 240), (40, 50, 90)  # RGB
@@ -56,6 +56,5 @@ def write_digits(folder: Path) -> None:
     """Write the pictures of `draw_digits` to a folder, with their labels in labels.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     for digit, picture in enumerate(draw_digits()):
-        with replacing(folder / f"{digit}.png") as temporary:
-            Image.fromarray(picture).save(temporary)
-    write_text(folder / "labels.csv", "".join(["path,label\n", *(f"{digit}.png,{digit}\n" for digit in range(10))]))
+        write_png(folder / f"{digit}.png", picture)
+    write_text(folder / LABELS, "".join(["path,label\n", *(f"{digit}.png,{digit}\n" for digit in range(10))]))

@@ -13,7 +13,6 @@ from digit_recognizer.handwriting.binarisation import apply_hysteresis_threshold
 from digit_recognizer.handwriting.normalisation import measure_stroke_width
 
 SPLIT_HEIGHT = 48  # pixels to which a component is scaled before it is split
-MIN_SPLIT_HEIGHT = 0.5  # of the component's height; a lower part means that the seam cut through a digit
 MAX_CUT = 1.0  # foreground, summed over the pixels of a seam, of digits that do not touch
 STEP_COST = 0.1  # foreground that a diagonal step of a seam is worth
 MAX_COMPONENTS = 200  # a picture with more is a texture; only the largest are used
@@ -68,12 +67,12 @@ def find_typical_height(components: Sequence[Component]) -> float:
 def group_lines(components: Sequence[Component]) -> list[list[Component]]:
     """Return the lines of components, from the top, each from the left; small components are dropped."""
     height = find_typical_height(components)
-    components = [one for one in components if max(one.height, one.width) >= 0.25 * height]
+    large = [component for component in components if max(component.foreground.shape) >= 0.25 * height]
     merged: list[Component] = []
-    for component in sorted(components, key=lambda one: -one.mass):
-        stacked = [index for index, other in enumerate(merged) if _are_stacked(component, other, height)]
-        if stacked:
-            merged[stacked[0]] = merge(merged[stacked[0]], component)
+    for component in sorted(large, key=lambda component: -component.mass):
+        below = next((other for other in merged if _are_stacked(component, other, height)), None)
+        if below:
+            merged[merged.index(below)] = merge(below, component)
         else:
             merged.append(component)
     lines: list[list[Component]] = []
@@ -105,7 +104,7 @@ def split_at(component: Component, centres: Sequence[float]) -> list[tuple[Compo
     With each part comes whether it is whole: the cuts on both of its sides go through no stroke.
 
     Each cut follows the path from top to bottom with the least foreground (the dynamic programme of seam carving,
-    Avidan and Shamir 2007, doi:10.1145/1276377.1276390). If that leaves a digit too low, its cuts are straight.
+    Avidan and Shamir 2007, doi:10.1145/1276377.1276390).
     """
     if len(centres) == 1:
         return [(component, True)]
@@ -115,21 +114,14 @@ def split_at(component: Component, centres: Sequence[float]) -> list[tuple[Compo
     rows, columns = np.arange(component.height) * SPLIT_HEIGHT // component.height, np.arange(component.width)
     part_of = np.zeros(component.foreground.shape, int)
     x = np.array(centres) - component.x
-    middles = (x[:-1] + x[1:]) / 2
     clean = [True]
-    for middle, reach in zip(middles, np.diff(x) / 2, strict=True):
+    for middle, reach in zip((x[:-1] + x[1:]) / 2, np.diff(x) / 2, strict=True):
         seam = _find_seam(small, middle * factor, reach * factor)
         part_of += columns >= seam[rows][:, np.newaxis] / factor
         clean.append(bool(small[np.arange(SPLIT_HEIGHT), seam].sum() < MAX_CUT))
     clean.append(True)
-    parts = []
-    for index, (start, end) in enumerate(pairwise([0.0, *middles, component.width])):
-        part = trim(component.x, component.y, np.where(part_of == index, component.foreground, 0))
-        if part.height < MIN_SPLIT_HEIGHT * component.height:
-            is_inside = (columns >= start) & (columns < end)
-            part = trim(component.x, component.y, np.where(is_inside, component.foreground, 0))
-            clean[index : index + 2] = False, False
-        parts.append(part)
+    strokes = [np.where(part_of == index, component.foreground, 0) for index in range(len(centres))]
+    parts = [trim(component.x, component.y, part) for part in strokes]
     return [(part, all(sides)) for part, sides in zip(parts, pairwise(clean), strict=True)]
 
 
@@ -160,7 +152,7 @@ def merge(a: Component, b: Component) -> Component:
     """Return two components as one."""
     left, top = min(a.x, b.x), min(a.y, b.y)
     right, bottom = max(a.right, b.right), max(a.bottom, b.bottom)
-    margins = [((one.y - top, bottom - one.bottom), (one.x - left, right - one.right)) for one in (a, b)]
+    margins = [((part.y - top, bottom - part.bottom), (part.x - left, right - part.right)) for part in (a, b)]
     return Component(left, top, np.maximum(np.pad(a.foreground, margins[0]), np.pad(b.foreground, margins[1])))
 
 
@@ -194,13 +186,12 @@ def _remove_horizontal_lines(foreground: np.ndarray) -> np.ndarray:
     factor = min(1, 400 / max(foreground.shape))
     small = cv2.resize(foreground, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     mask = (small > 0.4 * find_threshold(small)).astype(np.uint8)
-    found = cv2.HoughLines(mask, 1, np.pi / 720, int(0.5 * mask.shape[1]), min_theta=np.pi * 0.4, max_theta=np.pi * 0.6)
+    lines = cv2.HoughLines(mask, 1, np.pi / 720, int(0.5 * mask.shape[1]), min_theta=np.pi * 0.4, max_theta=np.pi * 0.6)
     erased: list[np.ndarray] = []
-    for rho, theta in found[:100, 0] if found is not None else ():
+    for rho, theta in lines[:100, 0] if lines is not None else ():
         heights = (rho - np.arange(mask.shape[1]) * np.cos(theta)) / np.sin(theta)
         is_new = all(np.abs(heights - other).min() >= 4 for other in erased)
-        thickness = _measure_ruled_line(mask, heights) if is_new else 0.0
-        if thickness:
+        if is_new and (thickness := _measure_ruled_line(mask, heights)):
             erased.append(heights)
             foreground = _erase_line(foreground, rho / factor, theta, thickness / factor)
     return foreground

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from rich.table import Table
 
 from digit_recognizer.console import make_table, printable
@@ -19,8 +17,8 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.figures import draw_gallery, save_png
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
 from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
-from digit_recognizer.files import replacing
-from digit_recognizer.handwriting.image_files import LABELS, MARK, Listed, is_annotated, read_picture, read_table
+from digit_recognizer.handwriting import image_files
+from digit_recognizer.handwriting.image_files import LABELS, MARK, Listed, read_picture
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import CONFIDENT, Read, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
@@ -70,33 +68,33 @@ def transcribe(files: Sequence[Listed], read: Read, *, on_error: OnError) -> Ite
 
 def _read_file(file: Listed, read: Read) -> Transcript | UserError:
     try:
-        picture = read_picture(file.path)
-        (reading,) = read([picture.pixels])
-        return Transcript(file, reading, picture.pages)
+        pixels, pages = read_picture(file.path)
+        (reading,) = read([pixels])
+        return Transcript(file, reading, pages)
     except UserError as error:
         return error
     except Exception as error:  # noqa: BLE001 - whatever it is, the other files are to be read
-        fault = f"{type(error).__name__}: {error}"
-        return UserError(f"{file.path}: could not read the image ({fault}); please report this")
+        reason = f"{type(error).__name__}: {error}"
+        return UserError(f"{file.path}: could not read the image ({reason}); please report this")
 
 
 def score(transcripts: Sequence[Transcript]) -> Accuracy | None:
     """Return the accuracy on the labelled files, None without any."""
-    correct = [not transcript.is_mistake for transcript in transcripts if transcript.file.label is not None]
-    return proportion(sum(correct), len(correct)) if correct else None
+    mistakes = [transcript.is_mistake for transcript in transcripts if transcript.file.label is not None]
+    return proportion(mistakes.count(False), len(mistakes)) if mistakes else None
 
 
 def to_json(transcripts: Sequence[Transcript], networks: str) -> dict[str, Any]:
     """Return transcripts, their accuracy and the name of the networks as a JSON value."""
     images = []
-    for file, reading, pages in transcripts:
+    for transcript in transcripts:
+        (path, label), reading, pages = transcript
         digits = [
             {"digit": digit.digit, "probability": round(digit.probability, 4), "box": list(digit.box)}
             for digit in reading.digits
         ]
-        images.append({"path": str(file.path), "pages": pages, "text": reading.text, "digits": digits})
-        if file.label is not None:
-            images[-1] |= {"label": file.label, "correct": not Transcript(file, reading).is_mistake}
+        labelled = {} if label is None else {"label": label, "correct": not transcript.is_mistake}
+        images.append({"path": str(path), "pages": pages, "text": reading.text, "digits": digits} | labelled)
     accuracy = score(transcripts)
     return {"networks": networks, "accuracy": accuracy and accuracy._asdict(), "images": images}
 
@@ -112,24 +110,21 @@ def tabulate(transcripts: Sequence[Transcript]) -> Table:
     for transcript in sorted(transcripts, key=lambda transcript: not transcript.is_mistake):
         (path, label), reading, pages = transcript
         name = f"{path.relative_to(folder)}{f' (page 1 of {pages})' * (pages > 1)}"
-        row = [name, transcript.text or "no digit found", "", "", ""]
+        row = [name, transcript.text or "no digit found", "", "", (label or "") + " (wrong)" * transcript.is_mistake]
         if reading.digits:
             least = min(reading.digits, key=lambda digit: digit.probability)
             second = int(np.argsort(least.probabilities)[-2])
             row[2:4] = f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
-        row[4] = (label or "") + " (wrong)" * transcript.is_mistake
         rows.append(row)
-    columns = ["file", "digits", "probability", "runner-up", "label"]
-    if not any(row[4] for row in rows):
-        columns, rows = columns[:4], [row[:4] for row in rows]
-    table = make_table(folder and printable(f"Files in {folder}"), columns, rows)
+    columns = ["file", "digits", "probability", "runner-up", "label"][: 5 if any(row[4] for row in rows) else 4]
+    table = make_table(folder and printable(f"Files in {folder}"), columns, [row[: len(columns)] for row in rows])
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     return table
 
 
 def read_samples(folder: Path, read: Read, *, on_error: OnError) -> Handwriting:
     """Read the labelled images of a folder or, if there are none, the sample digits, for the report."""
-    files = read_table(folder / LABELS) if (folder / LABELS).exists() else []
+    files = image_files.read_table(folder / LABELS) if (folder / LABELS).exists() else []
     own = [
         _make_sample(str(file.path.relative_to(folder)), file.label or "", read_picture(file.path).pixels, reading)
         for file, reading, _ in transcribe(files, read, on_error=on_error)
@@ -161,7 +156,7 @@ def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_erro
     folder.mkdir(parents=True, exist_ok=True)
     sources = {os.path.realpath(transcript.file.path) for transcript in transcripts}
     for path in folder.glob("*.png"):
-        if is_annotated(path) and os.path.realpath(path) not in sources:
+        if image_files.is_annotated(path) and os.path.realpath(path) not in sources:
             path.unlink()
     if taken := [path for path in (*targets, folder / MISTAKES) if os.path.lexists(path)]:
         raise UserError(f"{taken[0]}: would replace another file; move it away")
@@ -172,15 +167,13 @@ def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_erro
         except UserError as error:
             on_error(error)
             continue
-        drawn, information = annotate(picture, transcript.reading), PngInfo()
-        information.add_text("Software", MARK)
-        with replacing(path) as temporary:
-            Image.fromarray(drawn).save(temporary, "png", pnginfo=information)
+        drawn = annotate(picture, transcript.reading)
+        image_files.write_png(path, drawn, software=MARK)
         paths.append(path)
         if transcript.is_mistake:
             mistakes.append(drawn)
-            label, text = printable(transcript.file.label or ""), transcript.text or "nothing"
-            titles.append(f"{label} read as {text}\n{path.name[-24:]}")
+            label = printable(transcript.file.label or "")
+            titles.append(f"{label} read as {transcript.text or 'nothing'}\n{path.name[-24:]}")
     if mistakes:
         with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
             save_png(draw_gallery(mistakes, titles, columns=3), folder / MISTAKES, software=MARK)
@@ -211,13 +204,16 @@ def annotate(picture: np.ndarray, reading: Reading) -> np.ndarray:
     columns = max(MIN_SIDE, width) // TILE
     below = max(1, -(-len(reading.digits) // columns)) * (TILE + CAPTION)
     canvas = np.pad(drawn, ((0, below), (0, max(0, MIN_SIDE - width)), (0, 0)), constant_values=PAPER)
-    captions = [] if reading.digits else [("no digit found", (4, height + CAPTION - 6), TEXT)]
+    if not reading.digits:
+        _write(canvas, "no digit found", 4, height + CAPTION - 6)
     for index, digit in enumerate(reading.digits):
         x, y = TILE * (index % columns), height + (TILE + CAPTION) * (index // columns)
         canvas[y : y + TILE, x : x + TILE] = rescale(digit.image, TILE / 28, cv2.INTER_NEAREST)[..., np.newaxis]
-        captions.append((f"{digit.digit}  {digit.probability:.0%}", (x + 4, y + TILE + CAPTION - 6), TEXT))
+        _write(canvas, f"{digit.digit}  {digit.probability:.0%}", x + 4, y + TILE + CAPTION - 6)
         left, top = (round(value * side / max(picture.shape)) for value in digit.box[:2])
-        captions.append((str(digit.digit), (left, max(top - 4, 14)), BOX))
-    for text, place, colour in captions:
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+        _write(canvas, str(digit.digit), left, max(top - 4, 14), BOX)
     return canvas
+
+
+def _write(canvas: np.ndarray, text: str, x: int, y: int, colour: tuple[int, ...] = TEXT) -> None:
+    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)

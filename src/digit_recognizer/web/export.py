@@ -35,7 +35,7 @@ def export_page(run_dir: Path | None, folder: Path) -> None:
     settings = {"name": reader.name_networks(run_dir).partition(";")[0], "temperature": temperature}
     settings |= {"side": IMAGE_SIZE, "digitSize": normalisation.DIGIT_SIZE, "centre": normalisation.CENTRE}
     settings |= {"strokeWidths": normalisation.STROKE_WIDTHS, "oversampling": normalisation.OVERSAMPLING}
-    settings |= {"variantScales": normalisation.VARIANT_SCALES, "confident": reader.CONFIDENT}
+    settings |= {"variantScales": normalisation.VARIANT_SCALES, "confident": reader.CONFIDENT, "networks": described}
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -44,9 +44,9 @@ def export_page(run_dir: Path | None, folder: Path) -> None:
         shutil.copytree(BROWSER, page, dirs_exist_ok=True)  # its backend.js takes the place of the server's
         policy, index = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">', page / "index.html"
         index.write_text(index.read_text().replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}'))
-        write_json(page / SETTINGS, settings | {"networks": described})
-        arrays = [array.astype("<f2").tobytes() for network in networks for array in network.get_weights()]
-        (page / "network.bin").write_bytes(b"".join(arrays))
+        write_json(page / SETTINGS, settings)
+        weights = [array.astype("<f2").tobytes() for network in networks for array in network.get_weights()]
+        (page / "network.bin").write_bytes(b"".join(weights))
         earlier, own = _list_files(folder), _list_files(page)
         if earlier and (SETTINGS not in earlier or earlier - own):
             other = min(earlier - own or earlier)

@@ -5,7 +5,6 @@ Gradio's Sketchpad would report a drawing only at the end of a stroke, and loads
 
 import base64
 import contextlib
-import csv
 import datetime
 import fcntl
 import io
@@ -36,8 +35,7 @@ from starlette.staticfiles import StaticFiles
 
 from digit_recognizer.config import IMAGE_SIZE
 from digit_recognizer.errors import UserError, describe_os_error
-from digit_recognizer.files import replacing
-from digit_recognizer.handwriting.image_files import LABELS, decode
+from digit_recognizer.handwriting.image_files import LABELS, decode, write_png
 from digit_recognizer.handwriting.reader import CONFIDENT, Classify, Read
 
 HOST = "127.0.0.1"
@@ -97,12 +95,12 @@ def listen(port: int) -> socket.socket:
         raise UserError(f"expected a port from 0 to 65535, received {port}; choose another --port")
     try:
         listener = socket.create_server((HOST, port))
-        # Otherwise a response waits 40 ms for an acknowledgement; asyncio does this for sockets with a protocol number.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise UserError(f"expected a free port, found that {port} is not ({reason}); choose another --port") from None
+        raise UserError(f"port {port} is not available ({reason}); choose another --port") from None
+    # Otherwise a response waits 40 ms for an acknowledgement; asyncio does this for sockets with a protocol number.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") -> Starlette:
@@ -127,11 +125,11 @@ def make_app(read: Read, classify: Classify, folder: Path, *, name: str = "") ->
         async with bodies:
             images = await _read_body(request)
             if len(images) % IMAGE_SIZE**2 or not 0 < len(images) <= IMAGES_LIMIT * IMAGE_SIZE**2:
-                expected = f"1 to {IMAGES_LIMIT} images of {IMAGE_SIZE**2} bytes"
-                raise UserError(f"expected {expected}, received {len(images)} bytes")
+                sizes = f"1 to {IMAGES_LIMIT} images of {IMAGE_SIZE**2} bytes"
+                raise UserError(f"expected {sizes}, received {len(images)} bytes")
             stack = np.frombuffer(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-            found = await in_thread(lambda: classify(stack).astype("<f4").tobytes())
-        return Response(found, media_type="application/octet-stream")
+            probabilities = await in_thread(lambda: classify(stack))
+        return Response(probabilities.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     async def save_picture(request: Request) -> Response:
         label = request.query_params.get("label", "")
@@ -187,19 +185,14 @@ def save_labelled(picture: np.ndarray, label: str, folder: Path) -> Path:
         fcntl.flock(table, fcntl.LOCK_EX)  # released when the file is closed
         table.seek(0)
         text = table.read().removeprefix("\ufeff")
-        columns = next(csv.reader(io.StringIO(text)), ["path", "label"])
-        if not {"path", "label"} <= set(columns):
-            raise UserError(
-                f"expected the columns path and label in {table.name}, found {','.join(columns)!r}; move the file away"
-            )
-        with replacing(path) as temporary:
-            Image.fromarray(picture).save(temporary, "png")
-        writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
-        if not text:
-            writer.writeheader()
-        elif not text.endswith("\n"):
-            table.write("\n")
-        writer.writerow({"path": path.name, "label": label})
+        header = text.partition("\n")[0].strip() or "path,label"
+        if not {"path", "label"} <= set(header.split(",")):
+            raise UserError(f"expected the columns path and label in {table.name}, found {header!r}; move it away")
+        write_png(path, picture)
+        row = [{"path": path.name, "label": label}.get(column, "") for column in header.split(",")]
+        if not text.endswith("\n"):
+            table.write("\n" if text else f"{header}\n")
+        table.write(",".join(row) + "\n")
     return path
 
 
@@ -210,8 +203,7 @@ async def _read_body(request: Request) -> bytes:
         async for chunk in request.stream():
             content += chunk
             if len(content) > UPLOAD_LIMIT:
-                limit = UPLOAD_LIMIT // 10**6
-                raise HTTPException(413, f"expected a picture of at most {limit} MB, received a larger file")
+                raise HTTPException(413, f"expected a picture of at most {UPLOAD_LIMIT // 10**6} MB")
         return bytes(content)
     raise HTTPException(408, f"expected the whole picture within {BODY_SECONDS} s, received a part of it")
 
@@ -234,11 +226,10 @@ def _describe(picture: np.ndarray, read: Read, *, preview: bool) -> dict[str, An
             "digit": digit.digit,
             "confident": digit.probability >= CONFIDENT,
             "probabilities": digit.probabilities.round(4).tolist(),
-            "box": [int(value) for value in digit.box],
+            "box": digit.box,
             "pixels": base64.b64encode(digit.image.tobytes()).decode(),
         }
-        for row in reading.rows
-        for digit in row
+        for digit in reading.digits
     ]
     result = {"text": reading.text, "digits": digits, "width": picture.shape[1], "height": picture.shape[0]}
     if preview:
