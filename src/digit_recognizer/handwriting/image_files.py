@@ -13,14 +13,13 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
 
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import replacing
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 SUFFIXES = {".heic", ".heif"} | {name for name, form in Image.registered_extensions().items() if form in FORMATS}
-MARK = "annotated by digit-recognizer"  # the PNG text "Software" of annotated images, which are not read again
+PREDICTIONS = Path("predictions")  # folder of annotated images, which are not read again
 PIXEL_LIMIT = 50_000_000
 LABELS = "labels.csv"  # columns path and label; paths are relative to the table's folder
 
@@ -77,12 +76,10 @@ def read_picture(path: Path) -> Picture:
         raise UserError(f"{path}: {error}") from None
 
 
-def write_png(path: Path, picture: np.ndarray, software: str = "") -> None:
-    """Write uint8 [h, w, 3], RGB, as PNG with the text "Software"; a failure leaves an earlier file unchanged."""
-    information = PngInfo()
-    information.add_text("Software", software)
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 [h, w, 3], RGB, as PNG; a failure leaves an earlier file unchanged."""
     with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, "png", pnginfo=information)
+        Image.fromarray(picture).save(temporary, "png")
 
 
 def list_pictures(
@@ -115,7 +112,7 @@ def _is_to_be_read(file: Path, on_skip: Callable[[Path], None]) -> bool:
         return True  # reading it raises an error
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS):
-            return not is_annotated(file)
+            return True
     except Exception:  # noqa: BLE001 - as in `decode`
         is_image = file.suffix.lower() in SUFFIXES
     if not is_image:
@@ -124,18 +121,12 @@ def _is_to_be_read(file: Path, on_skip: Callable[[Path], None]) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, and subfolders that cannot be listed; nothing hidden."""
+    """Yield the files of a folder and its subfolders, and those not to be listed; none that is hidden or annotated."""
     unlisted: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=lambda error: unlisted.append(Path(error.filename))):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and name != PREDICTIONS.name]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
     yield from unlisted
-
-
-def is_annotated(path: Path) -> bool:
-    """Return whether a readable file is an annotated image."""
-    with path.open("rb") as file:
-        return MARK.encode() in file.read(256)
 
 
 def read_table(table: Path) -> list[Listed]:

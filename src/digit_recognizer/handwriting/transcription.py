@@ -1,6 +1,7 @@
 """Read image files; tabulate, score and draw the digits in each."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +15,17 @@ from rich.table import Table
 
 from digit_recognizer.console import make_table, printable
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation.figures import draw_gallery, save_png
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
 from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
 from digit_recognizer.handwriting import image_files
-from digit_recognizer.handwriting.image_files import LABELS, MARK, Listed, read_picture
+from digit_recognizer.handwriting.image_files import LABELS, Listed, read_picture
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import CONFIDENT, Read, Reading
 from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.training.devices import count_cores
 
 MAX_FILES = 100  # annotated images of one call
-MISTAKES = "mistakes.png"  # of the annotated images, those with another label
-MAX_NAME = 200  # bytes of a file's name in that of its annotated image; file systems allow 255
+MAX_NAME = 50  # letters of a file's name in that of its annotated image
 MIN_SIDE, MAX_SIDE, SAMPLE_SIDE = 300, 1000, 240  # pixels of an annotated image, and of one in the report
 TILE, CAPTION = 100, 22  # pixels to which the classifier's 28x28 are enlarged, and of the text below them
 BOX, TEXT, PAPER = (213, 94, 0), (0, 0, 0), 255  # RGB: vermilion of Okabe and Ito's palette, black, white
@@ -140,50 +139,25 @@ def _make_sample(name: str, label: str, picture: np.ndarray, reading: Reading) -
 
 
 def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_error: OnError) -> list[Path]:
-    """Annotate at most 100 files, mistakes first and then uncertain ones, and draw the mistakes in one image.
+    """Annotate at most 100 files, mistakes first and then uncertain ones, in place of the images of an earlier call.
 
-    Annotated images of earlier calls are deleted first, unless they are among the files. `on_error` is called for each
-    file that cannot be read again.
-
-    Returns:
-        The paths of the annotated images, <folder>/001-<name>.png and so on. The mistakes are in <folder>/mistakes.png.
-
-    Raises:
-        UserError: Another file has one of these names.
+    `on_error` is called for each file that cannot be read again. Return the paths, <folder>/001-<name>.png and so on.
     """
     order = sorted(transcripts, key=lambda file: (not file.is_mistake, file.reading.probability >= CONFIDENT))
-    targets = {folder / _name_target(n, file.file.path): file for n, file in enumerate(order[:MAX_FILES], start=1)}
     folder.mkdir(parents=True, exist_ok=True)
-    sources = {os.path.realpath(transcript.file.path) for transcript in transcripts}
-    for path in folder.glob("*.png"):
-        if image_files.is_annotated(path) and os.path.realpath(path) not in sources:
-            path.unlink()
-    if taken := [path for path in (*targets, folder / MISTAKES) if os.path.lexists(path)]:
-        raise UserError(f"{taken[0]}: would replace another file; move it away")
-    paths, mistakes, titles = list[Path](), [], []
-    for path, transcript in targets.items():
+    for path in folder.glob("[0-9][0-9][0-9]-*.png"):
+        path.unlink()
+    paths = []
+    for number, transcript in enumerate(order[:MAX_FILES], start=1):
+        name = re.sub(r"[^\w.-]", "_", transcript.file.path.stem)[:MAX_NAME]
         try:
             picture = read_picture(transcript.file.path).pixels  # keeping all of them would take more memory
         except UserError as error:
             on_error(error)
             continue
-        drawn = annotate(picture, transcript.reading)
-        image_files.write_png(path, drawn, software=MARK)
-        paths.append(path)
-        if transcript.is_mistake:
-            mistakes.append(drawn)
-            label = printable(transcript.file.label or "")
-            titles.append(f"{label} read as {transcript.text or 'nothing'}\n{path.name[-24:]}")
-    if mistakes:
-        with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
-            save_png(draw_gallery(mistakes, titles, columns=3), folder / MISTAKES, software=MARK)
+        paths.append(folder / f"{number:03}-{name}.png")
+        image_files.write_png(paths[-1], annotate(picture, transcript.reading))
     return paths
-
-
-def _name_target(number: int, path: Path) -> str:
-    """Return the name of an annotated image, in characters that every program can read."""
-    stem = "".join(letter if letter.isprintable() else "_" for letter in path.stem)
-    return f"{number:03}-{stem.encode()[:MAX_NAME].decode(errors='ignore')}.png"
 
 
 def draw_boxes(picture: np.ndarray, reading: Reading, *, side: int) -> np.ndarray:
