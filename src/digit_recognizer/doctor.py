@@ -12,21 +12,19 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
 from digit_recognizer.competition import client, download, kernel, submission, submit
 from digit_recognizer.competition.credentials import find_credentials
-from digit_recognizer.config import COMPETITION, PRESETS, count_members
+from digit_recognizer.config import COMPETITION
 from digit_recognizer.console import hide_native_messages, printable
 from digit_recognizer.errors import UserError, describe_os_error
-from digit_recognizer.files import locked
 from digit_recognizer.training import devices, run_folder
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 SLOW = 30.0  # seconds: a check that takes longer is a warning
-SETTINGS = "folds", "members", "validation", "epochs", "seed", "augment", "precision"  # of make train
 REINSTALL = "rm -rf .venv && make setup"
 
 
@@ -48,7 +46,7 @@ def diagnose(data_dir: Path, models_dir: Path, submissions_dir: Path) -> Iterato
     yield _run("versions", FAULT, check_versions)
     yield _run("folders", FAULT, check_folders, data_dir, models_dir, submissions_dir)
     yield _run("data", WARNING, check_data, data_dir)  # `make download` mends every fault
-    yield _run("unfinished", WARNING, check_unfinished, data_dir, models_dir, submissions_dir)
+    yield _run("unfinished", WARNING, check_unfinished, models_dir, submissions_dir)
     yield _run("kernel", WARNING, check_kernel)
     yield _run("Kaggle", FAULT, check_kaggle)
     yield _run("TensorFlow", FAULT, check_tensorflow)  # last, because its import can end the process
@@ -103,37 +101,21 @@ def check_folders(data_dir: Path, *others: Path) -> str:
 def check_data(data_dir: Path) -> str:
     """Look for the competition's files, and count their rows."""
     if message := download.find_data_fault(data_dir):
-        raise UserError(f"{message}; {_make('download', data_dir)}")
+        variable = "" if data_dir == Path("data") else f" {shlex.quote(f'DATA_DIR={data_dir}')}"
+        raise UserError(f"{message}; make download{variable}")
     return f"{', '.join(download.EXPECTED)} in {data_dir} are complete"
 
 
-def check_unfinished(data_dir: Path, models_dir: Path, submissions_dir: Path) -> str:
-    """Look for interrupted trainings and uploads, and name the commands that go on with them."""
-    commands = {}
-    for folder in sorted(path.parent for path in models_dir.glob("*/run.json")):
-        record, members = run_folder.read_record(folder), len(run_folder.member_dirs(folder))
-        if record["scores"] is None:
-            config, preset = record["config"], PRESETS[record["config"]["preset"]].to_dict()
-            changed = [name for name in SETTINGS if config[name] != preset[name] or name == "folds"]
-            variables = {name.upper(): config[name] for name in ("preset", *changed)}
-            with contextlib.suppress(UserError), locked(folder, wait=False):  # otherwise it is being trained
-                command = _make("train", data_dir, **variables, RUN=folder.name)
-                commands[f"{folder.name} has {members} of {count_members(config)} networks"] = command
+def check_unfinished(models_dir: Path, submissions_dir: Path) -> str:
+    """Look for interrupted trainings and uploads, which the same commands finish."""
+    runs = [path.parent for path in sorted(models_dir.glob("*/run.json"))]
+    unfinished = [f"the training of {run.name}" for run in runs if run_folder.read_record(run)["scores"] is None]
     for folder in sorted(path.parent for path in submissions_dir.glob("*/record.json")):
-        status, name = submission.read_record(folder)["status"], folder.name
-        if status in submission.REMEDIES:
-            source = {"KERNEL": 1} if name.endswith("-kernel") else {"RUN": name}
-            commands[f"the upload of {name} is {status}"] = _make("submit", data_dir, **source)
-    if commands:
-        raise UserError(f"{', '.join(commands)}; {' && '.join(commands.values())}")
+        if submission.read_record(folder)["status"] in submission.REMEDIES:
+            unfinished.append(f"the upload of {folder.name}")
+    if unfinished:
+        raise UserError(f"{', '.join(unfinished)} is not finished; run the same `make train` or `make submit` again")
     return "no training and no upload"
-
-
-def _make(target: str, data_dir: Path, **variables: Any) -> str:
-    """Return a command with variables and the folder of the data."""
-    variables |= {} if data_dir == Path("data") else {"DATA_DIR": data_dir}
-    texts = {name: int(value) if isinstance(value, bool) else value for name, value in variables.items()}
-    return shlex.join(["make", target, *(f"{name}={text}" for name, text in texts.items())])
 
 
 def check_kernel() -> str:
