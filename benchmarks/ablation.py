@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
+import click
 import numpy as np
-import typer
 from rich.console import Console
 
 from benchmarks import tables
@@ -187,24 +187,25 @@ def _train(trainings: Trainings, tasks: Sequence[tuple[str, int]], index: int, _
         np.savez(temporary, rows=rows, right=right, seconds=time.process_time() - started)
 
 
-def main(
-    *,
-    data_dir: Annotated[Path, typer.Option(help="Folder of train.csv.")] = Path("data"),
-    work_dir: Annotated[Path, typer.Option(help="Folder for results; predictions are kept.")] = Path("bench"),
-    only: Annotated[str | None, typer.Option(help="Measure this setting alone.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the networks.")] = 0,
-) -> None:
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), default="data", help="Folder of train.csv.")
+@click.option(
+    "--work-dir", type=click.Path(path_type=Path), default="bench", help="Folder for results; predictions are kept."
+)
+@click.option("--only", help="Measure this setting alone.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the networks.")
+def main(data_dir: Path, work_dir: Path, only: str | None, seed: int) -> None:
     """Compare settings of the preset single; takes over an hour."""
     if only not in (None, *VARIATIONS):
         raise UserError(f"expected a setting out of {', '.join(map(repr, VARIATIONS))}, got {only!r}")
     names = list(dict.fromkeys([BASIS, only])) if only else list(VARIATIONS)
     result = measure(data_dir, work_dir, Console(stderr=True), names, seed)
     files.write_json(work_dir / "ablation.json", result)
-    typer.echo(tables.make_ablation_table([result]))
+    click.echo(tables.make_ablation_table([result]))
 
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        main()
     except UserError as error:
         sys.exit(f"ablation: {error}")

@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 from digit_recognizer.handwriting.sample_digits import STROKES, parse_stroke, round_corners
 
 TARGET = Path(__file__).parents[1] / "docs" / "draw.gif"
-KIT = (sys.executable, "-c", "from digit_recognizer.cli import main; main()")
+KIT = sys.executable, "-m", "digit_recognizer"
 VIEWPORT, SCALE = {"width": 960, "height": 624}, 2 / 3  # CSS pixels, and pixels of the animation for each
 DIGITS = (4, 7, 2)
 STEP = 0.055  # of a digit's height, drawn between two frames

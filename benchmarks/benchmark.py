@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import click
 import numpy as np
-import typer
 from rich.console import Console
 
 from benchmarks import engine, tables
@@ -51,7 +51,7 @@ def measure(folders: Folders, parts: Sequence[str]) -> dict[str, Any]:
     for name, part in PARTS.items():
         path = folders.work / f"{name}.json"
         if name in parts and not path.exists():
-            typer.echo(f"benchmark: {name}", err=True)
+            click.echo(f"benchmark: {name}", err=True)
             files.write_json(path, part(folders))
         if path.exists():
             result[name] = files.read_json(path)
@@ -233,23 +233,24 @@ PARTS: dict[str, Callable[[Folders], dict[str, Any]]] = {
 }
 
 
-def main(
-    *,
-    data_dir: Annotated[Path, typer.Option(help="Folder of train.csv and test.csv.")] = Path("data"),
-    work_dir: Annotated[Path, typer.Option(help="Folder for results; finished parts are kept.")] = Path("bench"),
-    parts: Annotated[str, typer.Option(help="Parts to measure.")] = " ".join(PARTS),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")] = False,
-) -> None:
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), default="data", help="Folder of train.csv and test.csv.")
+@click.option(
+    "--work-dir", type=click.Path(path_type=Path), default="bench", help="Folder for results; finished parts are kept."
+)
+@click.option("--parts", default=" ".join(PARTS), help="Parts to measure.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
+def main(data_dir: Path, work_dir: Path, parts: str, as_json: bool) -> None:
     """Benchmark the kit against other people's recipes on this machine; all parts take 90 minutes."""
     if unknown := sorted(set(parts.split()) - set(PARTS)):
         raise UserError(f"expected parts out of {', '.join(PARTS)}, received {unknown[0]!r}")
     result = measure(Folders(data_dir, work_dir), parts.split())
     files.write_json(work_dir / "benchmark.json", result)
-    typer.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else tables.make_benchmark_tables(result))
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else tables.make_benchmark_tables(result))
 
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        main()
     except UserError as error:
         sys.exit(f"benchmark: {error}")

@@ -2,10 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
+import click
 import numpy as np
-import typer
 
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.console import hide_native_messages
@@ -42,19 +41,17 @@ def bundle_network(run_dir: Path, weights: Path = WEIGHTS, record: Path = RECORD
     write_json(record, {name: run[name] for name in KEPT} | made)
 
 
-def main(
-    *,
-    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
-    models_dir: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("models"),
-) -> None:
+@click.command()
+@click.option("--run", help="Name of the run; by default the latest.")
+def main(run: str | None) -> None:
     """Replace the network that the package ships by that of a finished run."""
-    run_dir = run_folder.find_run(models_dir, run)
+    run_dir = run_folder.find_run(Path("models"), run)
     bundle_network(run_dir)
-    typer.echo(f"Wrote {WEIGHTS} and {RECORD.name} from {run_dir}")
+    click.echo(f"Wrote {WEIGHTS} and {RECORD.name} from {run_dir}")
 
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        main()
     except UserError as error:
         sys.exit(f"bundle_network: {error}")

@@ -8,11 +8,11 @@ import resource
 import statistics
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import cv2
 import numpy as np
-import typer
 from rich.console import Console
 
 from benchmarks import tables
@@ -79,17 +79,17 @@ def require_unseen(rows: np.ndarray, labels: np.ndarray) -> None:
         )
 
 
-def main(
-    *,
-    data_dir: Annotated[Path, typer.Option(help="Folder of the competition's train.csv.")] = Path("data"),
-    models_dir: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
-    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pictures. To choose settings, take others.")] = 1,
-    work_dir: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("bench"),
-) -> None:
+@click.command()
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), default="data", help="Folder of the competition's train.csv."
+)
+@click.option("--run", help="Name of the run; by default the latest.")
+@click.option("--count", type=click.IntRange(1), default=200, help="Pictures of each kind.")
+@click.option("--seed", type=click.IntRange(0), default=1, help="Of the pictures. To choose settings, take others.")
+@click.option("--work-dir", type=click.Path(path_type=Path), default="bench", help="Folder for the results.")
+def main(data_dir: Path, run: str | None, count: int, seed: int, work_dir: Path) -> None:
     """Measure how a run reads synthetic pictures of digits, of lines of digits, and without digits."""
-    run_dir = reader.choose_networks(models_dir, run)
+    run_dir = reader.choose_networks(Path("models"), run)
     train = load_train(data_dir)
     all_labels = np.asarray(train.labels)
     rows = split_rows(all_labels).validation  # also of the network of the package
@@ -117,11 +117,11 @@ def main(
         for limit in tables.REFUSE_LIMITS
     }
     files.write_json(work_dir / "handwriting.json", result)
-    typer.echo(tables.make_handwriting_tables(result))
+    click.echo(tables.make_handwriting_tables(result))
 
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        main()
     except UserError as error:
         sys.exit(f"handwriting: {error}")

@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Annotated
 
+import click
 import cv2
 import numpy as np
-import typer
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.animate_page import KIT, serve_page
@@ -51,11 +50,10 @@ def draw_digit(page: Page, digit: int, left: float) -> None:
         page.mouse.up()
 
 
-def main(
-    *,
-    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="the latest")] = None,
-    data_dir: Annotated[Path, typer.Option(help="Folder of train.csv and test.csv.")] = Path("data"),
-) -> None:
+@click.command()
+@click.option("--run", help="Name of the run; by default the latest.")
+@click.option("--data-dir", type=click.Path(path_type=Path), default="data", help="Folder of train.csv and test.csv.")
+def main(run: str | None, data_dir: Path) -> None:
     """Make the pictures in docs/ from a trained run in models/; they are also in predictions/ and reports/."""
     run_dir = find_run(Path("models"), run)
     options = f"--run={run_dir.name}", f"--data-dir={data_dir}"
@@ -88,4 +86,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import numpy as np
-import typer
 from rich.console import Console
 
 from benchmarks.synthetic_lines import make_line, make_pool
@@ -91,9 +91,11 @@ def write_weights(model: Any, path: Path = WEIGHTS) -> None:
         np.savez_compressed(temporary, *arrays)
 
 
-def main(
-    *, data_dir: Annotated[Path, typer.Option(help="Folder of the competition's train.csv.")] = Path("data")
-) -> None:
+@click.command()
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), default="data", help="Folder of the competition's train.csv."
+)
+def main(data_dir: Path) -> None:
     """Train the digit detector on the training rows of a run with one hold-out, and replace the kit's weights."""
     train = load_train(data_dir)
     labels = np.asarray(train.labels)
@@ -107,11 +109,11 @@ def main(
             report=lambda number, steps, loss: step(f"loss {loss:.3f}", number / steps),
         )
     write_weights(model)
-    typer.echo(f"Weights: {WEIGHTS}")
+    click.echo(f"Weights: {WEIGHTS}")
 
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        main()
     except UserError as error:
         sys.exit(f"train_detector: {error}")

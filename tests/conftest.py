@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from digit_recognizer import cli
+from digit_recognizer.__main__ import main
 from digit_recognizer.data import csv_files, demo
 
 
@@ -88,7 +88,7 @@ def run(tmp_path, clean_environment, monkeypatch, capfd):
         handler = signal.getsignal(signal.SIGTERM)
         capfd.readouterr()
         try:
-            cli.main()
+            main()
         except SystemExit as end:
             status = end.code or 0
         finally:

@@ -391,7 +391,7 @@ COMMANDS = [  # how often, the command, and the files that it reads
         ["submission", "--run=a"],
         ["models/a/run.json", "models/a/*/[0-9a-f]*.npz", "submissions/a/*", "models/a/*/*.keras"],
     ),
-    (40, ["predict", "--run=a", "--output-dir=out", "picture.png"], ["models/a/*/*.keras", "models/a/*/v*"]),
+    (40, ["predict", "--run=a", "picture.png"], ["models/a/*/*.keras", "models/a/*/v*"]),
     (30, ["report", "--run=a"], ["models/a/run.json", "models/a/*/*", "submissions/ledger.csv"]),
 ]
 

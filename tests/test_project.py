@@ -28,6 +28,7 @@ ALLOWED = {
     "doctor": {"competition"} | TRAINING,
     "web": {"handwriting", "evaluation"} | TRAINING,
     "pipeline": {"handwriting", "evaluation", "competition"} | TRAINING,
+    "__main__": {"cli"} | BASE,
     "cli": {"pipeline", "doctor", "web", "handwriting", "evaluation", "competition"} | TRAINING,
 }
 

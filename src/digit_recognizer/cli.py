@@ -1,67 +1,62 @@
-"""The command line: one command per stage. Heavy packages are imported inside commands, so that `--help` is fast."""
+"""The command line: one command per stage. Modules that import heavy packages are imported inside commands."""
 
 import contextlib
 import importlib.util
-import io
 import json
-import logging
 import os
-import re
-import signal
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 from rich.console import Console
 
-from digit_recognizer.config import REFUSE, make_config
-from digit_recognizer.console import make_console, make_table, printable, show_steps, track
-from digit_recognizer.errors import UserError, describe_os_error
+from digit_recognizer import pipeline
+from digit_recognizer.competition.submission import is_pending, read_record
+from digit_recognizer.config import ANNOTATED, REFUSE, make_config, parse_seeds
+from digit_recognizer.console import make_console, say, show_steps, track
+from digit_recognizer.errors import UserError
+from digit_recognizer.evaluation import metrics
+from digit_recognizer.training import environment, run_folder
 
 if TYPE_CHECKING:
     from digit_recognizer.handwriting.image_files import Listed
-    from digit_recognizer.handwriting.transcription import Transcript
 
-app = typer.Typer(
-    help="Kaggle's Digit Recognizer, from the download to the score on the leaderboard.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-USAGE_ERROR: Any = typer.BadParameter.__base__  # of the click that typer has with it, or of the package click
-ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
 MAX_NAMES = 10  # of files that are not read
-MAX_SEEDS = 500
+
+DATA, DEMO = Path("data"), Path("demo")
+MODELS, PREDICTIONS, REPORTS, SUBMISSIONS = map(Path, ("models", ANNOTATED, "reports", "submissions"))
+PATH = click.Path(path_type=Path)
 
 _console = make_console()
 _progress = Console(stderr=True)  # stdout carries results only
 
-Preset = Annotated[str, typer.Option(help="fast (seconds), single (one network), best (ten) or max (for GPUs).")]
-Folds = Annotated[int | None, typer.Option(help="1: one hold-out; k: stratified k-fold; 0: train on all rows.")]
-Members = Annotated[int | None, typer.Option(help="Networks per fold, with different seeds.")]
-Validation = Annotated[float | None, typer.Option(help="Fraction of the rows held out, with one fold.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training rows.")]
-Seed = Annotated[int | None, typer.Option(help="Same seed, same machine: same weights.")]
-Precision = Annotated[
-    str | None, typer.Option(help="Keras dtype policy.", show_default="what the hardware computes in")
-]
-Augment = Annotated[bool | None, typer.Option(help="Augment the training images.")]
-DataDir = Annotated[Path, typer.Option(help="Folder of train.csv, test.csv and sample_submission.csv.")]
-RunName = Annotated[str | None, typer.Option("--run", help="Name of the run.", show_default="the latest")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
-Refuse = Annotated[float, typer.Option(min=0, max=1, help="Leave out digits that are less probable.")]
-TestFile = Annotated[Path | None, typer.Option(help="Images to predict.", show_default="test.csv in the data folder")]
-
-DATA, DEMO = Path("data"), Path("demo")
-MODELS, PREDICTIONS, REPORTS, SUBMISSIONS = map(Path, ("models", "predictions", "reports", "submissions"))
+# Options that several commands share; those of one command are decorators.
+SETTINGS = (
+    click.Option(["--preset"], default="single", help="fast (seconds), single (one network), best (ten), max (GPUs)."),
+    click.Option(["--folds"], type=int, help="1: one hold-out; k: stratified k-fold; 0: train on all rows."),
+    click.Option(["--members"], type=int, help="Networks per fold, with different seeds."),
+    click.Option(["--validation"], type=float, help="Fraction of the rows held out, with one fold."),
+    click.Option(["--epochs"], type=int, help="Passes over the training rows."),
+    click.Option(["--seed"], type=int, help="Same seed, same machine: same weights."),
+    click.Option(["--augment/--no-augment"], default=None, help="Augment the training images."),
+    click.Option(["--precision"], show_default="what the hardware computes in", help="Keras dtype policy."),
+)
+DATA_DIR = click.Option(["--data-dir"], type=PATH, default=DATA, help="Folder of train.csv and test.csv.")
+RUN = click.Option(["--run"], show_default="the latest", help="Name of the run.")
+AS_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON on stdout and nothing else.")
+REFUSAL = click.Option(["--refuse"], type=click.FloatRange(0, 1), default=REFUSE, help="Omit less probable digits.")
 
 
-@app.command()
-def doctor(data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
-    """Check everything that the other commands need, and print what to do about each fault."""
+@click.group(context_settings={"show_default": True})
+def app() -> None:
+    """Kaggle's Digit Recognizer, from the download to the score on the leaderboard."""
+
+
+@app.command(params=[DATA_DIR, AS_JSON])
+def doctor(data_dir: Path, as_json: bool) -> None:
+    """Check all that the other commands need, and name remedies."""
     from digit_recognizer import doctor
 
     findings = []
@@ -73,114 +68,87 @@ def doctor(data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(findings)
     if any(finding["status"] == doctor.FAULT for finding in findings):
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-@app.command()
-def download(
-    data_dir: DataDir = DATA,
-    force: Annotated[bool, typer.Option("--force", help="Download again what is there already.")] = False,
-) -> None:
-    """Download the competition's files with the official Kaggle client."""
+@app.command(params=[DATA_DIR])
+@click.option("--force", is_flag=True, help="Download again what is there already.")
+def download(data_dir: Path, force: bool) -> None:
+    """Download the competition's files with the Kaggle client."""
     from digit_recognizer.competition.download import download
 
-    download(data_dir, force=force, say=_say)
+    download(data_dir, force=force, say=say)
 
 
-@app.command()
+@app.command(params=[*SETTINGS, DATA_DIR, AS_JSON])
+@click.option("--run", show_default="made of the settings", help="Name of the run.")
+@click.option("--tensorboard", "log", is_flag=True, help="Write <run>/tensorboard/ as well.")
+@click.option("--seeds", help="Train one run for each seed: 0-9, or 1,4,7.")
+@click.option("--cluster", help="Train on a Ray cluster: auto, or the head's HOST:PORT.")
 def train(
-    preset: Preset = "single",
-    folds: Folds = None,
-    members: Members = None,
-    validation: Validation = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    augment: Augment = None,
-    precision: Precision = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run.", show_default="made of the settings")] = None,
-    data_dir: DataDir = DATA,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write <run>/tensorboard/ as well.")] = False,
-    seeds: Annotated[str | None, typer.Option(help="Train one run for each seed: 0-9, or 1,4,7.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, or the head's HOST:PORT.")] = None,
-    as_json: AsJson = False,
+    run: str | None, data_dir: Path, log: bool, seeds: str | None, cluster: str | None, as_json: bool, **settings: Any
 ) -> None:
-    """Train the CNN; finished members of an interrupted run with the same settings are kept."""
-    from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics
-    from digit_recognizer.training import environment
-
-    settings: dict[str, Any] = {"folds": folds, "members": members, "validation": validation, "epochs": epochs}
-    config = make_config(preset, **settings, seed=seed, augment=augment, precision=precision)
-    if tensorboard and (cluster or importlib.util.find_spec("tensorboard") is None):
+    """Train the networks of a run. Finished members of an interrupted run with the same settings are kept."""
+    numbers = parse_seeds(seeds) if seeds else [settings["seed"]]
+    configs = [make_config(**settings | {"seed": number}) for number in numbers]
+    if log and (cluster or importlib.util.find_spec("tensorboard") is None):
         raise UserError(
             "--tensorboard needs the package tensorboard and trains on this machine; run `make train TENSORBOARD=1` "
             "without CLUSTER=, or pip install '.[tensorboard]'"
         )
-    if seeds and (run or seed is not None):
+    if seeds and (run or settings["seed"] is not None):
         raise UserError("expected either --seeds, or --seed and --run, received both")
     if run is not None and (run != Path(run).name or run.startswith(".")):
         raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
     records = []
-    for config_of_run in [replace(config, seed=number) for number in parse_seeds(seeds)] if seeds else [config]:
+    for config in configs:
         started = environment.now()
-        run_dir, record = pipeline.train(
-            config_of_run, data_dir, MODELS, _progress, run=run, log=tensorboard, cluster=cluster
-        )
+        run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, log=log, cluster=cluster)
         records.append(record)
         for warning in record["warnings"]:
-            _say(f"warning: {warning}", error=True)
+            say(f"warning: {warning}", error=True)
         if not as_json:
             if rows := record["scores"]["validation_rows"]:
                 correct = round(record["scores"]["validation_accuracy"] * rows)
-                _print(f"Validation accuracy {metrics.proportion(correct, rows)}")
+                say(f"Validation accuracy {metrics.proportion(correct, rows)}")
             action = "Trained" if record["finished_at"] >= started else f"Finished on {record['finished_at']}, trained"
-            _print(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
+            say(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
     if as_json:
         _print_json(records if seeds else records[0])
 
 
-@app.command()
-def evaluate(*, run: RunName = None, data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
-    """Print accuracy, scores by digit and confusions on the validation rows, and draw the figures."""
-    from digit_recognizer import pipeline
-    from digit_recognizer.evaluation import metrics
+@app.command(params=[RUN, DATA_DIR, AS_JSON])
+def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
+    """Print the scores of a run by digit, and draw its figures."""
+    from digit_recognizer.evaluation.report import to_tables
 
     result = pipeline.evaluate(_find_run(data_dir, run), data_dir)
     if as_json:
         _print_json(result)
         return
-    _print(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
-    formats = "{digit}", "{precision:.2%}", "{recall:.2%}", "{f1:.2%}", "{support:,}"
-    scores = [[text.format_map(row) for text in formats] for row in result["classes"]]
-    _console.print(make_table("By digit", ("digit", "precision", "recall", "F1", "images"), scores))
-    confusions = [list(map(str, pair.values())) for pair in result["confusions"][:10]]
-    _console.print(make_table("Most frequent confusions", ("digit", "predicted", "images"), confusions))
+    say(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
+    _console.print(*to_tables(result))
     figures = [Path(path) for path in result["figures"]]
-    _print(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
+    say(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
 
 
-@app.command()
-def report(run: RunName = None, data_dir: DataDir = DATA) -> None:
-    """Write reports/<run>/report.html, one file to read, print and share, and report.md with its pictures."""
-    from digit_recognizer import pipeline
-
+@app.command(params=[RUN, DATA_DIR])
+def report(run: str | None, data_dir: Path) -> None:
+    """Write reports/<run>/report.html and report.md. The first is one file to read, print and share."""
     run_dir = _find_run(data_dir, run)
     with show_steps(_progress) as step:
         on_error = partial(_note, [])  # of a drawing that cannot be read
         paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, on_error)
-    _print(f"Wrote {' and '.join(map(str, paths))}")
+    say(f"Wrote {' and '.join(map(str, paths))}")
 
 
-@app.command()
-def compare(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of runs, or patterns such as 'single-*'.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare runs: settings, validation accuracies, the spread over seeds, McNemar's test of two runs."""
+@app.command(params=[AS_JSON])
+@click.argument("names", nargs=-1)
+def compare(names: tuple[str, ...], as_json: bool) -> None:
+    """Compare the validation accuracies of runs. NAMES can be patterns such as 'single-*'."""
     from digit_recognizer.evaluation.comparison import compare_runs
-    from digit_recognizer.training import run_folder
 
-    folders = run_folder.find_runs(MODELS, names or [])
+    folders = run_folder.find_runs(MODELS, names)
     if len(folders) < 2:
         raise UserError(f"name two or more runs to compare, not {len(folders)}: make compare RUNS='fast-* single-*'")
     comparison = compare_runs(folders)
@@ -190,37 +158,29 @@ def compare(
         _console.print(*comparison.to_tables())
 
 
-@app.command()
-def submission(run: RunName = None, test_file: TestFile = None, data_dir: DataDir = DATA) -> None:
-    """Predict test.csv with the saved networks and write submissions/<run>/submission.csv."""
-    from digit_recognizer import pipeline
-    from digit_recognizer.competition.submission import read_record
-    from digit_recognizer.training import run_folder
-
+@app.command(params=[RUN, DATA_DIR])
+@click.option("--test-file", type=PATH, show_default="test.csv", help="Images to predict.")
+def submission(run: str | None, test_file: Path | None, data_dir: Path) -> None:
+    """Predict test.csv and write the submission of a run. It is submissions/<run>/submission.csv."""
     run_dir = run_folder.find_run(MODELS, run)
     with show_steps(_progress) as step:
         folder = pipeline.write_submission(run_dir, test_file or data_dir, SUBMISSIONS, step)
     for warning in read_record(folder).get("warnings", []):
-        _say(f"warning: {warning}", error=True)
-    _print(f"Wrote {folder / 'submission.csv'}")
+        say(f"warning: {warning}", error=True)
+    say(f"Wrote {folder / 'submission.csv'}")
 
 
-@app.command()
-def submit(
-    run: RunName = None,
-    message: Annotated[str | None, typer.Option(help="Description on Kaggle.", show_default="run and accuracy")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Submit also what is not plausible, or again.")] = False,
-    kernel: Annotated[bool, typer.Option("--kernel", help="Submit what `push` or `kernel-output` fetched.")] = False,
-    data_dir: DataDir = DATA,
-    as_json: AsJson = False,
-) -> None:
-    """Upload the submission, written first if it does not exist, and wait for its public score."""
-    from digit_recognizer import pipeline
+@app.command(params=[RUN, DATA_DIR, AS_JSON])
+@click.option("--message", show_default="run and accuracy", help="Description on Kaggle.")
+@click.option("--force", is_flag=True, help="Submit also what is not plausible, or again.")
+@click.option("--kernel", is_flag=True, help="Submit what `push` or `kernel-output` fetched.")
+def submit(run: str | None, message: str | None, force: bool, kernel: bool, data_dir: Path, as_json: bool) -> None:
+    """Upload the submission and wait for its public score. The submission is written first if there is none."""
     from digit_recognizer.competition import kernel as kernels
     from digit_recognizer.competition import submit
-    from digit_recognizer.competition.submission import is_pending
-    from digit_recognizer.training import run_folder
 
+    if kernel and run:
+        raise UserError("expected either --kernel or --run, received both")
     if kernel:
         folder = kernels.make_submission(SUBMISSIONS)
     else:
@@ -230,141 +190,119 @@ def submit(
             with show_steps(_progress) as step:
                 folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
     # Progress goes to stdout, so that a failure is the only line on stderr; with --json it goes to stderr.
-    record = submit.submit(folder, message=message, force=force, say=partial(_say, error=as_json))
+    record = submit.submit(folder, message=message, force=force, say=partial(say, error=as_json))
     if as_json:
         _print_json(record)
         return
     accuracy = record["validation_accuracy"]
     score = "none" if record["public_score"] is None else f"{record['public_score']:.5f}"
     validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
-    _say(f"Public score {score} (submission {record['submission_id']}{validation})")
+    say(f"Public score {score} (submission {record['submission_id']}{validation})")
 
 
 @app.command("kernel")
 def build_kernel() -> None:
-    """Build kernel/digit-recognizer.ipynb, the notebook for Kaggle, from this package's source."""
+    """Build the notebook for Kaggle from this package's source."""
     from digit_recognizer.competition import kernel
 
     kernel.build()
-    _print(f"Wrote {kernel.NOTEBOOK}")
+    say(f"Wrote {kernel.NOTEBOOK}")
 
 
-@app.command()
-def push(
-    preset: Preset = "single",
-    folds: Folds = None,
-    members: Members = None,
-    validation: Validation = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    augment: Augment = None,
-    precision: Precision = None,
-    hours: Annotated[float | None, typer.Option(help="Time limit for the training.", show_default="11")] = None,
-) -> None:
-    """Run the notebook on Kaggle, wait until it ends, fetch its output and compare it with the local run."""
+@app.command(params=[*SETTINGS])
+@click.option("--hours", type=float, show_default="11", help="Time limit for the training.")
+def push(**settings: Any) -> None:
+    """Run the notebook on Kaggle and fetch its output. The output is compared with the local run."""
     from digit_recognizer.competition import kernel
 
-    settings = {"preset": preset, "folds": folds, "members": members, "validation": validation, "epochs": epochs}
-    settings |= {"seed": seed, "augment": augment, "precision": precision, "hours": hours}
-    kernel.push(settings, SUBMISSIONS, say=_say)
+    kernel.push(settings, SUBMISSIONS, say=say)
 
 
 @app.command("kernel-status")
 def show_kernel_status() -> None:
-    """Print the status of the notebook's latest version on Kaggle."""
+    """Print the status of the notebook's latest version."""
     from digit_recognizer.competition import kernel
 
-    kernel.show_status(say=_say)
+    kernel.show_status(say=say)
 
 
 @app.command("kernel-output")
 def fetch_kernel_output() -> None:
-    """Fetch the output of the notebook's latest version, and compare it with the local run."""
+    """Fetch the output of the notebook's latest version. The output is compared with the local run."""
     from digit_recognizer.competition import kernel
 
-    kernel.fetch_output(SUBMISSIONS, say=_say)
+    kernel.fetch_output(SUBMISSIONS, say=say)
 
 
-@app.command()
+@app.command(params=[RUN, REFUSAL, AS_JSON])
+@click.argument("files", nargs=-1, type=PATH)
+@click.option("--expect", help="Label of all files, to score the predictions.")
+@click.option("--labels", type=PATH, help="CSV file path,label; by default a folder's labels.csv.")
 def predict(
-    files: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of image files.")] = None,
-    run: RunName = None,
-    expect: Annotated[str | None, typer.Option(help="Label of all files, to score the predictions.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV file path,label; by default a folder's labels.csv.")] = None,
-    refuse: Refuse = REFUSE,
-    as_json: AsJson = False,
+    files: tuple[Path, ...], run: str | None, expect: str | None, labels: Path | None, refuse: float, as_json: bool
 ) -> None:
-    """Read handwritten digits in photos, scans and drawings."""
-    from digit_recognizer.handwriting import image_files, transcription
+    """Read handwritten digits in photos, scans and drawings. FILES are image files, or folders of these."""
+    from digit_recognizer.handwriting import image_files
 
     skipped: list[Path] = []
-    listed = image_files.list_pictures(files or [], labels, on_skip=skipped.append)
+    listed = image_files.list_pictures(files, labels, on_skip=skipped.append)
     if skipped:
         names = ", ".join(path.name for path in skipped[:MAX_NAMES]) + ", ..." * (len(skipped) > MAX_NAMES)
-        _say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
+        say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
     if not listed:
         raise UserError("no image files to read; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    transcripts, errors = _transcribe(listed, run, refuse, as_json=as_json)
-    if not as_json:
-        paths = transcription.draw_transcripts(transcripts, PREDICTIONS, on_error=partial(_note, errors))
-        _print(f"Annotated images of {len(paths)} of {len(transcripts)} files: {PREDICTIONS}")
-        if (PREDICTIONS / transcription.MISTAKES).exists():
-            _print(f"The mistakes in one image: {PREDICTIONS / transcription.MISTAKES}")
-    if errors:
-        raise typer.Exit(1)
+    _read(listed, run, refuse, as_json=as_json, annotate=not as_json)
 
 
-@app.command()
-def handwriting(run: RunName = None, data_dir: DataDir = DATA, as_json: AsJson = False) -> None:
-    """List the drawings that the page has saved in DATA_DIR/handwriting/, with what a run reads, and score it."""
+@app.command(params=[RUN, DATA_DIR, AS_JSON])
+def handwriting(run: str | None, data_dir: Path, as_json: bool) -> None:
+    """Read and score the drawings that the page has saved."""
     from digit_recognizer.handwriting import image_files
 
     table = data_dir / "handwriting" / image_files.LABELS
     if not table.exists():
         raise UserError(f"no drawings with labels in {table.parent}; save some with `make draw`")
-    _, errors = _transcribe(image_files.read_table(table), run, REFUSE, as_json=as_json)
-    if errors:
-        raise typer.Exit(1)
+    _read(image_files.read_table(table), run, REFUSE, as_json=as_json, annotate=False)
 
 
-def _transcribe(
-    files: "list[Listed]", run: str | None, refuse: float, *, as_json: bool
-) -> "tuple[list[Transcript], list[UserError]]":
-    """Read files and print the digits in each; return their transcripts, and the errors of the others."""
+def _read(files: "list[Listed]", run: str | None, refuse: float, *, as_json: bool, annotate: bool) -> None:
+    """Read files and print the digits in each; exit with status 1 if some cannot be read."""
     from digit_recognizer.handwriting import reader, transcription
 
-    run_dir, errors = reader.choose_networks(MODELS, run), list[UserError]()
+    errors: list[UserError] = []
+    on_error = partial(_note, errors)
+    run_dir = reader.choose_networks(MODELS, run)
     read, networks = reader.load_reader(run_dir, refuse), reader.name_networks(run_dir)
-    found = transcription.transcribe(files, read, on_error=partial(_note, errors))
-    transcripts = list(track(found, "reading", len(files), _progress))
+    reading = transcription.transcribe(files, read, on_error=on_error)
+    transcripts = list(track(reading, "reading", len(files), _progress))
     if as_json:
         _print_json(transcription.to_json(transcripts, networks))
-        return transcripts, errors
-    if transcripts:
-        _console.print(transcription.tabulate(transcripts))
-    if accuracy := transcription.score(transcripts):
-        _print(f"Accuracy {accuracy}")
-    _print(f"Read by {networks}")
-    return transcripts, errors
+    else:
+        if transcripts:
+            _console.print(transcription.tabulate(transcripts))
+        if accuracy := transcription.score(transcripts):
+            say(f"Accuracy {accuracy}")
+        say(f"Read by {networks}")
+    if annotate:
+        paths = transcription.draw_transcripts(transcripts, PREDICTIONS, on_error=on_error)
+        say(f"Annotated images of {len(paths)} of {len(transcripts)} files: {PREDICTIONS}")
+    if errors:
+        sys.exit(1)
 
 
 def _note(errors: list[UserError], error: UserError) -> None:
     """Print the error of one file, and append it to those of the others."""
     errors.append(error)
-    _say(f"digit-recognizer: {error}", error=True)
+    say(f"digit-recognizer: {error}", error=True)
 
 
-@app.command()
-def draw(
-    run: RunName = None,
-    port: Annotated[int, typer.Option(help="Port of the page on this computer; 0 for any free port.")] = 8028,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
-    refuse: Refuse = REFUSE,
-    data_dir: DataDir = DATA,
-) -> None:
-    """Open a page to draw digits on, or to drop images on; corrected digits are saved to DATA_DIR/handwriting/."""
+@app.command(params=[RUN, REFUSAL, DATA_DIR])
+@click.option("--port", default=8028, help="Port of the page on this computer; 0 for any free port.")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def draw(run: str | None, port: int, no_browser: bool, refuse: float, data_dir: Path) -> None:
+    """Open a page to draw digits on, or to drop images on. Corrected digits are saved to DATA_DIR/handwriting/."""
     from digit_recognizer.handwriting import reader
     from digit_recognizer.web import server
 
@@ -375,27 +313,26 @@ def draw(
         return reader.make_reader(classify, refuse), classify
 
     name, folder = reader.name_networks(run_dir), data_dir / "handwriting"
-    server.serve(load, folder, name=name, port=port, browser=not no_browser, say=_say)
+    server.serve(load, folder, name=name, port=port, browser=not no_browser, say=say)
 
 
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="Folder for the page.")] = Path("page"),
-    run: RunName = None,
-) -> None:
-    """Write the page as static files, with the networks in the browser, for any web server."""
+@app.command(params=[RUN])
+@click.argument("folder", type=PATH, default="page")
+def export(folder: Path, run: str | None) -> None:
+    """Write the page as static files into a folder. The networks run in the browser, from any web server."""
     from digit_recognizer.handwriting import reader
     from digit_recognizer.web.export import export_page
 
     run_dir = reader.choose_networks(MODELS, run)
     export_page(run_dir, folder)
-    _print(f"Read by {reader.name_networks(run_dir)}")
-    _print(f"Wrote {folder}; try it with: python3 -m http.server --bind 127.0.0.1 --directory {folder}")
+    say(f"Read by {reader.name_networks(run_dir)}")
+    say(f"Wrote {folder}; try it with: python3 -m http.server --bind 127.0.0.1 --directory {folder}")
 
 
 @app.command()
-def demo() -> None:
-    """Run all stages without an account, on digits that scikit-learn ships, in the folder demo/."""
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """Run all stages without an account, in the folder demo/."""
     from digit_recognizer.data.demo import write_demo_data
     from digit_recognizer.handwriting.sample_digits import write_digits
 
@@ -407,83 +344,25 @@ def demo() -> None:
     with contextlib.chdir(DEMO):
         write_demo_data(DATA)
         write_digits(Path("drawings"))
-        train(preset="fast", epochs=20, augment=True, validation=0.2)
-        evaluate()
-        submission()
-        predict([Path("drawings")])
-        report()
-        (path,) = REPORTS.glob(f"{_find_run(DATA, None).name}/*.html")
-    _print(f"\nOpen {DEMO / path} in a browser.")
-    _print("Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
-    _print("With an account: `make download train submit`.")
+        context.invoke(train, preset="fast", epochs=20, augment=True, validation=0.2)
+        context.invoke(evaluate)
+        context.invoke(submission)
+        context.invoke(predict, files=[Path("drawings")])
+        context.invoke(report)
+        name = run_folder.find_run(MODELS, None).name
+    say(f"Open {DEMO / REPORTS / name / 'report.html'} in a browser.")
+    say("Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
+    say("With an account: `make download train submit`.")
 
 
 def _find_run(data_dir: Path, run: str | None) -> Path:
     """Return the folder of a run; go to the demo's folder if nothing but the demo was trained."""
-    from digit_recognizer.training import run_folder
-
     runs = f"{MODELS}/*/run.json"
     if data_dir == DATA and not any(Path().glob(runs)) and any(DEMO.glob(runs)):
-        _say(f"there is no other run than that of {DEMO}/, where paths begin", error=True)
+        say(f"there is no other run than that of {DEMO}/, where paths begin", error=True)
         os.chdir(DEMO)
     return run_folder.find_run(MODELS, run)
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of a text such as "0-9" or "1,4-6", in ascending order."""
-    seeds: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < first + MAX_SEEDS:
-            raise UserError(f"expected seeds such as 0-9 or 1,4,7, at most {MAX_SEEDS:,}, got {text[:100]!r}")
-        seeds.update(range(first, last + 1))
-    return sorted(seeds)
-
-
-def _print(line: str) -> None:
-    _console.print(printable(line), soft_wrap=True, markup=False)
-
-
-def _say(line: str, *, error: bool = False) -> None:
-    """Print a line of progress; through `sys.stdout`, so that rich puts it above a live display."""
-    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
-
-
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2), flush=True)  # in ASCII; at exit, a closed pipe would be a message
-
-
-def main() -> None:
-    """Run the command line; a `UserError`, or one of the operating system, becomes one line on stderr and status 1."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, such as lines of tables in ASCII
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot cache fonts, and works
-    sys.argv += ["--help"] * (len(sys.argv) == 1)
-    received: list[int] = []
-
-    def interrupt(number: int, _: Any) -> None:  # so that workers and temporary files go, too
-        received.append(number)
-        raise KeyboardInterrupt
-
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
-            signal.signal(number, interrupt)
-    try:
-        status = app(standalone_mode=False)  # 130 after a KeyboardInterrupt
-    except BaseException as error:  # native code can make any exception of an interruption
-        status = 1
-        if received:
-            pass
-        elif isinstance(error, USAGE_ERROR):
-            _say(f"digit-recognizer: {error.format_message()} (see --help)", error=True)
-        elif isinstance(error, UserError | OSError):
-            message = describe_os_error(error) if isinstance(error, OSError) else error
-            _say(f"digit-recognizer: {message}", error=True)
-        else:
-            raise
-    if received and status:
-        name = signal.Signals(received[0]).name
-        _say(f"digit-recognizer: ended by {name}; run the same command again to go on from there", error=True)
-        status = 128 + received[0]
-    sys.exit(status or 0)

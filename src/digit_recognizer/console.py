@@ -43,6 +43,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def say(line: str, *, error: bool = False) -> None:
+    """Print a line of progress; through `sys.stdout`, so that rich puts it above a live display."""
+    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
 def _progress(console: Console, *columns: Any) -> Progress:
     """Return a progress display that is cleared at the end and shown on a terminal only."""
     return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)

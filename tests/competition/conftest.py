@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from kaggle_server import ROWS, TOKEN, KaggleServer
 
-from digit_recognizer import cli
+from digit_recognizer.__main__ import main
 from digit_recognizer.competition import client, kernel, submit
 from digit_recognizer.competition.download import EXPECTED
 from digit_recognizer.competition.submission import write_submission
@@ -90,7 +90,7 @@ def run_command(capsys, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", ["digit-recognizer", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         return subprocess.CompletedProcess(arguments, end.value.code, *capsys.readouterr())
 
     return run

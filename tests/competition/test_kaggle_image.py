@@ -14,7 +14,7 @@ import pytest
 from test_notebook import FLAGS, ROOT, SETTINGS, execute
 
 REQUIREMENTS = ROOT / "tests" / "requirements-kaggle.txt"
-COMMAND = "import sys; from digit_recognizer.cli import main; sys.argv[0] = 'digit-recognizer'; main()"
+COMMAND = "import sys; from digit_recognizer.__main__ import main; sys.argv[0] = 'digit-recognizer'; main()"
 
 
 @pytest.fixture(scope="module")

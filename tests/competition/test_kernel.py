@@ -362,4 +362,4 @@ def test_unfinished_upload_is_not_overwritten_by_another_output(finished, run_co
 
 
 def test_kernel_and_run_exclude_each_other(run_command):
-    assert "expected either --kernel or a run to submit" in failed(run_command("submit", "--kernel", "--run", "x"))
+    assert "expected either --kernel or --run" in failed(run_command("submit", "--kernel", "--run", "x"))

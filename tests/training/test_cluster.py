@@ -77,8 +77,9 @@ def start_training(data_dir, models_dir, cluster=None, address=None):
     return subprocess.Popen(
         [
             Path(sys.executable).with_name("digit-recognizer"),
-            *(*SETTINGS, *where, f"--data-dir={data_dir}", f"--models-dir={models_dir}"),
+            *(*SETTINGS, *where, f"--data-dir={data_dir}"),
         ],
+        cwd=models_dir,
         env=os.environ | (ray_nodes.environment(cluster.folder) if cluster else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -97,7 +98,7 @@ def read_predictions(models):
     """Return the predictions of all members of all runs."""
     return {
         str(path.parent.relative_to(models)): np.load(path)["probabilities"]
-        for path in sorted(models.glob("*/member-*/validation.npz"))
+        for path in sorted(models.glob("models/*/member-*/validation.npz"))
     }
 
 
@@ -152,7 +153,7 @@ def test_a_node_with_other_code_is_refused_and_the_difference_is_named(cluster, 
     with (tmp_path / "other" / "digit_recognizer" / "config.py").open("a") as file:
         file.write("CHANGED = True\n")
     send(cluster, f"add {tmp_path / 'other'}")
-    training = start_training(demo_dir, tmp_path / "models", cluster)
+    training = start_training(demo_dir, tmp_path, cluster)
     _, err = training.communicate(timeout=300)
     assert training.returncode == 1
     line = err.splitlines()[-1]

@@ -1,5 +1,6 @@
 """Worker processes: tasks run on all devices at once, and no process outlives its parent."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,11 +8,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
 
 from digit_recognizer.errors import UserError
+from digit_recognizer.training import workers
 from digit_recognizer.training.workers import run_tasks, worker_pool
 
 DEVICES = [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "7"}]
@@ -88,6 +91,13 @@ def test_killed_worker_of_a_pool_is_a_user_error():
     found = "a worker process was killed, probably because memory ran out"
     with pytest.raises(UserError, match=found), worker_pool(1) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
+
+
+def test_read_only_shared_memory_is_named(monkeypatch):
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", mock.Mock(side_effect=OSError(errno.EROFS, "Read-only")))
+    with pytest.raises(OSError, match="Read-only") as error, worker_pool(1):
+        pass
+    assert error.value.filename == "shared memory, /dev/shm"
 
 
 def test_error_of_the_user_or_the_system_keeps_its_type():

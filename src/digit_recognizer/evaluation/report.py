@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.table import Table
 
 from digit_recognizer.config import CLASSES, PRESETS, count_members
+from digit_recognizer.console import make_table
 from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Predictions
 from digit_recognizer.evaluation import figures, metrics
@@ -71,6 +73,17 @@ def evaluate(run: TrainedRun) -> dict[str, Any]:
         paths.append(run.run_dir / "figures" / f"{name}.png")
         figures.save_png(figure, paths[-1])
     return {"run": run.run_dir.name} | _score(run) | {"figures": list(map(str, paths))}
+
+
+def to_tables(result: dict[str, Any]) -> list[Table]:
+    """Return tables of the scores by digit and of the most frequent confusions in the result of `evaluate`."""
+    formats = "{digit}", "{precision:.2%}", "{recall:.2%}", "{f1:.2%}", "{support:,}"
+    scores = [[text.format_map(row) for text in formats] for row in result["classes"]]
+    confusions = [list(map(str, pair.values())) for pair in result["confusions"][:10]]
+    return [
+        make_table("By digit", ("digit", "precision", "recall", "F1", "images"), scores),
+        make_table("Most frequent confusions", ("digit", "predicted", "images"), confusions),
+    ]
 
 
 def _score(run: TrainedRun) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from digit_recognizer.config import ANNOTATED
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import replacing
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 SUFFIXES = {".heic", ".heif"} | {name for name, form in Image.registered_extensions().items() if form in FORMATS}
-PREDICTIONS = Path("predictions")  # folder of annotated images, which are not read again
 PIXEL_LIMIT = 50_000_000
 LABELS = "labels.csv"  # columns path and label; paths are relative to the table's folder
 
@@ -124,7 +124,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder and its subfolders, and those not to be listed; none that is hidden or annotated."""
     unlisted: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=lambda error: unlisted.append(Path(error.filename))):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != PREDICTIONS.name]
+        folders[:] = [name for name in folders if not name.startswith(".") and name != ANNOTATED]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
     yield from unlisted
 
