@@ -122,8 +122,9 @@ def test_unfinished_trainings_and_uploads_are_named(tmp_path):
         record = dict.fromkeys(submission.REQUIRED) | {"status": status}
         (tmp_path / name).mkdir()
         (tmp_path / name / "record.json").write_text(json.dumps(record))
-    finding = check(doctor.check_unfinished, tmp_path, tmp_path)
-    assert finding[:2] == (WARNING, "the training of mine, the upload of new is not finished")
+    _, message, step = check(doctor.check_unfinished, tmp_path, tmp_path)
+    assert message == "the training of mine, the upload of new is not finished"
+    assert step == "run the same `make train` or `make submit` again"
 
 
 def test_tensorflow_is_imported_and_a_gpu_that_it_cannot_use_is_a_warning(monkeypatch):
