@@ -21,7 +21,14 @@ def test_members_of_a_preset_without_folds_train_on_all_rows():
     assert (make_config("best", members=3).folds, make_config("best").members) == (5, 2)
 
 
-def test_settings_are_json(tmp_path):
+def test_a_fraction_of_validation_rows_implies_one_fold():
+    assert make_config("best", validation=0.2).folds == make_config("single", validation=0.2, members=3).folds == 1
+    for folds in (0, 5):
+        with pytest.raises(UserError, match=f"expected VALIDATION= with one fold, got {folds} folds; drop one"):
+            make_config("single", validation=0.2, folds=folds)
+
+
+def test_settings_are_json():
     settings = make_config("best", seed=3).to_dict()
     assert json.loads(json.dumps(settings)) == settings
     assert settings["channels"] == [32, 64, 128]
@@ -44,6 +51,7 @@ def test_the_first_and_last_epochs_are_not_augmented(settings, expected):
         ({"validation": 0.6}, "got 0.6"),
         ({"epochs": 0}, "expected epochs 1 or more, got 0"),
         ({"seed": -1}, "expected seed 0 to 4294967295, got -1"),
+        ({"architectures": ("mine",)}, "expected architectures residual or plain, got .'mine',."),
     ],
 )
 def test_a_setting_out_of_range_is_an_error(overrides, message):

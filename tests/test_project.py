@@ -33,6 +33,13 @@ ALLOWED = {
 }
 
 
+LINES_OF_MODULES = {"cli.py": 380, "pipeline.py": 150, "training/cluster.py": 150, "doctor.py": 170}  # others: 300
+
+
+def count_lines(path):
+    return len(path.read_text().splitlines())
+
+
 def imports(path):
     """Names of all modules that a file imports, at the top or inside a function."""
     names = []
@@ -49,57 +56,45 @@ def room(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_one_way(path):
-    imported = {name.split(".")[1] for name in imports(path) if name.startswith("digit_recognizer.")}
-    assert imported <= ALLOWED.get(room(path), set()) | {room(path)}
+def test_imports_run_one_way():
+    for path in MODULES:
+        imported = {name.split(".")[1] for name in imports(path) if name.startswith("digit_recognizer.")}
+        assert imported <= ALLOWED.get(room(path), set()) | {room(path)}, path
 
 
-def test_the_package_stays_small():
-    packages = [path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
-    flat = [path for path in MODULES if path.parent == PACKAGE]
-    lines = {path: len(path.read_text().splitlines()) for path in MODULES}
-    assert 6 <= len(packages) <= 8
-    assert len(flat) <= 9
-    assert sum(lines.values()) <= 8250
-    assert [path.name for path, count in lines.items() if count > 300] == ["cli.py"]  # options of every command
+def test_the_kit_stays_small():
+    """Hold the limits, which may only fall: whoever needs room makes it by taking something out."""
+    for path in MODULES:
+        limit = LINES_OF_MODULES.get(str(path.relative_to(PACKAGE)), 300)
+        assert count_lines(path) <= limit, path
+    assert count_lines(ROOT / "README.md") <= 180
+    assert sum(map(count_lines, MODULES)) <= 5900
+    assert sum(map(count_lines, (ROOT / "tests").rglob("*.py"))) <= 9000
+    assert sum(map(count_lines, (ROOT / "benchmarks").rglob("*.py"))) <= 2000
 
 
 def test_tests_mirror_the_packages():
-    own = {room(path) for path in MODULES} | {"benchmarks"}
-    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))}
-    assert folders <= own
     modules = {str(path.relative_to(PACKAGE).with_name(f"test_{path.name}")) for path in MODULES}
-    extra = {
-        "test_environment.py",
-        "test_fuzz.py",
-        "test_project.py",
-        "test_packaging.py",
-        "competition/test_kaggle_image.py",
-        "web/test_server_in_browser.py",
-    }
+    modules |= {"test_environment.py", "test_fuzz.py", "test_project.py", "test_packaging.py"}
+    modules |= {"competition/test_kaggle_image.py", "web/test_server_in_browser.py"}
     tests = {str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
-    assert not {name for name in tests if not name.startswith("benchmarks/")} - modules - extra
+    assert {name for name in tests if not name.startswith("benchmarks/")} <= modules
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_no_module_loads_another_copy_of_mnist(path):
+def test_no_module_loads_another_copy_of_mnist():
     """test.csv is a part of MNIST: other copies contain its labels."""
-    forbidden = re.compile(r"keras\.datasets|tensorflow_datasets|fetch_openml|torchvision|huggingface|datasets\.mnist")
-    assert not [name for name in imports(path) if forbidden.search(name)]
-    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    assert not [call for call in calls if re.search(r"mnist|openml|get_file|urlretrieve|urlopen|load_dataset", call)]
+    packages = re.compile(r"keras\.datasets|tensorflow_datasets|fetch_openml|torchvision|huggingface|datasets\.mnist")
+    functions = re.compile(r"mnist|openml|get_file|urlretrieve|urlopen|load_dataset")
+    for path in MODULES:
+        assert [name for name in imports(path) if packages.search(name)] == [], path
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert [call for call in calls if functions.search(ast.unparse(call.func))] == [], path
 
 
 def test_only_the_competition_package_makes_connections():
-    clients = re.compile(
-        r"(requests|urllib|urllib3|http|httpx|aiohttp|kaggle|kagglesdk|ftplib|smtplib)\b|socket\.create_connection"
-    )
-    found = {room(path) for path in MODULES if any(clients.match(name) for name in imports(path))}
-    assert found == {"competition"}
-    assert {path.stem for path in MODULES if any(name.split(".")[0] == "socket" for name in imports(path))} <= {
-        "server"
-    }
+    clients = re.compile(r"(requests|urllib|urllib3|http|httpx|aiohttp|kaggle|kagglesdk|ftplib|smtplib)\b")
+    assert {room(path) for path in MODULES if any(map(clients.match, imports(path)))} == {"competition"}
+    assert {path.stem for path in MODULES if "socket" in imports(path)} == {"server"}
 
 
 def make_targets():
@@ -122,8 +117,12 @@ def test_every_documented_command_exists():
     assert targets <= make_targets()
 
 
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+def test_every_target_and_variable_is_explained():
+    pages = "".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+    helps = "".join(re.findall(r"^[a-z-]+:.*##.*", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = {word for words in re.findall(r"make ((?:[a-z-]+ ?)+)", pages) for word in words.split()}
+    missing = set(re.findall(r"\b[A-Z_]+=", helps)) - set(re.findall(r"\b[A-Z_]+=", pages))
+    assert missing | (make_targets() - targets - {"help"}) == set()
 
 
 def test_pictures_in_the_readme_exist():
@@ -132,18 +131,12 @@ def test_pictures_in_the_readme_exist():
 
 
 @pytest.mark.parametrize("name", ["reliability.md", "security.md"])
-def test_every_test_that_a_promise_names_exists(name):
-    path = ROOT / "docs" / name
-    if not path.exists():
-        pytest.skip(f"there is no {name}")
-    rows = [
-        line.strip("|").split("|")
-        for line in path.read_text().splitlines()
-        if line.startswith("| ") and "---" not in line and not line.lower().startswith("| promise")
-    ]
-    named = [re.findall(r"`(test_\w+)`", row[-1]) for row in rows]
-    existing = {
-        match for file in (ROOT / "tests").rglob("*.py") for match in re.findall(r"def (test_\w+)", file.read_text())
-    }
-    assert [row[0] for row, tests in zip(rows, named, strict=True) if not (tests or row[0].startswith(" **"))] == []
-    assert {test for tests in named for test in tests} - existing == set()
+def test_every_promise_names_tests_that_exist(name):
+    rows = [line.strip("|").split("|") for line in (ROOT / "docs" / name).read_text().splitlines() if line[:2] == "| "]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    existing = set(re.findall(r"def (test_\w+)", tests))
+    for promise, *_, proof in rows:
+        if promise.strip() not in ("Promise", "promise", "---") and not promise.startswith(" **"):
+            named = set(re.findall(r"`(test_\w+)`", proof))
+            assert named, promise
+            assert named <= existing, promise

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import rich.progress
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status
 from rich.table import Table
 
 Item = TypeVar("Item")
@@ -48,31 +50,24 @@ def say(line: str, *, error: bool = False) -> None:
     print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
 
 
-def _progress(console: Console, *columns: Any) -> Progress:
-    """Return a progress display that is cleared at the end and shown on a terminal only."""
-    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
-
-
 @contextlib.contextmanager
 def show_steps(console: Console) -> Iterator[Step]:
-    """Show a progress bar during the block; yield the callback that moves it."""
-    with _progress(console, TextColumn("{task.description}"), BarColumn(bar_width=None)) as bar:
+    """Show a progress bar on a terminal during the block; yield the callback that moves it."""
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1)
         yield lambda description, done: bar.update(task, description=description, completed=done)
 
 
 def track(items: Iterable[Item], text: str, total: int, console: Console) -> Iterator[Item]:
-    """Yield the items and show a progress bar."""
-    with _progress(console, TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()) as bar:
-        yield from bar.track(items, total=total, description=text)
+    """Yield the items and show a progress bar on a terminal."""
+    quiet = not console.is_terminal
+    yield from rich.progress.track(items, text, total, console=console, transient=True, disable=quiet)
 
 
-@contextlib.contextmanager
-def show_spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """Show a spinner with a text on stderr during the block; yield a callback that sets a detail after the text."""
-    with _progress(Console(stderr=True), SpinnerColumn(), TextColumn("{task.description}")) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda detail: progress.update(task, description=f"{text}: {detail}")
+def show_spinner(text: str) -> Status:
+    """Show a spinner with a text on stderr, on a terminal, during a block."""
+    return Console(stderr=True).status(text)
 
 
 def make_table(

@@ -87,7 +87,7 @@ def check_versions() -> str:
 
 def check_folders(data_dir: Path, *others: Path) -> str:
     """Check that the folders can be written or created, and have space for the data and a run."""
-    needed = 30 if (data_dir / "train.csv").exists() else 250  # MB: run and submission; also archive, files and cache
+    needed = 30 if (data_dir / "train.csv").exists() else 250  # MB: run and submission; also archive and files
     for folder in (data_dir, *others):
         place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):

@@ -14,16 +14,15 @@ from typing import IO, Any
 
 from digit_recognizer.errors import UserError
 
-UNPACKED_LIMIT = 500_000_000  # bytes; train.csv in its cache takes 33 MB
+UNPACKED_LIMIT = 500_000_000  # bytes
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file atomically: yield a temporary path and rename it to `path` if the block succeeds.
 
-    A killed or failed writer leaves the old file, or none; the next one deletes the temporary file of one that was
-    killed. Missing parent folders are created. The temporary name keeps the suffix, because Keras and numpy choose the
-    format by it.
+    A killed or failed writer leaves the old file, or none; the next one deletes its temporary file. Missing parent
+    folders are created. The temporary name keeps the suffix, by which Keras and numpy choose the format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}")
@@ -45,12 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _is_running(process: int) -> bool:
-    """Return whether there is a process with this number."""
-    with contextlib.suppress(PermissionError):  # of another user
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
     return True
 
 
@@ -58,8 +57,8 @@ def _is_running(process: int) -> bool:
 def locked(folder: Path, *, wait: bool = True, say: Callable[[str], None] = print) -> Iterator[None]:
     """Hold an exclusive lock on a folder during the block; the operating system frees the lock of a dead process.
 
-    The folder is created if it is missing. Blocks of one thread may be nested. If another process has the lock, this
-    prints one line and waits for it, or with `wait=False` raises a `UserError`.
+    A missing folder is created. Blocks of one thread may be nested. If another process has the lock, say so once and
+    wait, or with `wait=False` raise a `UserError`.
     """
     from filelock import FileLock, Timeout
 
@@ -121,21 +120,6 @@ def load_arrays(path: Path) -> dict[str, Any]:
         check_unpacked_size(file)
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-
-
-def read_cached_arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of an .npz file by name; an empty dictionary if it is missing or damaged."""
-    with contextlib.suppress(UserError), reading(path, "arrays", "delete it"):
-        return load_arrays(path)
-    return {}
-
-
-def cache_arrays(path: Path, **arrays: Any) -> None:
-    """Write an .npz file that saves time later; without space or permission for it there is none."""
-    import numpy as np
-
-    with contextlib.suppress(OSError), replacing(path) as temporary:
-        np.savez(temporary, **arrays)
 
 
 def check_unpacked_size(file: IO[bytes]) -> None:

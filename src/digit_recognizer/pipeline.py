@@ -11,13 +11,12 @@ import numpy as np
 from rich.console import Console
 
 from digit_recognizer.competition import submission
-from digit_recognizer.config import CLASSES, COMPETITION, Config
+from digit_recognizer.config import COMPETITION, Config
 from digit_recognizer.console import Step, hide_native_messages
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
-from digit_recognizer.files import cache_arrays, read_cached_arrays
 from digit_recognizer.training import devices, ensemble, environment, run_folder
 
 
@@ -101,28 +100,19 @@ def report(
 def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     """Predict the images of any test.csv with the saved networks of a finished run.
 
-    The result is cached in the run's folder: a second call for the same file loads it.
-
     Returns:
         Probabilities of each member, float32 [members, n, 10].
     """
-    record = run_folder.read_finished_record(run_dir)
-    folders, members = run_folder.require_members(record, run_dir), []
-    path, shape = run_dir / "predictions" / f"{test.sha256}.npz", (len(folders), len(test.images), CLASSES)
-    stored = read_cached_arrays(path)
-    if str(stored.get("trained_at")) == record["finished_at"] and stored["probabilities"].shape == shape:
-        return stored["probabilities"]
+    folders = run_folder.require_members(run_folder.read_finished_record(run_dir), run_dir)
     step("loading the networks", 0)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
 
-    precision = devices.choose_precision(devices.find_gpus())
+    precision, probabilities = devices.choose_precision(devices.find_gpus()), []
     for index, folder in enumerate(folders):
         step(f"predicting with {folder.name}", index / len(folders))
-        network = load_network(folder / "model.keras", precision)
-        members.append(make_predictor([network])(test.images))
-    cache_arrays(path, trained_at=record["finished_at"], probabilities=members)
-    return np.stack(members)
+        probabilities.append(make_predictor([load_network(folder / "model.keras", precision)])(test.images))
+    return np.stack(probabilities)
 
 
 def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step: Step) -> Path:

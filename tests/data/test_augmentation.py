@@ -74,12 +74,6 @@ def test_rows_keep_their_order(executor, monkeypatch):
     assert np.abs(distorted.max(axis=(1, 2)).astype(int) - brightness).max() <= 3
 
 
-def test_one_task_makes_the_same_epoch(images, executor, monkeypatch):
-    monkeypatch.setattr(augmentation, "CHUNK", 64)
-    *_, third = augmented_epochs(images, epochs=3, seed=5, executor=executor)
-    assert (augmentation.augment_epoch(images, 5, 2) == third).all()
-
-
 def test_worker_processes_make_the_same_epochs(images, executor):
     expected = next(augmented_epochs(images[:20], epochs=1, seed=5, executor=executor))
     with worker_pool(1) as pool:

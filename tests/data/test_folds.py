@@ -36,7 +36,7 @@ def test_too_few_rows_of_a_class_are_reported():
 
 
 def test_a_hold_out_without_a_row_of_each_class_is_an_error():
-    with pytest.raises(UserError, match="each of 10 digits, found 6 validation rows of 60; change VALIDATION="):
+    with pytest.raises(UserError, match="of each of 10 digits, found 6 validation rows of 60; change VALIDATION="):
         make_folds(np.resize(LABELS, 60), folds=1, validation=0.1, seed=0)
     labels = np.resize(np.arange(8, dtype=np.uint8), 16)
     assert np.unique(labels[make_folds(labels, folds=1, validation=0.5, seed=0)[0].validation]).size == 8

@@ -10,12 +10,10 @@ CHUNK = 2048  # images per task; each chunk has its own seed, so the size is par
 
 
 def augment(images: np.ndarray, seed: int) -> np.ndarray:
-    """Return a randomly distorted copy of each image.
+    """Return a randomly distorted copy of each image, uint8 [n, 28, 28]; the same seed gives the same copies.
 
     Affine: rotation within 12 degrees, scale within 12%, shift within 2.2 pixels, shear within 8 degrees. Half of the
     images also get a mild elastic distortion (Simard, Steinkraus and Platt 2003, doi:10.1109/ICDAR.2003.1227801).
-
-    Images are uint8 [n, 28, 28]; the same seed gives the same copies.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # on import it would look for its latest version on the internet
     import albumentations as A  # noqa: N812
@@ -32,29 +30,22 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([distort(image=image)["image"] for image in images])
 
 
-def augment_epoch(images: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Return the augmented copies of one epoch, as `augmented_epochs` does."""
-    return np.concatenate([augment(*chunk) for chunk in _chunks(images, seed, epoch)])
-
-
-def _chunks(images: np.ndarray, seed: int, epoch: int) -> list[tuple[np.ndarray, int]]:
-    """Return the arguments of `augment` for each chunk of an epoch."""
-    starts = range(0, len(images), CHUNK)
-    seeds = np.random.SeedSequence([seed, epoch]).generate_state(len(starts))
-    return [(images[start : start + CHUNK], int(seed)) for start, seed in zip(starts, seeds, strict=True)]
-
-
 def augmented_epochs(
     images: np.ndarray, *, epochs: int, seed: int, executor: Executor, first: int = 0
 ) -> Iterator[np.ndarray]:
-    """Return an iterator of augmented copies of all images, one for each epoch from `first` on.
+    """Return an iterator of augmented copies of all images, uint8 [n, 28, 28], one for each epoch from `first` on.
 
     The executor prepares the next epoch while the caller trains on the current one. It starts with this call, not
-    with the first `next`. Images are uint8 [n, 28, 28]. The result depends on the seed, not on the number of workers.
+    with the first `next`. The result depends on the seed, not on the number of workers.
     """
+    starts = range(0, len(images), CHUNK)
 
     def submit(epoch: int) -> list[Future[np.ndarray]]:
-        return [executor.submit(augment, *chunk) for chunk in _chunks(images, seed, epoch)] if epoch < epochs else []
+        if epoch >= epochs:
+            return []
+        seeds = np.random.SeedSequence([seed, epoch]).generate_state(len(starts)).tolist()
+        chunks = zip(starts, seeds, strict=True)
+        return [executor.submit(augment, images[start : start + CHUNK], chunk_seed) for start, chunk_seed in chunks]
 
     def results(tasks: list[Future[np.ndarray]]) -> Iterator[np.ndarray]:
         for epoch in range(first, epochs):

@@ -40,8 +40,7 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
     import cv2
 
     digit = cv2.resize(image, (DIGIT_SIZE, DIGIT_SIZE), interpolation=cv2.INTER_CUBIC) * (255 / 16)
-    margin = (IMAGE_SIZE - DIGIT_SIZE) // 2
-    return np.pad(digit.clip(0, 255).round().astype(np.uint8), margin)
+    return np.pad(digit.clip(0, 255).round().astype(np.uint8), (IMAGE_SIZE - DIGIT_SIZE) // 2)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: np.ndarray) -> None:

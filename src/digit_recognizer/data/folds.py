@@ -41,27 +41,20 @@ def make_folds(labels: np.ndarray, *, folds: int, validation: float, seed: int) 
 
     if folds == 0:
         return [Fold(np.arange(len(labels)), np.arange(0))]
-    counts = np.bincount(labels, minlength=CLASSES)
-    rarest = min(np.flatnonzero(counts), key=lambda digit: counts[digit])
+    digits, counts = np.unique(labels, return_counts=True)
     needed = max(2, folds)
-    if counts[rarest] < needed:
-        raise UserError(
-            f"expected {needed} rows of each class to split them, found {counts[rarest]} of the digit {rarest}; use "
-            "fewer folds or more rows"
-        )
-    classes, held_out_rows = int((counts > 0).sum()), math.ceil(validation * len(labels))
-    if folds == 1 and not classes <= held_out_rows <= len(labels) - classes:
-        raise UserError(
-            f"expected at least one validation row and one training row for each of {classes} digits, found "
-            f"{held_out_rows} validation rows of {len(labels)}; change VALIDATION=, or use more rows"
-        )
-    splitter = (
-        StratifiedShuffleSplit(n_splits=1, test_size=validation, random_state=seed)
-        if folds == 1
-        else StratifiedKFold(folds, shuffle=True, random_state=seed)
-    )
-    splits = splitter.split(np.zeros(len(labels)), labels)
-    return [Fold(np.sort(train), np.sort(held_out)) for train, held_out in splits]
+    if counts.min() < needed:
+        fault = f"found {counts.min()} of the digit {digits[counts.argmin()]}; use fewer folds or more rows"
+        raise UserError(f"expected {needed} rows of each class to split them, {fault}")
+    held_out_rows = math.ceil(validation * len(labels))
+    if folds == 1 and not len(digits) <= held_out_rows <= len(labels) - len(digits):
+        fault = f"found {held_out_rows} validation rows of {len(labels)}; change VALIDATION=, or use more rows"
+        raise UserError(f"expected validation and training rows of each of {len(digits)} digits, {fault}")
+    if folds == 1:
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=validation, random_state=seed)
+    else:
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [Fold(np.sort(train), np.sort(held_out)) for train, held_out in splitter.split(labels, labels)]
 
 
 def average_predictions(parts: Sequence[Predictions]) -> Predictions:

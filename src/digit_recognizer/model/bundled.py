@@ -27,5 +27,5 @@ def load_bundled(path: Path = WEIGHTS) -> Any:
     with np.load(path) as saved:
         layers, *weights = saved.values()  # the weights are float16
         network = keras.models.model_from_json(str(layers))
-        network.set_weights([one.astype(np.float32) for one in weights])
+        network.set_weights([array.astype(np.float32) for array in weights])
     return network

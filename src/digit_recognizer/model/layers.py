@@ -11,11 +11,10 @@ MOMENTUM = 0.9  # of the moving statistics; Keras' default 0.99 averages over mo
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Keras' batch normalisation over the channels, computed by TensorFlow's fused operator.
+    """Keras' batch normalisation over the channels, with equal results, computed by TensorFlow's fused operator.
 
     Keras computes mean, variance and result in separate passes over the tensor; the fused operator needs two passes and
-    accepts half precision with float32 statistics. Outputs, gradients, moving statistics and weights are those of
-    `keras.layers.BatchNormalization`.
+    accepts half precision with float32 statistics.
     """
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:

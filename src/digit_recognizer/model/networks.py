@@ -13,12 +13,7 @@ from digit_recognizer.model.layers import MOMENTUM, FastConv2D, FusedBatchNormal
 
 
 def build_model(
-    *,
-    architecture: str,
-    channels: Sequence[int],
-    dropout: float,
-    precision: str = "float32",
-    folded: bool = False,
+    *, architecture: str, channels: Sequence[int], dropout: float, precision: str = "float32", folded: bool = False
 ) -> keras.Model:
     """Build a small convolutional network: features, global average pooling, one dense layer.
 
@@ -30,10 +25,8 @@ def build_model(
       3x3 convolution, and one more between two stages.
 
     Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) and ReLU follow the pooling, where they cost a
-    quarter. It has no scale: after a ReLU, the next linear layer's kernel covers that.
-
-    Multiples of 16 `channels` are fast. `precision` is the Keras dtype policy of the convolutional part. With
-    `folded`, the network has no batch normalisation, for weights of `fold_normalisation`.
+    quarter; scales are left to the next kernel. Multiples of 16 `channels` are fast. `precision` is the Keras dtype
+    policy of the convolutional part. `folded` is without normalisation, for weights of `fold_normalisation`.
 
     Returns:
         Model from float32 [n, 28, 28, 1] in [0, 1] to probabilities, float32 [n, 10].
