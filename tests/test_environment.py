@@ -36,6 +36,15 @@ def run(folder, *arguments, before=(), **variables):
     return subprocess.run([*before, SCRIPT, *arguments], cwd=folder, env=variables, capture_output=True, text=True)
 
 
+def fail(folder, *arguments):
+    """Run a command that ends with one line, besides warnings, and return this line."""
+    answer = run(folder, *arguments)
+    lines = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
+    assert (answer.returncode, len(lines)) == (1, 1), answer.stderr
+    assert lines[0].startswith("digit-recognizer: ")
+    return lines[0]
+
+
 def list_files(folder):
     """Return the contents of all files by path, without locks and what libraries keep in the home."""
     hidden = {".lock", ".lock.txt", ".cache", ".keras"}
@@ -68,11 +77,7 @@ def test_on_a_full_or_read_only_disk_every_stage_ends_with_one_line_and_changes_
         reason = "Read-only file system"
     before = list_files(disk)
     for stage in STAGES:
-        answer = run(disk, *stage)
-        lines = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
-        assert (answer.returncode, len(lines)) == (1, 1), answer.stderr
-        assert lines[0].startswith("digit-recognizer: ")
-        assert reason in lines[0]
+        assert reason in fail(disk, *stage)
         assert list_files(disk) == before
 
 
@@ -84,14 +89,10 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(kit, tmp_path):
         (tmp_path / name).write_text("in the way")
     (tmp_path / "models" / "made" / "figures").write_text("in the way")
     for stage in STAGES[1:]:
-        answer = run(tmp_path, *stage)
-        lines = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
-        assert (answer.returncode, len(lines)) == (1, 1), answer.stderr
+        assert "move away what is in its place" in fail(tmp_path, *stage)
     shutil.rmtree(tmp_path / "models")
     (tmp_path / "models").write_text("in the way")
-    answer = run(tmp_path, *TRAIN)
-    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1), answer.stderr
-    assert "epoch" not in answer.stderr  # known before the training
+    assert "move away what is in its place" in fail(tmp_path, *TRAIN)
 
 
 def test_stages_work_in_an_unusual_environment(kit, tmp_path):
@@ -117,6 +118,6 @@ def test_data_dir_with_spaces_quotes_and_other_letters_reaches_the_command_uncha
     answer = subprocess.run(
         ["make", "--no-print-directory", "-n", "train", f"DATA_DIR={name}"], capture_output=True, text=True, check=True
     )
-    command = answer.stdout.splitlines()[-1].replace(".venv/bin/digit-recognizer", "printf '%s\\n'")
+    command = "printf '%s\\n'" + answer.stdout.rpartition(".venv/bin/digit-recognizer")[2]
     printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
     assert printed == f"train\n--data-dir\n{name}\n"

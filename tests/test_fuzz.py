@@ -120,25 +120,20 @@ def inputs(tmp_path, monkeypatch):
 
 def mutate(content, random):
     """Damage bytes in one of the ways that disks, transfers and people do."""
-    kind = random.integers(9)
-    values = np.frombuffer(content, np.uint8)
     start, end = np.sort(random.integers(0, len(content) + 1, 2))
-    if kind == 0:
-        return b""
-    if kind == 1:
-        return content[:start]
-    if kind == 2:
-        return random.bytes(int(random.integers(1, 2000)))
-    if kind == 3:
-        return content[:start] + content[end:]
-    if kind == 4:
-        return content[:end] + content[start:]
-    if kind == 5:
-        return content[:start] + random.bytes(int(end - start)) + content[end:]
-    if kind == 6:
-        return content[:start] + bytes(int(end - start)) + content[end:]
-    changed = values.copy()
-    places = random.integers(0, len(values), random.choice([1, 2, 5, 50])) if len(values) else []
+    before, after, length = content[:start], content[end:], int(end - start)
+    damaged = [
+        b"",
+        before,
+        random.bytes(int(random.integers(1, 2000))),
+        before + after,
+        content[:end] + content[start:],
+    ]
+    damaged += [before + random.bytes(length) + after, before + bytes(length) + after]
+    if (kind := random.integers(9)) < len(damaged):
+        return damaged[kind]
+    changed = np.frombuffer(content, np.uint8).copy()
+    places = random.integers(0, len(content), random.choice([1, 2, 5, 50])) if content else []
     changed[places] ^= (1 << random.integers(0, 8, len(places))).astype(np.uint8)
     return changed.tobytes()
 
@@ -187,13 +182,13 @@ def mutate_csv(content, random):
     """Replace, delete or repeat a random field or line of a CSV file."""
     lines = [line.split(",") for line in content.decode().splitlines()]
     line = random.integers(len(lines))
-    field, kind = random.integers(len(lines[line])), random.integers(5)
+    field, kind, value = random.integers(len(lines[line])), random.integers(5), FIELDS[random.integers(len(FIELDS))]
     if kind == 0:
-        lines[line][field] = FIELDS[random.integers(len(FIELDS))]
+        lines[line][field] = value
     elif kind == 1:
         del lines[line][field]
     elif kind == 2:
-        lines[line].insert(field, FIELDS[random.integers(len(FIELDS))])
+        lines[line].insert(field, value)
     elif kind == 3:
         lines.insert(line, lines[random.integers(len(lines))])
     else:

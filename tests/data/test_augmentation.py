@@ -37,10 +37,6 @@ def test_every_image_is_distorted_differently_but_mildly(images):
         assert abs(centres.mean() - middle) < 0.5  # no drift to one side
 
 
-def test_the_background_stays_black(images):
-    assert (augment(images, 0)[:, 0, 0] == 0).all()
-
-
 @pytest.fixture
 def executor():
     with ThreadPoolExecutor(2) as threads:
@@ -58,13 +54,6 @@ def test_no_epochs_need_no_work(images):
     assert list(augmented_epochs(images, epochs=0, seed=5, executor=None)) == []
 
 
-def test_epochs_do_not_depend_on_the_number_of_workers(images, executor, monkeypatch):
-    monkeypatch.setattr(augmentation, "CHUNK", 64)
-    several = next(augmented_epochs(images, epochs=1, seed=5, executor=executor))
-    with ThreadPoolExecutor(1) as alone:
-        assert (next(augmented_epochs(images, epochs=1, seed=5, executor=alone)) == several).all()
-
-
 def test_rows_keep_their_order(executor, monkeypatch):
     monkeypatch.setattr(augmentation, "CHUNK", 64)
     images = np.zeros((200, 28, 28), np.uint8)
@@ -74,7 +63,8 @@ def test_rows_keep_their_order(executor, monkeypatch):
     assert np.abs(distorted.max(axis=(1, 2)).astype(int) - brightness).max() <= 3
 
 
-def test_worker_processes_make_the_same_epochs(images, executor):
-    expected = next(augmented_epochs(images[:20], epochs=1, seed=5, executor=executor))
+def test_worker_processes_make_the_same_epochs(images, executor, monkeypatch):
+    monkeypatch.setattr(augmentation, "CHUNK", 64)
+    expected = next(augmented_epochs(images, epochs=1, seed=5, executor=executor))
     with worker_pool(1) as pool:
-        assert (next(augmented_epochs(images[:20], epochs=1, seed=5, executor=pool)) == expected).all()
+        assert (next(augmented_epochs(images, epochs=1, seed=5, executor=pool)) == expected).all()

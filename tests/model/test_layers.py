@@ -54,20 +54,3 @@ def test_a_convolution_has_the_outputs_and_gradients_of_keras(precision, toleran
     for found, expected in zip(apply(FastConv2D), apply(keras.layers.Conv2D), strict=True):
         expected = np.asarray(expected)
         assert np.asarray(found) == pytest.approx(expected, abs=tolerance * float(np.abs(expected).max()))
-
-
-@pytest.mark.parametrize(("size", "operators"), [(3, 1), (4, 0)])
-def test_the_gradient_of_a_kernel_on_small_images_is_a_convolution(size, operators):
-    layer = FastConv2D(8, 3, padding="same")
-    layer.build((5, size, size, 4))
-
-    @tf.function
-    def gradient(images):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(images))
-        return tape.gradient(loss, layer.kernel.value)
-
-    graph = gradient.get_concrete_function(tf.TensorSpec((5, size, size, 4))).graph
-    names = [operation.type for operation in graph.get_operations()]
-    assert names.count("Conv2D") == 1 + operators
-    assert names.count("Conv2DBackpropFilter") == 1 - operators
