@@ -16,7 +16,7 @@ DIGIT_SIZE = 20  # pixels: the box of an MNIST digit
 
 
 def write_demo_data(data_dir: Path) -> None:
-    """Write train.csv, test.csv and sample_submission.csv in the competition's exact format, and a marker file.
+    """Write train.csv and test.csv in the competition's exact format, and a marker file.
 
     The data are the 1,797 digits that scikit-learn ships (E. Alpaydin and C. Kaynak 1998, Optical Recognition of
     Handwritten Digits, doi:10.24432/C50P49; 8x8 pixels in 17 gray levels), enlarged and centred in 28x28 pixels.
@@ -28,11 +28,9 @@ def write_demo_data(data_dir: Path) -> None:
     order = np.random.default_rng(0).permutation(len(images))
     rows = images[order].reshape(len(images), -1)
     train = np.column_stack([digits.target[order], rows])[TEST_ROWS:]
-    sample = np.column_stack([np.arange(1, TEST_ROWS + 1), np.zeros(TEST_ROWS, int)])
     write_text(data_dir / MARKER, "scikit-learn's digits, not the competition's data. They cannot be submitted.\n")
     _write_csv(data_dir / "train.csv", TRAIN_COLUMNS, train)
     _write_csv(data_dir / "test.csv", TEST_COLUMNS, rows[:TEST_ROWS])
-    _write_csv(data_dir / "sample_submission.csv", ["ImageId", "Label"], sample)
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:

@@ -89,14 +89,12 @@ def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | Non
     if not len(rows):
         return None
     before, after = (
-        (run.probabilities.argmax(axis=1) == run.labels)[kept]
-        for run, kept in zip((first, second), positions, strict=True)
+        (run.probabilities.argmax(axis=1) == run.labels)[common]
+        for run, common in zip((first, second), positions, strict=True)
     )
     fixed, broken = rows[~before & after].tolist(), rows[before & ~after].tolist()
     return {
         "rows": len(rows),
-        "both_correct": int((before & after).sum()),
-        "both_wrong": int((~before & ~after).sum()),
         "fixed": fixed,
         "broken": broken,
         "p_value": float(binomtest(len(fixed), len(fixed + broken)).pvalue) if fixed + broken else 1.0,

@@ -54,11 +54,10 @@ def write_document(text: str, figures: Mapping[str, Figure], folder: Path, step:
     The first line of the text is the title, "# ..."; parts begin with "## ", pictures are ![text](name.png). Figures,
     given by name, that the text does not show are left out. This is counted as the last 40% of the progress.
     """
-    pictures = {name: figures[name] for name in re.findall(r"!\[.*\]\((\w+)\.png\)", text)}
-    for index, (name, figure) in enumerate(pictures.items()):
-        step(f"drawing {name}", 0.6 + 0.3 * index / len(pictures))
-        save_png(figure, folder / f"{name}.png")
-    step("writing the page", 0.9)
+    pictures = re.findall(r"!\[.*\]\((\w+)\.png\)", text)
+    for index, name in enumerate(pictures):
+        step(f"drawing {name}", 0.6 + 0.4 * index / len(pictures))
+        save_png(figures[name], folder / f"{name}.png")
     title, body = text.removeprefix("# ").split("\n", 1)
     parts = re.findall("^## (.+)", body, re.MULTILINE)
     anchors = {part: re.sub(r"[^\w -]", "", part.lower()).replace(" ", "-") for part in parts}  # as GitHub's

@@ -3,7 +3,6 @@
 Labels are uint8 [n] in 0..9, n at least 1; probabilities are float32 [n, 10], from networks not trained on the images.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -67,13 +66,11 @@ def find_warnings(
 ) -> list[str]:
     """Return what is implausible about a trained run, one line each.
 
-    `train_labels` are those of all rows, uint8 [m]. `labels` and `probabilities` are those of the validation rows, of
-    which there may be none. `histories` are each member's values per epoch, with `accuracy` and `loss`.
+    `train_labels` are those of all rows, uint8 [m]; of the validation rows there may be none. `histories` are each
+    member's values per epoch, with `accuracy` and `loss`.
     """
-    warnings = [
-        describe_majority("labels in train.csv", train_labels),
-        describe_majority("predictions", probabilities.argmax(axis=1)),
-    ]
+    majority = describe_majority("labels in train.csv", train_labels)
+    warnings = [majority, describe_majority("predictions", probabilities.argmax(axis=1))]
     for member, history in enumerate(histories):
         finite = np.isfinite(history["loss"])
         if not finite.all():
@@ -120,10 +117,10 @@ def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 
 def confusions(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, int]]:
     """Return label, predicted and count (images) of each pair of confused digits, most frequent first."""
-    predicted = probabilities.argmax(axis=1)
-    wrong = predicted != labels
-    pairs = Counter(sorted(zip(labels[wrong].tolist(), predicted[wrong].tolist(), strict=True)))
-    return [{"label": label, "predicted": digit, "count": count} for (label, digit), count in pairs.most_common()]
+    matrix = confusion_matrix(labels, probabilities)
+    np.fill_diagonal(matrix, 0)
+    pairs = [{"label": i, "predicted": j, "count": int(matrix[i, j])} for i, j in np.argwhere(matrix).tolist()]
+    return sorted(pairs, key=lambda pair: -pair["count"])
 
 
 def mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -121,12 +121,11 @@ def make_report(
         accuracy = float((own.probabilities.argmax(axis=1) == own.labels).sum() / max(len(own.rows), 1))
         members.append({"name": folder.name, "rows": len(own.rows), "accuracy": accuracy, "history": history})
     means = {name: np.mean([history[name] for history in run.histories], axis=0) for name in run.histories[0]}
-    unknown = dict.fromkeys(run_folder.VALIDATION_COLUMNS, math.nan)
     facts = _score(run) | {
         "record": run.record,
         "same_code": run.record.get("code") == code_sha256(),
         "next_preset": dict(pairwise(PRESETS)).get(config.get("preset")),
-        "networks": [describe_layers(folder) for folder in folders[: len(config["architectures"])]],
+        "networks": [_describe_layers(folder) for folder in folders[: len(config["architectures"])]],
         "handwriting": handwriting,
         "wrong_handwriting": [sample for sample in handwriting.samples if sample.text != sample.label],
         "ledger": ledger,
@@ -135,7 +134,7 @@ def make_report(
         "digits": np.bincount(run.train.labels, minlength=CLASSES).tolist(),
         "planned": count_members(config),
         "members": members,
-        "epochs": [unknown | dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
+        "epochs": [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
         "log_loss": metrics.log_loss(labels, probabilities),
         "calibration": calibration,
         "confidence": float(probabilities.max(axis=1).mean(dtype=np.float64)),
@@ -144,11 +143,15 @@ def make_report(
     }
     pictures = _draw_scores(run) | _draw_samples(run.train)
     pictures["reliability"] = figures.draw_reliability(calibration)
-    pictures["handwriting"] = _draw_handwriting(handwriting.samples)
+    shown = sorted(handwriting.samples, key=lambda sample: sample.text == sample.label)[
+        :GALLERY_SIZE
+    ]  # wrong ones first
+    titles = [f"{sample.label} read as {sample.text or 'nothing'}\n{sample.probability:.0%}" for sample in shown]
+    pictures["handwriting"] = figures.draw_gallery([sample.picture for sample in shown], titles, columns=5)
     return render("report.md.jinja", facts), pictures
 
 
-def describe_layers(folder: Path) -> list[dict[str, Any]]:
+def _describe_layers(folder: Path) -> list[dict[str, Any]]:
     """Return kind, shape of the output, parameters and multiply-adds (for one image) of each layer of a member."""
     from digit_recognizer.model.prediction import load_network
 
@@ -180,10 +183,3 @@ def _draw_samples(train: Dataset) -> dict[str, Figure]:
     augmented = np.concatenate([first, augment(np.concatenate([first] * 4), seed=0)])
     pictures = {"samples": samples, "augmentation": augmented}
     return {name: figures.draw_gallery(images, columns=len(digits)) for name, images in pictures.items()}
-
-
-def _draw_handwriting(samples: Sequence[HandwritingSample]) -> Figure:
-    """Draw transcribed pictures, wrong ones first."""
-    shown = sorted(samples, key=lambda sample: sample.text == sample.label)[:GALLERY_SIZE]
-    titles = [f"{sample.label} read as {sample.text or 'nothing'}\n{sample.probability:.0%}" for sample in shown]
-    return figures.draw_gallery([sample.picture for sample in shown], titles, columns=5)

@@ -1,1 +1,1 @@
-"""Model: layers, networks and their export, prediction, and a summary of the layers."""
+"""Model: layers, networks and their export, and prediction."""

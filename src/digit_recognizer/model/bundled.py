@@ -3,21 +3,20 @@
 bundled.npz has its layers and weights, bundled.json how they were made; `make bundled` writes both from a run.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from digit_recognizer.console import hide_native_messages
-from digit_recognizer.files import read_json
 
 WEIGHTS, RECORD = (Path(__file__).with_name(f"bundled.{suffix}") for suffix in ("npz", "json"))
 
 
 def read_bundled_record() -> dict[str, Any]:
     """Return the record: run, settings, hashes of data and code, versions, time, accuracy, temperature."""
-    record: dict[str, Any] = read_json(RECORD, "the record of the network of the package", "install the package again")
-    return record
+    return dict(json.loads(RECORD.read_text(encoding="utf-8")))
 
 
 def load_bundled(path: Path = WEIGHTS) -> Any:
