@@ -95,6 +95,8 @@ def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | Non
     fixed, broken = rows[~before & after].tolist(), rows[before & ~after].tolist()
     return {
         "rows": len(rows),
+        "both_correct": int((before & after).sum()),
+        "both_wrong": int((~before & ~after).sum()),
         "fixed": fixed,
         "broken": broken,
         "p_value": float(binomtest(len(fixed), len(fixed + broken)).pvalue) if fixed + broken else 1.0,
