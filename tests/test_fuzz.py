@@ -442,6 +442,7 @@ def test_requests_to_the_page(inputs, tmp_path, read):
         server.make_app(read, lambda images: np.zeros((len(images), 10)), tmp_path / "saved"),
         base_url="http://127.0.0.1:8028",
     ) as client:
+        inputs.feed("a drawing", request, client, "POST", "/save?label=3", {}, files[0][1])
         for index in range(350):
             method = str(random.choice(["POST", "POST", "POST", "GET", "HEAD", "PUT", "OPTIONS", "DELETE"]))
             path = PATHS_OF_REQUESTS[min(random.geometric(0.2), len(PATHS_OF_REQUESTS)) - 1]
