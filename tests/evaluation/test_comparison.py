@@ -55,10 +55,8 @@ def test_each_run_has_its_accuracy_and_the_settings_that_differ(models):
 def test_runs_that_differ_in_their_seeds_only_have_mean_and_deviation(models):
     a, b = compare_runs([models / name for name in MISTAKES]).groups
     assert (a["runs"], b["runs"]) == (["a-0", "a-1", "a-2"], ["b-0", "b-1"])
-    assert (a["settings"], b["settings"]) == (
-        {"channels": [4, 8], "dropout": 0.0},
-        {"channels": [4, 16], "dropout": 0.25},
-    )
+    assert a["settings"] == {"channels": [4, 8], "dropout": 0.0}
+    assert b["settings"] == {"channels": [4, 16], "dropout": 0.25}
     assert (a["mean"], b["mean"]) == (pytest.approx(1 - 76 / 3 / 288), pytest.approx(1 - 13 / 288))
     assert a["deviation"] == pytest.approx(statistics.stdev([20, 26, 30]) / 288)
 
@@ -71,7 +69,6 @@ def test_runs_that_differ_in_their_seeds_only_have_mean_and_deviation(models):
         ("onednn", None),
         ("versions/keras", "3.13.2"),
         ("data/train.csv", "0" * 64),
-        ("data/extra", {"images": 9}),
         ("config/dropout", 0.5),
     ],
 )
@@ -132,7 +129,5 @@ def test_compare_prints_what_its_json_has(models, run, tmp_path):
 def test_fewer_than_two_runs_are_one_line(models, run, tmp_path, names):
     (tmp_path / "models").symlink_to(models)
     answer = run("compare", *names)
-    line = (
-        f"digit-recognizer: name two or more runs to compare, not {len(names)}: make compare RUNS='fast-* single-*'\n"
-    )
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", line)
+    line = f"name two or more runs to compare, not {len(names)}: make compare RUNS='fast-* single-*'\n"
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", f"digit-recognizer: {line}")
