@@ -91,9 +91,11 @@ def test_no_module_loads_another_copy_of_mnist():
         assert [call for call in calls if functions.search(ast.unparse(call.func))] == [], path
 
 
-def test_only_the_competition_package_makes_connections():
-    clients = re.compile(r"(requests|urllib|urllib3|http|httpx|aiohttp|kaggle|kagglesdk|ftplib|smtplib)\b")
-    assert {room(path) for path in MODULES if any(map(clients.match, imports(path)))} == {"competition"}
+def test_only_the_competition_package_and_a_cluster_make_connections():
+    clients = re.compile(r"(requests|urllib|urllib3|http|httpx|aiohttp|kaggle|kagglesdk|ray|ftplib|smtplib)\b")
+    connecting = [path for path in MODULES if any(map(clients.match, imports(path)))]
+    assert {room(path) for path in connecting} == {"competition", "training"}
+    assert [path.stem for path in connecting if room(path) == "training"] == ["cluster"]
     assert {path.stem for path in MODULES if "socket" in imports(path)} == {"server"}
 
 

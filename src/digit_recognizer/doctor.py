@@ -55,10 +55,10 @@ def diagnose(data_dir: Path, models_dir: Path, submissions_dir: Path) -> Iterato
 def _run(name: str, severity: str, check: Callable[..., str], *args: Path) -> Finding:
     started = time.monotonic()
     try:
-        found = check(*args)
+        result = check(*args)
         if (seconds := time.monotonic() - started) <= SLOW:
-            return Finding(name, OK, printable(found))
-        raise WarningError(f"{found}, but it took {seconds:.0f} s; make doctor, when less else is running")
+            return Finding(name, OK, printable(result))
+        raise WarningError(f"{result}, but it took {seconds:.0f} s; make doctor, when less else is running")
     except UserError as error:
         message, severity = str(error), WARNING if isinstance(error, WarningError) else severity
     except OSError as error:

@@ -202,9 +202,7 @@ def test_a_missing_member_is_an_error(run_dir):
     assert run_folder.require_members(record, run_dir) == [run_dir / "member-0"]
     shutil.rmtree(run_dir / "member-0")
     (run_dir / "member-0").write_text("a file")
-    with pytest.raises(
-        UserError, match=r"expected 1 members in .*, found 0; run `make train` with the same settings again"
-    ):
+    with pytest.raises(UserError, match="made has 0 of 1 members; run the same `make train` again"):
         run_folder.require_members(record, run_dir)
 
 

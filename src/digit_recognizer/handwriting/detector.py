@@ -45,11 +45,11 @@ def render_line(line: Sequence[Component]) -> LineImage:
     """Return a line at the detector's scale, deskewed, with stroke widths as in train.csv."""
     height = find_typical_height(line)
     scale = min(DIGIT / height, MAX_LINE_WIDTH / (line[-1].right - line[0].x))
-    x, y = np.array([(one.x + one.width / 2, one.y + one.height / 2) for one in line]).T
-    masses = [one.mass for one in line]
+    x, y = np.array([(part.x + part.width / 2, part.y + part.height / 2) for part in line]).T
+    masses = [part.mass for part in line]
     slope, level = np.polyfit(x, y, 1, w=masses) if len(line) > 2 else (0.0, np.average(y, weights=masses))
-    left = min(one.x for one in line) - MARGIN / scale
-    right = max(one.right for one in line) + MARGIN / scale
+    left = min(part.x for part in line) - MARGIN / scale
+    right = max(part.right for part in line) + MARGIN / scale
     canvas = np.zeros((HEIGHT + 2 * FRAME, int(np.ceil((right - left) * scale)) + 2 * FRAME), np.float32)
     offsets = ((y - slope * x - level) * scale).clip(-16, 16)
     for component, centre, offset in zip(line, (x - left) * scale, offsets, strict=True):
@@ -137,7 +137,7 @@ def load_detector(path: Path = WEIGHTS) -> Detect:
     model = build_detector()
     with np.load(path) as saved:
         arrays = iter(saved.values())  # kernels are int8, each followed by a scale per output channel
-        model.set_weights([one * next(arrays) if one.dtype == np.int8 else one for one in arrays])
+        model.set_weights([array * next(arrays) if array.dtype == np.int8 else array for array in arrays])
     signature = [tf.TensorSpec([None, HEIGHT, None, 1], tf.float32)]
     predict = tf.function(lambda lines: tf.nn.softmax(model(lines, training=False)), signature, autograph=False)
     return lambda lines: predict(tf.constant(lines[..., np.newaxis] / np.float32(255))).numpy()

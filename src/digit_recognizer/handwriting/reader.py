@@ -118,14 +118,14 @@ def read_pictures(
 ) -> list[Reading]:
     """Read pictures, uint8 [h, w, 3] RGB or [h, w] gray; digits less probable than `refuse` are left out."""
     views = [adapt_resolution(picture) for picture in pictures]
-    found = _find_glyphs([view.picture for view in views], detect)
-    glyphs = [glyph for lines in found for line in lines for glyph in line]
+    lines_of_pictures = _find_glyphs([view.picture for view in views], detect)
+    glyphs = [glyph for lines in lines_of_pictures for line in lines for glyph in line]
     images = [normalisation.normalise_digit(glyph.component.foreground) for glyph in glyphs]
     variants = [normalisation.make_variants(image) for image in images]
     predictions = classify(np.concatenate(variants)).reshape(len(images), -1, CLASSES).mean(axis=1) if images else ()
     classified = zip(images, predictions, strict=True)
     readings = []
-    for lines, picture, view in zip(found, pictures, views, strict=True):
+    for lines, picture, view in zip(lines_of_pictures, pictures, views, strict=True):
         digits = [[_make_digit(glyph, *next(classified), view, picture.shape) for glyph in line] for line in lines]
         readings.append(refuse_below(refuse, Reading(digits)))
     return readings
@@ -160,12 +160,12 @@ def _find_glyphs(pictures: Sequence[np.ndarray], detect: Detect) -> list[list[li
         images = [detector.render_line(line) for lines, *_ in segmented for line in lines]
         detections = iter(detector.detect_digits(images, detect))
         for i, (lines, total, border) in zip(undecided, segmented, strict=True):
-            height = segmentation.find_typical_height([one for line in lines for one in line])
-            found = [glyphs for line in lines if (glyphs := _make_glyphs(line, next(detections), height))]
-            explained = sum(one.component.mass * one.probabilities.max() for line in found for one in line)
+            height = segmentation.find_typical_height([component for line in lines for component in line])
+            glyphs = [line for part in lines if (line := _make_glyphs(part, next(detections), height))]
+            explained = sum(glyph.component.mass * glyph.probabilities.max() for line in glyphs for glyph in line)
             quality = explained / max(total, 1e-9) * candidates[i][attempt].prior * (1 - border)
             if quality > best[i][0]:
-                best[i] = quality, found
+                best[i] = quality, glyphs
     return [lines for _, lines in best]
 
 
@@ -194,7 +194,7 @@ def _measure_border(component: Component, shape: tuple[int, ...]) -> list[float]
 def _make_glyphs(line: list[Component], detections: list[Detection], picture_height: float) -> list[Glyph]:
     """Make a glyph of the strokes around each detection: split components with several, merge those without any."""
     height = segmentation.find_typical_height(line)
-    lefts, widths = np.array([(one.x, one.width) for one in line]).T
+    lefts, widths = np.array([(component.x, component.width) for component in line]).T
     reach = (widths - 0.8 * height).clip(0) / 2  # wide components can have several centres
     inside: dict[int, list[Detection]] = {}
     for x, probabilities in detections:
@@ -203,11 +203,11 @@ def _make_glyphs(line: list[Component], detections: list[Detection], picture_hei
     glyphs: list[Glyph] = []
     for index, own in inside.items():
         if len(own) == 2 and own[1][0] - own[0][0] < min(0.25 * height, widths[index] - 0.6 * height):
-            own = [max(own, key=lambda one: one[1].sum())]  # a long flag of one digit
+            own = [max(own, key=lambda detection: detection[1].sum())]  # a long flag of one digit
         parts = segmentation.split_at(line[index], [x for x, _ in own])
         glyphs += [Glyph(part, *detection, whole) for (part, whole), detection in zip(parts, own, strict=True)]
     for component in (line[index] for index in range(len(line)) if glyphs and index not in inside):
-        gaps = [max(one.x, component.x) - min(one.right, component.right) for one, *_ in glyphs]
+        gaps = [max(near.x, component.x) - min(near.right, component.right) for near, *_ in glyphs]
         nearest = int(np.argmin(gaps))
         merged = segmentation.merge(glyphs[nearest].component, component)
         if gaps[nearest] < 0.25 * height and merged.width < 1.3 * height:

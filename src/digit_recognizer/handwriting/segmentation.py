@@ -70,7 +70,7 @@ def group_lines(components: Sequence[Component]) -> list[list[Component]]:
     large = [component for component in components if max(component.foreground.shape) >= 0.25 * height]
     merged: list[Component] = []
     for component in sorted(large, key=lambda component: -component.mass):
-        below = next((other for other in merged if _are_stacked(component, other, height)), None)
+        below = next((part for part in merged if _are_stacked(component, part, height)), None)
         if below:
             merged[merged.index(below)] = merge(below, component)
         else:
@@ -190,7 +190,7 @@ def _remove_horizontal_lines(foreground: np.ndarray) -> np.ndarray:
     erased: list[np.ndarray] = []
     for rho, theta in lines[:100, 0] if lines is not None else ():
         heights = (rho - np.arange(mask.shape[1]) * np.cos(theta)) / np.sin(theta)
-        is_new = all(np.abs(heights - other).min() >= 4 for other in erased)
+        is_new = all(np.abs(heights - earlier).min() >= 4 for earlier in erased)
         if is_new and (thickness := _measure_ruled_line(mask, heights)):
             erased.append(heights)
             foreground = _erase_line(foreground, rho / factor, theta, thickness / factor)

@@ -115,8 +115,8 @@ def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     different += [] if stored["data"]["train.csv"] == record["data"]["train.csv"] else ["train.csv"]
     different += [name for name in ("code", "onednn") if stored.get(name) != record[name]]
     if different:
-        other = f"{run_dir} holds a run that differs in {', '.join(different)}"
-        raise UserError(f"{other}; choose another RUN=, or delete the folder")
+        difference = f"{run_dir} holds a run that differs in {', '.join(different)}"
+        raise UserError(f"{difference}; choose another RUN=, or delete the folder")
     return stored
 
 
@@ -180,8 +180,7 @@ def require_members(record: dict[str, Any], run_dir: Path) -> list[Path]:
     """Return the folders of a run's members in order; raise a `UserError` if some are missing."""
     folders, expected = member_dirs(run_dir), count_members(record["config"]) - len(record["left_out"])
     if not folders or len(folders) != expected:
-        found = f"expected {expected} members in {run_dir}, found {len(folders)}"
-        raise UserError(f"{found}; run `make train` with the same settings again")
+        raise UserError(f"{run_dir} has {len(folders)} of {expected} members; run the same `make train` again")
     return folders
 
 
