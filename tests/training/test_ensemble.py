@@ -149,6 +149,7 @@ def test_a_damaged_checkpoint_is_not_used_and_named(rows, tmp_path):
     assert output.getvalue().startswith("member 0: its checkpoint is damaged and was deleted; it starts again\n")
 
 
+@pytest.mark.slow
 def test_members_that_a_time_limit_leaves_no_time_for_are_left_out(rows, monkeypatch, tmp_path):
     monkeypatch.setattr(ensemble.devices, "split_devices", lambda *_: [{"CUDA_VISIBLE_DEVICES": "-1"}])
     record = train(replace(TINY, epochs=1, folds=3), rows, tmp_path / "run", hours=1e-5)

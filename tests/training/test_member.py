@@ -127,6 +127,7 @@ def test_the_first_validation_has_statistics_without_their_initial_values():
     assert np.asarray(normalisation.moving_variance) == pytest.approx(5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_float16_trains_with_loss_scaling(rows):
     (fold,) = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
     config = replace(TINY, epochs=8, learning_rate=0.02)
