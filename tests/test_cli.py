@@ -204,7 +204,7 @@ def start(clean_environment, on_small_run, tmp_path):
     [
         (TRAIN_FOLDS, [], signal.SIGINT),
         (TRAIN_ONE, [], signal.SIGHUP),
-        (TRAIN_ONE, [signal.SIGHUP, signal.SIGINT], signal.SIGTERM),  # as below nohup
+        pytest.param(TRAIN_ONE, [signal.SIGHUP, signal.SIGINT], signal.SIGTERM, marks=pytest.mark.slow),  # as by nohup
         pytest.param(REAL, [], signal.SIGINT, marks=pytest.mark.slow),  # while TensorFlow is imported
     ],
     ids=["Ctrl+C", "SIGHUP", "nohup", "import"],
@@ -223,6 +223,7 @@ def test_an_interrupted_training_prints_one_line_and_leaves_no_process(start, co
     assert not psutil.wait_procs(children, timeout=20)[1]
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_a_training_with_its_workers(start):
     terminal, end = pty.openpty()
     take_terminal = partial(fcntl.ioctl, 0, termios.TIOCSCTTY)
