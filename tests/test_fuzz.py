@@ -349,11 +349,11 @@ def folder(demo_dir, tmp_path_factory):
 
 NETWORKS = "models/a/*/*.keras"
 COMMANDS = [  # how often, the command, and the files that it reads
-    (20, ["evaluate"], ["models/latest.json", "models/b/run.json", "models/b/*/[hv]*"]),
-    (15, ["compare", "a", "b"], ["models/*/run.json", "models/*/*/[hv]*"]),
-    (20, ["submission", "--run=a"], ["models/a/run.json", "models/a/*/[0-9a-f]*.npz", "submissions/a/*", NETWORKS]),
-    (15, ["predict", "--run=a", "picture.png"], [NETWORKS, "models/a/*/v*"]),
-    (10, ["report", "--run=a"], ["models/a/run.json", "models/a/*/*", "submissions/ledger.csv"]),
+    (10, ["evaluate"], ["models/latest.json", "models/b/run.json", "models/b/*/[hv]*"]),
+    (8, ["compare", "a", "b"], ["models/*/run.json", "models/*/*/[hv]*"]),
+    (10, ["submission", "--run=a"], ["models/a/run.json", "models/a/*/[0-9a-f]*.npz", "submissions/a/*", NETWORKS]),
+    (7, ["predict", "--run=a", "picture.png"], [NETWORKS, "models/a/*/v*"]),
+    (5, ["report", "--run=a"], ["models/a/run.json", "models/a/*/*", "submissions/ledger.csv"]),
 ]
 
 

@@ -103,12 +103,11 @@ POINTS = {  # one after the other in the same run
         UPDATE.format(4),  # in the first epoch, of ten steps
         UPDATE.format(25),  # in the third epoch
         "kill_at(member.np, 'savez', 1)",  # while the checkpoint of the third epoch is written
-        "kill_at(member, 'make_predictor', 1)",  # in the prediction of the validation rows
+        "kill_at(member, 'make_predictor', 2)",  # in the prediction of the validation rows
         "kill_at(run_folder.secrets, 'token_hex', 1)",  # while the member's files are written
     ],
     "several": [
         "kill_at(ensemble.np, 'save', 2)",  # while an augmented epoch is written
-        UPDATE.format(3),  # after epochs of both members
         "kill_at(run_folder, 'write_member', 2)",  # between two members
     ],
 }
@@ -160,9 +159,9 @@ def test_members_that_a_time_limit_leaves_no_time_for_are_left_out(rows, monkeyp
 
 @pytest.mark.slow
 def test_predictions_do_not_depend_on_how_many_members_train_at_once(rows, monkeypatch, tmp_path):
-    config = replace(TINY, folds=3, augment=True)
+    config = replace(TINY, folds=2, augment=True)
     train(config, rows, tmp_path / "at-once")
-    device = ensemble.devices.split_devices(3, [])[0]
+    device = ensemble.devices.split_devices(2, [])[0]
     monkeypatch.setattr(ensemble.devices, "split_devices", lambda *_: [device])
     train(config, rows, tmp_path / "in-turn")
     assert (read_probabilities(tmp_path / "at-once") == read_probabilities(tmp_path / "in-turn")).all()
