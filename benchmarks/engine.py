@@ -29,8 +29,9 @@ def measure_training(precision: str) -> dict[str, float]:
         import tensorflow as tf
 
         from digit_recognizer.model.networks import build_model
-        from digit_recognizer.training.member import train_member
+        from digit_recognizer.training import member
 
+    member.REPORT_SECONDS = 0  # every step is reported
     config = replace(PRESETS["single"], epochs=1, augment=False)
     rows, random = (STEPS + WARM_UP + 1) * config.batch_size, np.random.default_rng(0)
     images = random.integers(0, 256, (rows + CLASSES, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
@@ -41,7 +42,7 @@ def measure_training(precision: str) -> dict[str, float]:
     def note_end(*_: Any) -> None:
         ends.append(time.perf_counter())
 
-    train_member(config, data, folds, 0, precision=precision, augmented=iter(()), report=note_end)
+    member.train_member(config, data, folds, 0, precision=precision, augmented=iter(()), report=note_end)
     step = statistics.median(np.diff(ends)[WARM_UP:-1])  # the last one includes the validation
     dtype = tf.as_dtype(keras.DTypePolicy(precision).compute_dtype)
     operations, convolution_seconds = 0, 0.0
