@@ -1,14 +1,15 @@
 """Compare settings of the preset `single` by 2-fold cross-validation: `python -m benchmarks.ablation --data-dir data`.
 
-Each variation trains its networks on each half of train.csv, which together predict all rows. The predictions are kept
-in the working folder and not made again.
+Each variation trains its networks on each half of train.csv, which together predict all rows, once for each seed. The
+predictions are kept in the working folder and not made again.
 """
 
 import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +18,21 @@ from unittest import mock
 
 import click
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks import tables
 from benchmarks.benchmark import FOLDS, compare_paired, describe_machine
 from digit_recognizer import files
-from digit_recognizer.config import PRESETS, Config
+from digit_recognizer.config import PRESETS, Config, parse_seeds
 from digit_recognizer.console import hide_native_messages, track
+from digit_recognizer.data import augmentation
 from digit_recognizer.data.augmentation import augmented_epochs
 from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import make_folds
 from digit_recognizer.errors import UserError
-from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices
-from digit_recognizer.training.workers import Report, run_tasks, worker_pool
+from digit_recognizer.training.devices import choose_precision, find_gpus, split_devices
+from digit_recognizer.training.workers import Report, run_tasks
 
 SPLIT_SEED = 1  # settings are chosen on this split, and reported on another (benchmark.SPLIT_SEED)
 BASIS = "`single`"
@@ -44,6 +47,31 @@ class Variation(NamedTuple):
     def make_config(self, seed: int) -> Config:
         """Return the settings to train with."""
         return replace(PRESETS["single"], folds=FOLDS, split_seed=SPLIT_SEED, seed=seed, **self.changes)
+
+
+@contextlib.contextmanager
+def pad_first_convolution() -> Iterator[None]:
+    """Let the network work on 28, 14, 7 and 3 pixels per side."""
+    from digit_recognizer.model import networks
+
+    class Padded(networks.FastConv2D):
+        def __init__(self, filters: int, kernel_size: int, **options: Any) -> None:
+            super().__init__(filters, kernel_size, **options | {"padding": "same"})
+
+    with mock.patch.object(networks, "FastConv2D", Padded), mock.patch.object(networks.layers, "Conv2D", Padded):
+        yield
+
+
+def distort_one_by_one() -> AbstractContextManager[Any]:
+    """Draw a distortion for each image."""
+    return mock.patch.object(augmentation, "GROUP", 1)
+
+
+@contextlib.contextmanager
+def use_former_recipe() -> Iterator[None]:
+    """Train as the commit ca0d74e did."""
+    with pad_first_convolution(), distort_one_by_one():
+        yield
 
 
 def use_adamw() -> AbstractContextManager[Any]:
@@ -86,8 +114,15 @@ def smooth_labels() -> AbstractContextManager[Any]:
     return mock.patch.object(keras.Model, "compile", compile_with_loss)
 
 
+ALL_ROWS = {"rows_per_epoch": 1.0}
 VARIATIONS = {
     BASIS: Variation({}),
+    "`single` of ca0d74e": Variation({"epochs": 15, "shifts": False, **ALL_ROWS}, use_former_recipe),
+    "first convolution padded": Variation({}, pad_first_convolution),
+    "images distorted one by one": Variation({}, distort_one_by_one),
+    "all rows in each of 9 epochs": Variation({"epochs": 9, **ALL_ROWS}),
+    "all rows in each epoch": Variation(ALL_ROWS),
+    "predictions of unshifted images alone": Variation({"shifts": False}),
     "AdamW for all weights": Variation({}, use_adamw),
     "weights not averaged": Variation({}, keep_last_weights),
     "label smoothing 0.1": Variation({}, smooth_labels),
@@ -107,35 +142,30 @@ class Trainings(NamedTuple):
 
     data: Dataset
     work_dir: Path
-    seed: int
     precision: str
 
-    def path(self, name: str, fold: int) -> Path:
+    def path(self, name: str, seed: int, fold: int) -> Path:
         """Return the file of the predictions of a variation for a fold."""
         safe = "".join(letter if letter.isalnum() else "-" for letter in name)
-        return self.work_dir / f"ablation-{safe}-seed{self.seed}-{fold}.npz"
-
-    def augmented(self) -> Path:
-        """Return the file of the augmented epochs."""
-        return self.work_dir / f"augmented-{self.seed}.npy"
+        return self.work_dir / f"ablation-{safe}-seed{seed}-{fold}.npz"
 
 
-def measure(data_dir: Path, work_dir: Path, console: Console, names: Sequence[str], seed: int = 0) -> dict[str, Any]:
+def measure(
+    data_dir: Path, work_dir: Path, console: Console, names: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
     """Train the networks that the working folder lacks, and compare variations with the first one.
 
     Args:
         data_dir: Folder of train.csv.
-        work_dir: Folder of the augmented images and the predictions.
+        work_dir: Folder of the predictions.
         console: For the progress.
         names: Some of `VARIATIONS`.
-        seed: Of the networks.
+        seeds: Of the networks.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    trainings = Trainings(load_train(data_dir), work_dir, seed, choose_precision(find_gpus()))
-    tasks = [(name, fold) for name in names for fold in range(FOLDS)]
+    trainings = Trainings(load_train(data_dir), work_dir, choose_precision(find_gpus()))
+    tasks = [(name, seed, fold) for name in names for seed in seeds for fold in range(FOLDS)]
     missing = [index for index, task in enumerate(tasks) if not trainings.path(*task).exists()]
-    if missing and not trainings.augmented().exists():
-        _augment(trainings, console)
     function, devices = functools.partial(_train, trainings, tasks), split_devices(len(tasks), find_gpus())
     trained = run_tasks(function, iter(missing), devices=devices, report=lambda _: None)
     for _ in track(trained, "training", len(missing), console):
@@ -143,48 +173,68 @@ def measure(data_dir: Path, work_dir: Path, console: Console, names: Sequence[st
     results: dict[str, Any] = {}
     correct: dict[str, np.ndarray] = {}
     for name in names:
-        folds = [files.load_arrays(trainings.path(name, fold)) for fold in range(FOLDS)]
-        rows, right = (np.concatenate([fold[array] for fold in folds]) for array in ("rows", "right"))
-        correct[name] = right[np.argsort(rows)]
+        networks = [files.load_arrays(trainings.path(name, seed, fold)) for seed in seeds for fold in range(FOLDS)]
+        correct[name] = np.zeros(len(trainings.data.labels))  # the share of the seeds
+        for network in networks:
+            correct[name][network["rows"]] += network["right"] / len(seeds)
         results[name] = {
             "changes": VARIATIONS[name].changes,
-            "accuracy": float(right.mean()),
+            "accuracy": float(correct[name].mean()),
             "basis": names[0],
             "difference": compare_paired(correct[names[0]], correct[name]),
-            "processor_seconds": sum(float(fold["seconds"]) for fold in folds),
+            "processor_seconds": sum(float(network["seconds"]) for network in networks) / len(seeds),
+            "arithmetic": count_operations(VARIATIONS[name]) / count_operations(VARIATIONS[names[0]]),
         }
-    return {"machine": describe_machine(), "split_seed": SPLIT_SEED, "seed": seed, "variations": results}
+    return {"machine": describe_machine(), "split_seed": SPLIT_SEED, "seeds": list(seeds), "variations": results}
 
 
-def _augment(trainings: Trainings, console: Console) -> None:
-    """Write the augmented epochs, which all variations share, as many as the longest training needs."""
-    seed = trainings.seed
-    count = max(variation.make_config(seed).augmented_epochs for variation in VARIATIONS.values())
-    with worker_pool(count_cores()) as pool:
-        epochs = augmented_epochs(trainings.data.images, epochs=count, seed=seed, executor=pool)
-        images = np.array(list(track(epochs, "augmenting", count, console)), np.uint8)
-    with files.replacing(trainings.augmented()) as temporary:
-        np.save(temporary, images)
+def count_operations(variation: Variation) -> float:
+    """Return the multiplications of the convolutions, forward, for one row of the training data in all epochs."""
+    with hide_native_messages():
+        import keras
+
+        from digit_recognizer.model.networks import build_model
+
+    config = variation.make_config(seed=0)
+    with variation.patch():
+        model = build_model(architecture=config.architectures[0], channels=config.channels, dropout=config.dropout)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    multiplications = sum(np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape) for layer in convolutions)
+    return float(multiplications * config.epochs * config.rows_per_epoch * config.members)
 
 
-def _train(trainings: Trainings, tasks: Sequence[tuple[str, int]], index: int, _report: Report) -> None:
+def _train(trainings: Trainings, tasks: Sequence[tuple[str, int, int]], index: int, _report: Report) -> None:
     """Train the networks of a variation for a fold, and write which rows their mean predicts correctly."""
     with hide_native_messages():
         from digit_recognizer.training.member import train_member
 
-    name, fold = tasks[index]
-    data, config = trainings.data, VARIATIONS[name].make_config(trainings.seed)
+    name, seed, fold = tasks[index]
+    data, config = trainings.data, VARIATIONS[name].make_config(seed)
     folds = make_folds(data.labels, folds=FOLDS, validation=config.validation, seed=SPLIT_SEED)
-    augmented = np.load(trainings.augmented(), mmap_mode="r")
-    train = functools.partial(train_member, config, data, folds, precision=trainings.precision, report=lambda *_: None)
-    started = time.process_time()
-    with VARIATIONS[name].patch():
-        members = range(fold * config.members, (fold + 1) * config.members)
-        predictions = [train(member, augmented=iter(augmented)).predictions for member in members]
+    started, predictions = time.process_time(), []
+    with VARIATIONS[name].patch(), ThreadPoolExecutor(1) as thread:
+        for member in range(fold * config.members, (fold + 1) * config.members):
+            epochs = augmented_epochs(data.images, epochs=config.augmented_epochs, seed=seed, executor=thread)
+            train = functools.partial(train_member, config, data, folds, member, report=lambda *_: None)
+            predictions.append(train(precision=trainings.precision, augmented=epochs).predictions)
     rows, labels, _ = predictions[0]
     right = np.mean([prediction.probabilities for prediction in predictions], axis=0).argmax(axis=1) == labels
-    with files.replacing(trainings.path(name, fold)) as temporary:
+    with files.replacing(trainings.path(*tasks[index])) as temporary:
         np.savez(temporary, rows=rows, right=right, seconds=time.process_time() - started)
+
+
+def draw_ablation(variations: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw the differences of settings to the first one, ± their standard error, against their cost in arithmetic."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(0, color="#808080", linewidth=0.8)
+    for number, (name, values) in enumerate(list(variations.items())[1:]):
+        gain, error = (100 * values["difference"][key] for key in ("accuracy", "standard_error"))
+        axes.errorbar(values["arithmetic"], gain, error, fmt="o", color=f"C{number % 10}", capsize=3, label=name)
+    axes.set(xlabel="arithmetic of the training, relative to `single`", ylabel="out-of-fold accuracy, points")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    return figure
 
 
 @click.command()
@@ -192,15 +242,16 @@ def _train(trainings: Trainings, tasks: Sequence[tuple[str, int]], index: int, _
 @click.option(
     "--work-dir", type=click.Path(path_type=Path), default="bench", help="Folder for results; predictions are kept."
 )
-@click.option("--only", help="Measure this setting alone.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the networks.")
-def main(data_dir: Path, work_dir: Path, only: str | None, seed: int) -> None:
-    """Compare settings of the preset single; takes over an hour."""
-    if only not in (None, *VARIATIONS):
-        raise UserError(f"expected a setting out of {', '.join(map(repr, VARIATIONS))}, got {only!r}")
-    names = list(dict.fromkeys([BASIS, only])) if only else list(VARIATIONS)
-    result = measure(data_dir, work_dir, Console(stderr=True), names, seed)
+@click.option("--only", multiple=True, help="A setting to measure; by default all of them.")
+@click.option("--seeds", default="0", help='Of the networks, such as "0-2".')
+def main(data_dir: Path, work_dir: Path, only: tuple[str, ...], seeds: str) -> None:
+    """Compare settings of the preset single; takes over an hour for each seed."""
+    if unknown := set(only) - set(VARIATIONS):
+        raise UserError(f"expected settings out of {', '.join(map(repr, VARIATIONS))}, got {unknown.pop()!r}")
+    names = list(dict.fromkeys([BASIS, *only])) if only else list(VARIATIONS)
+    result = measure(data_dir, work_dir, Console(stderr=True), names, parse_seeds(seeds))
     files.write_json(work_dir / "ablation.json", result)
+    draw_ablation(result["variations"]).savefig(work_dir / "ablation.png", dpi=100)
     click.echo(tables.make_ablation_table([result]))
 
 

@@ -103,7 +103,8 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     Returns:
         Probabilities of each member, float32 [members, n, 10].
     """
-    folders = run_folder.require_members(run_folder.read_finished_record(run_dir), run_dir)
+    record = run_folder.read_finished_record(run_dir)
+    folders, shifts = run_folder.require_members(record, run_dir), record["config"].get("shifts", False)
     step("loading the networks", 0)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor
@@ -111,7 +112,8 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
     precision, probabilities = devices.choose_precision(devices.find_gpus()), []
     for index, folder in enumerate(folders):
         step(f"predicting with {folder.name}", index / len(folders))
-        probabilities.append(make_predictor([load_network(folder / "model.keras", precision)])(test.images))
+        network = load_network(folder / "model.keras", precision)
+        probabilities.append(make_predictor([network], shifts=shifts)(test.images))
     return np.stack(probabilities)
 
 

@@ -26,6 +26,14 @@ def test_probabilities_of_networks_are_averaged_in_the_order_of_the_images():
     assert predict(images[:0]).shape == (0, 10)
 
 
+def test_probabilities_are_averaged_over_shifted_images():
+    model, image = build_model(architecture="plain", channels=(4, 8), dropout=0), np.zeros((1, 28, 28), np.uint8)
+    image[:, 10:20, 5:9] = 255
+    copies = np.concatenate([image, *(np.roll(image, step, axis) for step in (-1, 1) for axis in (1, 2))])
+    mean = make_predictor([model])(copies).mean(axis=0)
+    assert make_predictor([model], shifts=True)(image)[0] == pytest.approx(mean, abs=1e-6)
+
+
 def test_a_network_whose_loss_was_not_finite_prefers_no_digit():
     model = build_model(architecture="plain", channels=(4, 8), dropout=0)
     model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])

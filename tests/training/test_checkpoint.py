@@ -10,7 +10,7 @@ from digit_recognizer.errors import UserError
 from digit_recognizer.training import member
 from digit_recognizer.training.checkpoint import get_variables, read_checkpoint, write_checkpoint
 
-HISTORY = {"loss": [2.0, 1.0, 0.5]}
+HISTORY, LOSSES = {"loss": [2.0, 1.0, 0.5]}, np.array([0.5, np.inf], np.float32)
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def path(tmp_path):
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     variables = get_variables(model, model.optimizer)
-    write_checkpoint(tmp_path / "state.npz", HISTORY, variables)
+    write_checkpoint(tmp_path / "state.npz", HISTORY, LOSSES, variables)
     state = read_checkpoint(tmp_path / "state.npz")
     expected = [np.asarray(value).tolist() for value in variables]
     assert [value.tolist() for value in state.variables] == expected
@@ -28,7 +28,7 @@ def path(tmp_path):
 
 def test_a_checkpoint_is_read_as_it_was_written(path):
     state = read_checkpoint(path)
-    assert (state.epoch, state.history) == (3, HISTORY)
+    assert (state.epoch, state.history, state.losses.tolist()) == (3, HISTORY, LOSSES.tolist())
     assert [value.shape for value in state.variables[:2]] == [(2, 1), (1,)]
 
 
@@ -42,7 +42,7 @@ def test_a_damaged_checkpoint_is_an_error(path):
 
 def test_a_checkpoint_is_written_after_each_epoch(rows, monkeypatch, tmp_path):
     saved = []
-    monkeypatch.setattr(member, "write_checkpoint", lambda path, history, variables: saved.append(len(history["loss"])))
+    monkeypatch.setattr(member, "write_checkpoint", lambda path, history, *_: saved.append(len(history["loss"])))
     folds = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
     options = {"precision": "float32", "augmented": iter([]), "report": lambda *_: None}
     member.train_member(TINY, rows, folds, 0, checkpoint=tmp_path / "state.npz", **options)

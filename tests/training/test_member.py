@@ -63,6 +63,17 @@ def test_the_learning_rate_follows_one_cycle():
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
+def test_an_epoch_has_the_hardest_rows_and_a_random_choice_of_the_others():
+    rows, losses = np.arange(100, 200), np.zeros(300, np.float32)
+    losses[150:180], losses[120:130] = 2, np.inf  # rows that were never trained on come first
+    chosen, again = (member.choose_rows(rows, losses, 0.5, np.random.default_rng(seed)) for seed in (0, 1))
+    assert len(set(chosen.tolist())) == 50
+    assert set(range(120, 130)) <= set(chosen.tolist()) <= set(rows.tolist())
+    assert 10 <= ((chosen >= 150) & (chosen < 180)).sum() < 30
+    assert set(chosen.tolist()) != set(again.tolist())
+    assert sorted(member.choose_rows(rows, losses, 1.0, np.random.default_rng(0))) == rows.tolist()
+
+
 def test_first_and_last_epochs_are_not_augmented_and_steps_are_reported(rows, batches, monkeypatch):
     monkeypatch.setattr(member, "REPORT_SECONDS", 0)
     plain = Dataset(np.full_like(rows.images, 30), rows.labels, "0")
@@ -107,7 +118,7 @@ def test_statistics_of_a_short_training_are_those_of_the_training_rows(rows, cou
     """With a few steps, or one batch in all, a network predicts its training rows as well as in training."""
     few = Dataset(rows.images[:count], rows.labels[:count], "0")
     folds = make_folds(few.labels, folds=0, validation=0.2, seed=0)
-    config = replace(TINY, folds=0, epochs=30 if count < 32 else 4, learning_rate=0.02)
+    config = replace(TINY, folds=0, epochs=30 if count < 32 else 6, learning_rate=0.02)
     options = {"precision": "float32", "augmented": iter([]), "report": lambda *_: None}
     trained = member.train_member(config, few, folds, 0, **options)
     accuracy = (trained.model(member.normalise(few.images)).numpy().argmax(axis=1) == few.labels).mean()

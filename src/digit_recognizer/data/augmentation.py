@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future
 import numpy as np
 
 CHUNK = 2048  # images per task; each chunk has its own seed, so the size is part of the result
+GROUP = 8  # random images of a chunk that are distorted alike, as channels: a seventh of the time of one by one
 
 
 def augment(images: np.ndarray, seed: int) -> np.ndarray:
@@ -14,6 +15,7 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
 
     Affine: rotation within 12 degrees, scale within 12%, shift within 2.2 pixels, shear within 8 degrees. Half of the
     images also get a mild elastic distortion (Simard, Steinkraus and Platt 2003, doi:10.1109/ICDAR.2003.1227801).
+    `GROUP` images at a time, chosen anew by each seed, share a distortion.
     """
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # on import it would look for its latest version on the internet
     import albumentations as A  # noqa: N812
@@ -27,7 +29,12 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
         ],
         seed=seed,
     )
-    return np.stack([distort(image=image)["image"] for image in images])
+    order = np.random.default_rng(seed).permutation(len(images))
+    distorted = np.empty_like(images)
+    for rows in np.split(order, range(GROUP, len(images), GROUP)):
+        group = distort(image=np.ascontiguousarray(images[rows].transpose(1, 2, 0)))["image"]
+        distorted[rows] = group.transpose(2, 0, 1)
+    return distorted
 
 
 def augmented_epochs(

@@ -50,7 +50,7 @@ class FastConv2D(layers.Conv2D):
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve float [n, height, width, channels] to [n, height, width, filters]."""
-        if self.padding != "same" or max(inputs.shape[1:3]) > min(self.kernel_size):
+        if self.padding != "same" or max(inputs.shape[1:3]) > 2 * min(self.kernel_size):
             return super().convolution_op(inputs, kernel)
         return tf.custom_gradient(_convolve_small)(inputs, tf.convert_to_tensor(kernel))
 

@@ -17,12 +17,12 @@ def build_model(
 ) -> keras.Model:
     """Build a small convolutional network: features, global average pooling, one dense layer.
 
-    Each entry of `channels` is a stage; three stages work on 28, 14, 7 and 3 pixels per side, or on 24, 12, 6 and 3.
+    A 5x5 convolution without padding, which leaves the later ones a quarter less to do, then a stage for each entry of
+    `channels`; three stages work on 12, 6 and 3 pixels per side.
 
-    - "residual": a 5x5 convolution, then per stage x + ReLU(Conv3x3(x)) and a 3x3 convolution (residual blocks: He et
-      al. 2015, arXiv:1512.03385; the arrangement follows github.com/ttdoucet/mnist at a fraction of its width).
-    - "plain": a 5x5 convolution without padding, which leaves the later ones a quarter less to do, then per stage one
-      3x3 convolution, and one more between two stages.
+    - "residual": per stage x + ReLU(Conv3x3(x)) and a 3x3 convolution (residual blocks: He et al. 2015,
+      arXiv:1512.03385; the arrangement follows github.com/ttdoucet/mnist at a fraction of its width).
+    - "plain": per stage one 3x3 convolution, and one more between two stages.
 
     Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) and ReLU follow the pooling, where they cost a
     quarter; scales are left to the next kernel. Multiples of 16 `channels` are fast. `precision` is the Keras dtype
@@ -42,14 +42,12 @@ def build_model(
         return layers.ReLU(dtype=precision)(x)
 
     images = layers.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="images")
-    if architecture == "residual":
-        x = block(images, channels[0], 5, pooling=True)
-        for width, following in zip(channels, [*channels[1:], None], strict=True):
+    x = block(images, channels[0], 5, pooling=True, padding="valid")
+    for width, following in zip(channels, [*channels[1:], None], strict=True):
+        if architecture == "residual":
             x = layers.Add(dtype=precision)([x, layers.ReLU(dtype=precision)(convolution(width, 3)(x))])
             x = block(x, following or width, pooling=following is not None)
-    else:
-        x = block(images, channels[0], 5, pooling=True, padding="valid")
-        for width, following in zip(channels, [*channels[1:], None], strict=True):
+        else:
             x = block(x, width)
             x = block(x, following, pooling=True) if following else x
     x = layers.GlobalAveragePooling2D(dtype=precision)(x)

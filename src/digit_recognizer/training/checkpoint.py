@@ -19,6 +19,7 @@ class Checkpoint(NamedTuple):
 
     epoch: int  # number of finished epochs
     history: dict[str, list[float]]  # their values
+    losses: np.ndarray  # float32 [n], of each row when it was trained on last
     variables: list[np.ndarray]  # of the model, with random states, and of its optimizer
 
 
@@ -29,14 +30,15 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     with reading(path, "a checkpoint", "delete it"):
         arrays = load_arrays(path)
         history = json.loads(str(arrays.pop("history")))
-        return Checkpoint(len(history["loss"]), history, [arrays[str(index)] for index in range(len(arrays))])
+        losses = arrays.pop("losses")
+        return Checkpoint(len(history["loss"]), history, losses, [arrays[str(index)] for index in range(len(arrays))])
 
 
-def write_checkpoint(path: Path, history: dict[str, list[float]], variables: Iterable[Any]) -> None:
+def write_checkpoint(path: Path, history: dict[str, list[float]], losses: np.ndarray, variables: Iterable[Any]) -> None:
     """Write the state of a training (`get_variables`) atomically."""
     values: dict[str, Any] = {str(index): np.asarray(value) for index, value in enumerate(variables)}
     with replacing(path) as temporary:
-        np.savez(temporary, history=json.dumps(history), **values)
+        np.savez(temporary, history=json.dumps(history), losses=losses, **values)
 
 
 def get_variables(model: Any, optimizer: Any) -> list[Any]:

@@ -21,10 +21,11 @@ from digit_recognizer.model.prediction import PREDICTION_BATCH, make_predictor
 from digit_recognizer.training.checkpoint import Checkpoint, get_variables, write_checkpoint
 from digit_recognizer.training.optimizer import Muon
 
-MONITORED = 5000  # validation rows, at most, scored after each epoch; all of them are predicted at the end
+MONITORED = 1000  # validation rows, at most, scored after each epoch; all of them are predicted at the end
 WARMUP = 0.2  # fraction of the steps in which the learning rate rises
 AVERAGED = 0.25  # fraction of the steps over which the weights are averaged, with exponential decay
 REPORT_SECONDS = 0.5  # between two reports, because each costs time; the last step of an epoch is always reported
+HARDEST = 0.2  # fraction of the training rows that every epoch has, if it does not have all
 STATISTICS = 10_000  # training rows, at most, for the statistics of batch normalisation
 # Progress callback of a step: epoch and step from 0, the means of loss and accuracy in the epoch so far, in the last
 # step also those of the validation, and whether it is the epoch's last step.
@@ -54,8 +55,8 @@ def train_member(
 ) -> Member:
     """Train one network.
 
-    `Muon` with a one-cycle learning rate (`one_cycle`). The first epoch and the last ones use images without
-    augmentation. The final weights are an average over the last steps (Polyak and Juditsky 1992, doi:10.1137/0330046);
+    `Muon` with a one-cycle learning rate (`one_cycle`), on the rows of `choose_rows`. The first epoch and the last ones
+    use images without augmentation. The final weights are an average over the last steps (Polyak and Juditsky 1992, doi:10.1137/0330046);
     the history is that of the weights themselves. The same arguments give the same weights on the same machine, also if
     the training was interrupted and is resumed from its checkpoint.
 
@@ -93,22 +94,21 @@ def train_member(
     train_step, predict = make_train_step(model, optimizer), make_predictor([model])
 
     history: dict[str, list[float]] = resumed.history if resumed else {}
+    losses = resumed.losses if resumed else np.full(len(data.labels), np.inf, np.float32)
     if resumed:
         for variable, value in zip(get_variables(model, optimizer), resumed.variables, strict=True):
             variable.assign(value)
     monitored = np.random.default_rng(seed).permutation(fold.validation)[:MONITORED]
-    random = np.random.default_rng(seed)
-    for epoch in range(config.epochs):
-        order = random.permutation(fold.train)
-        if resumed and epoch < resumed.epoch:
-            continue
+    for epoch in range(resumed.epoch if resumed else 0, config.epochs):
+        order = choose_rows(fold.train, losses, config.rows_per_epoch, np.random.default_rng([seed, epoch]))
         images = next(augmented) if 0 < epoch <= config.augmented_epochs else data.images
         started = reported = time.monotonic()
         sums = np.zeros(2)
         for step in range(steps):
             rows = order[step * config.batch_size : (step + 1) * config.batch_size]
             optimizer.learning_rate.assign(learning_rates[epoch * steps + step])
-            sums += train_step(normalise(images[rows]), data.labels[rows])
+            losses[rows], right = train_step(normalise(images[rows]), data.labels[rows])
+            sums += losses[rows].mean(), right.mean()
             values = dict(zip(("loss", "accuracy"), (sums / (step + 1)).tolist(), strict=True))
             if step < steps - 1 and time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
@@ -124,7 +124,7 @@ def train_member(
         for name, number in values.items():
             history.setdefault(name, []).append(number)
         if checkpoint:
-            write_checkpoint(checkpoint, history, get_variables(model, optimizer))
+            write_checkpoint(checkpoint, history, losses, get_variables(model, optimizer))
         if log_dir:
             with tf.summary.create_file_writer(str(log_dir)).as_default():
                 for name, number in values.items():
@@ -135,7 +135,7 @@ def train_member(
     for network in (exported, predicting):
         network.set_weights(fold_normalisation(model))
     held_out = fold.validation
-    probabilities = make_predictor([predicting])(data.images[held_out])
+    probabilities = make_predictor([predicting], shifts=config.shifts)(data.images[held_out])
     return Member(exported, history, Predictions(held_out, data.labels[held_out], probabilities))
 
 
@@ -143,21 +143,43 @@ def make_train_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
     """Compile a training step.
 
     Returns:
-        Function from images, float32 [n, 28, 28, 1] in [0, 1], and labels, uint8 [n], to their loss and accuracy,
-        float32 [2], before the step.
+        Function from images, float32 [n, 28, 28, 1] in [0, 1], and labels, uint8 [n], to two rows of float32 [2, n]:
+        the loss of each image before the step, and 1 for those predicted correctly.
     """
 
     @tf.function(input_signature=[tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1)), tf.TensorSpec((None,), tf.uint8)])
     def train_step(images: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             probabilities = model(images, training=True)
-            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
-            scaled = optimizer.scale_loss(loss)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+            scaled = optimizer.scale_loss(tf.reduce_mean(losses))
         optimizer.apply(tape.gradient(scaled, model.trainable_variables), model.trainable_variables)
-        accuracy = tf.reduce_mean(keras.metrics.sparse_categorical_accuracy(labels, probabilities))
-        return tf.stack([loss, tf.cast(accuracy, loss.dtype)])
+        right = keras.metrics.sparse_categorical_accuracy(labels, probabilities)
+        return tf.stack([losses, tf.cast(right, losses.dtype)])
 
     return lambda images, labels: train_step(images, labels).numpy()
+
+
+def choose_rows(rows: np.ndarray, losses: np.ndarray, fraction: float, random: np.random.Generator) -> np.ndarray:
+    """Return a fraction of the training rows in random order: the hardest ones, and a random choice of the others.
+
+    Most images are learned in the first epochs, and have gradients near 0 from then on. InfoBatch (Qin et al. 2023,
+    arXiv:2303.04947) ranks by the losses of the training, too, but weights the rows that it keeps; airbench96
+    (github.com/KellerJordan/cifar10-airbench) ranks by a small network.
+
+    Args:
+        rows: int64 [m] of the training rows.
+        losses: float32 [n], the loss of each row when it was trained on last; infinite for rows that never were.
+        fraction: Of the rows, from `HARDEST` to 1.
+        random: Generator of this epoch.
+    """
+    shuffled = random.permutation(rows)
+    count = int(fraction * len(rows))
+    if count == len(rows):
+        return shuffled
+    ranked = shuffled[np.argsort(-losses[shuffled], kind="stable")]
+    hardest, others = np.split(ranked, [int(HARDEST * len(rows))])
+    return random.permutation(np.concatenate([hardest, random.choice(others, count - len(hardest), replace=False)]))
 
 
 def save_member(member: Member) -> dict[str, bytes]:
