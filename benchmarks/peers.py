@@ -48,7 +48,7 @@ def train_deotte(images: ndarray, labels: ndarray, held_out: ndarray, *, seed: i
     generator = tf.keras.preprocessing.image.ImageDataGenerator(  # Keras 3 has it under this name only
         rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1
     )
-    batches, steps = generator.flow(images, labels, batch_size=64), len(images) // 64
     rate = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-3 * 0.95**epoch)
-    model.fit(batches, epochs=epochs, steps_per_epoch=steps, callbacks=[rate], verbose=0)
+    # Not with his `steps_per_epoch`: if that is less than the batches, Keras 3 trains every second epoch on one batch.
+    model.fit(generator.flow(images, labels, batch_size=64), epochs=epochs, callbacks=[rate], verbose=0)
     return model.predict(held_out, verbose=0), model.count_params()
