@@ -128,7 +128,7 @@ test-browser: setup .venv/.test .venv/.browser ## Test the drawing page in a hea
 test-cluster: setup .venv/.test .venv/.cluster ## Test trainings on a Ray cluster of two nodes on this machine (minutes).
 	@.venv/bin/python -m pytest -m cluster
 
-test-benchmarks: setup .venv/.test ## Test the trainings of the benchmarks (minutes).
+test-benchmarks: setup .venv/.test .venv/.bench ## Test the trainings of the benchmarks (minutes).
 	@.venv/bin/python -m pytest -m benchmarks
 
 test-kaggle-image: setup .venv/.test ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
@@ -137,7 +137,7 @@ test-kaggle-image: setup .venv/.test ## Run the notebook with Kaggle's versions 
 lint: setup .venv/.lint ## Check style, format and types.
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup ## Benchmark against other recipes (90 minutes). PARTS="engine small single" JSON=1
+bench: setup $(if $(filter peers,$(or $(PARTS),peers)),.venv/.bench) ## Benchmark against other recipes (two hours). PARTS="engine small single" JSON=1
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
 ablation: setup ## Compare settings of the preset single (over an hour). ONLY="30 epochs" SEED=
@@ -166,7 +166,7 @@ clean: ## Delete what can be made again; asks before it deletes downloaded data 
 	done
 
 # Extras that only one target needs.
-.venv/.browser .venv/.cluster .venv/.lint .venv/.tensorboard .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
+.venv/.bench .venv/.browser .venv/.cluster .venv/.lint .venv/.tensorboard .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
 	@echo 'Installing the extra $* into .venv ...'
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@

@@ -4,11 +4,12 @@ Recipes run one after the other on the same rows. Finished parts are kept in the
 """
 
 import functools
+import importlib.metadata
+import importlib.util
 import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -25,15 +26,15 @@ from benchmarks import engine, tables
 from digit_recognizer import files, pipeline
 from digit_recognizer.config import PRESETS, make_config
 from digit_recognizer.console import hide_native_messages
-from digit_recognizer.data.csv_files import Dataset, load_train
-from digit_recognizer.data.folds import Fold, make_folds
+from digit_recognizer.data.csv_files import load_train, normalise
+from digit_recognizer.data.folds import make_folds
 from digit_recognizer.errors import UserError
-from digit_recognizer.training import environment, run_folder, workers
-from digit_recognizer.training.devices import choose_precision, count_cores, find_gpus, split_devices, uses_onednn
+from digit_recognizer.training import environment, run_folder
+from digit_recognizer.training.devices import choose_precision, find_gpus, uses_onednn
 
-FOLDS = 2  # for the comparison of ensembles: all rows count, and few networks have to be trained
-BEST_NETWORKS, DEOTTE_NETWORKS = 4, 1  # per fold, which cost about the same
-SINGLE_FOLDS, SINGLE_SEEDS = 5, 2  # for the out-of-fold accuracy of `single`
+# Other people's networks: the modules of `train_NAME`.
+PEERS = {"small_cnn": "peers", "deotte": "peers", "pytorch_example": "torch_peers", "ttdoucet": "torch_peers"}
+PEERS_VALIDATION = 0.2  # of the rows: 8,400, for a small standard error
 SPLIT_SEED = 2  # of all accuracies: settings were chosen on the splits of the seeds 0 and 1
 REPETITIONS, SMALL_REPETITIONS = 2, 5  # of what takes minutes, and of the small networks
 
@@ -55,16 +56,14 @@ def measure(folders: Folders, parts: Sequence[str]) -> dict[str, Any]:
             files.write_json(path, part(folders))
         if path.exists():
             result[name] = files.read_json(path)
-    if "best" in result and "deotte" in result:
-        best, deotte = (np.array(result[name].pop("right"), bool) for name in ("best", "deotte"))
-        result["difference"] = compare_paired(deotte, best)
     return result
 
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, precision, versions, date and git commit."""
     versions, machine = environment.find_versions(), environment.find_machine()
-    names = ["python", "keras", "numpy", *(name for name in versions if name.startswith("tensorflow"))]
+    versions |= {"torch": importlib.metadata.version("torch")} if importlib.util.find_spec("torch") else {}
+    names = ("python", "keras", "numpy", "tensorflow", "tensorflow-cpu", "torch")
     return {
         "processor": machine["processor"],
         "features": machine["features"],
@@ -72,7 +71,7 @@ def describe_machine() -> dict[str, Any]:
         "precision": choose_precision(find_gpus()),
         "onednn": uses_onednn(),
         "system": platform.platform(),
-        "versions": {name: versions[name] for name in names},
+        "versions": {name: versions[name] for name in names if name in versions},
         "measured_on": environment.now()[:10],
         "git_commit": environment.git_commit(),
     }
@@ -82,92 +81,69 @@ def measure_engine(_folders: Folders) -> dict[str, Any]:
     """Compare the throughput of the training of `single` with those of its convolutions and of a matrix product."""
     precision = choose_precision(find_gpus())
     repetitions = [_run_isolated(engine.measure_training, precision) for _ in range(REPETITIONS)]
-    return _describe_processes(1) | _summarise(repetitions)
+    return _summarise(repetitions)
 
 
 def measure_small(folders: Folders) -> dict[str, Any]:
     """Train the preset `fast` and the small CNN in stock Keras in turn, each in the environment of its own."""
-    fast, small_cnn = [], []
+    fast, small_cnn, validation = [], [], PRESETS["fast"].validation
     for seed in range(SMALL_REPETITIONS):
         fast.append(_train(folders, f"fast-{seed}", "fast", seed=seed))
-        small_cnn.append(_run_isolated(_train_small_cnn, folders.data, seed))
-    return {"fast": _summarise(fast), "small_cnn": _summarise(small_cnn)} | _describe_processes(1)
+        trained = _run_isolated(_train_peer, folders, "small_cnn", validation, seed)
+        small_cnn.append({name: trained[name] for name in ("accuracy", "seconds")})
+    return {"fast": _summarise(fast), "small_cnn": _summarise(small_cnn)}
 
 
-def _train_small_cnn(data_dir: Path, seed: int) -> dict[str, float]:
+def measure_preset(
+    folders: Folders, part: str, preset: str = "single", repetitions: int = REPETITIONS, **settings: int
+) -> dict[str, Any]:
+    """Train a preset with several seeds."""
+    trained = [_train(folders, f"{part}-{seed}", preset, seed=seed, **settings) for seed in range(repetitions)]
+    return {"members": PRESETS[preset].members} | settings | _summarise(trained)
+
+
+def measure_peers(folders: Folders) -> dict[str, Any]:
+    """Train the presets `fast` and `single` and other people's networks on the same rows, each in a new process.
+
+    CPU time and wall time are those of the whole process, from its start to the predictions for the held-out rows.
+    """
+    networks: dict[str, dict[str, Any]] = {}
+    for name in ("fast", "single", *PEERS):
+        path = folders.work / f"peer-{name}.json"  # so that an interrupted part goes on
+        if not path.exists():
+            started, before = time.perf_counter(), environment.measure_usage()[0]
+            result = _run_isolated(_train_peer if name in PEERS else _train_preset, folders, name, PEERS_VALIDATION)
+            seconds, usage = time.perf_counter() - started, environment.measure_usage()[0] - before
+            files.write_json(path, result | {"all_seconds": seconds, "processor_seconds": usage})
+        networks[name] = files.read_json(path)
+    right = {name: np.array(network.pop("right"), bool) for name, network in networks.items()}
+    for name, network in networks.items():
+        network["difference"] = compare_paired(right[name], right["single"])
+    return {"rows": len(right["single"]), "networks": networks}
+
+
+def _train_preset(folders: Folders, name: str, validation: float) -> dict[str, Any]:
+    _train_run(folders, f"peer-{name}", name, {"validation": validation})
+    _, labels, probabilities = run_folder.read_member_predictions(folders.work / f"peer-{name}" / "member-0")
+    return _score(probabilities, labels)
+
+
+def _train_peer(folders: Folders, name: str, validation: float, seed: int = 0, **options: int) -> dict[str, Any]:
     with hide_native_messages():
         os.environ.pop("TF_ENABLE_ONEDNN_OPTS")  # as in other programs, TensorFlow decides about oneDNN
-        from benchmarks.peers import train_small_cnn
-
-    train, config = load_train(data_dir), PRESETS["fast"]
-    (fold,) = make_folds(train.labels, folds=config.folds, validation=config.validation, seed=SPLIT_SEED)
-    accuracy, seconds = train_small_cnn(train, fold, seed=seed)
-    return {"accuracy": accuracy, "seconds": seconds}
-
-
-def measure_single(folders: Folders) -> dict[str, Any]:
-    """Train the preset `single`."""
-    repetitions = [_train(folders, f"single-{seed}", "single", seed=seed) for seed in range(REPETITIONS)]
-    return _describe_processes(1) | _summarise(repetitions)
+        train_network = getattr(importlib.import_module(f"benchmarks.{PEERS[name]}"), f"train_{name}")
+    train = load_train(folders.data)
+    (fold,) = make_folds(train.labels, folds=1, validation=validation, seed=SPLIT_SEED)
+    images, held_out = normalise(train.images[fold.train]), normalise(train.images[fold.validation])
+    started = time.perf_counter()
+    probabilities, parameters = train_network(images, train.labels[fold.train], held_out, seed=seed, **options)
+    seconds = time.perf_counter() - started
+    return {"parameters": parameters, "seconds": seconds, **_score(probabilities, train.labels[fold.validation])}
 
 
-def measure_folds(folders: Folders) -> dict[str, Any]:
-    """Train the preset `single` on five folds with two seeds."""
-    repetitions = [
-        _train(folders, f"folds-{seed}", "single", folds=SINGLE_FOLDS, seed=seed) for seed in range(SINGLE_SEEDS)
-    ]
-    return {"folds": SINGLE_FOLDS} | _describe_processes(SINGLE_FOLDS) | _summarise(repetitions)
-
-
-def measure_best(folders: Folders) -> dict[str, Any]:
-    """Train members of the preset `best` on each half of the rows and evaluate them on the other."""
-    costs = _train(folders, "best", "best", folds=FOLDS, members=BEST_NETWORKS)
-    train, members = load_train(folders.data), run_folder.member_dirs(folders.work / "best")
-    probabilities = [run_folder.read_member_predictions(member).probabilities for member in members]
-    scores = score_folds(train.labels, _make_halves(train), probabilities)
-    return {"networks": BEST_NETWORKS} | costs | _describe_processes(len(members)) | scores
-
-
-def measure_deotte(folders: Folders) -> dict[str, Any]:
-    """Train some of Deotte's networks on each half of the rows with the kit's engine; evaluate them on the other."""
-    train, gpus, count = load_train(folders.data), find_gpus(), FOLDS * DEOTTE_NETWORKS
-    halves = _make_halves(train)
-    function = functools.partial(_train_deotte, train, halves, choose_precision(gpus))
-    started, before = time.perf_counter(), _measure_children()
-    trained = workers.run_tasks(function, iter(range(count)), devices=split_devices(count, gpus), report=lambda _: None)
-    probabilities = [values for _, values in sorted(trained, key=lambda pair: pair[0])]
-    costs = {"all_seconds": time.perf_counter() - started, "processor_seconds": _measure_children() - before}
-    scores = score_folds(train.labels, halves, probabilities)
-    return {"networks": DEOTTE_NETWORKS} | costs | _describe_processes(count) | scores
-
-
-def _measure_children() -> float:
-    """Return the CPU time of the ended child processes."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _train_deotte(
-    train: Dataset, halves: list[Fold], precision: str, index: int, _report: workers.Report
-) -> tuple[int, np.ndarray]:
-    with hide_native_messages():
-        from benchmarks.peers import train_deotte
-
-        return index, train_deotte(train, halves[index // DEOTTE_NETWORKS], seed=index, precision=precision)
-
-
-def score_folds(labels: np.ndarray, folds: Sequence[Fold], networks: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return the accuracy of the ensembles of some folds on their held-out rows, and for each row if it is right.
-
-    Args:
-        labels: uint8 [n], of train.csv.
-        folds: Together they hold out every row.
-        networks: Probabilities of each network for the held-out rows of its fold, ordered by fold.
-    """
-    count, right = len(networks) // len(folds), np.zeros(len(labels), int)
-    for number, fold in enumerate(folds):
-        mean = np.mean(networks[number * count : (number + 1) * count], axis=0)
-        right[fold.validation] = mean.argmax(axis=1) == labels[fold.validation]
+def _score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return the accuracy, and for each row if it is right."""
+    right = probabilities.argmax(axis=1) == labels
     return {"accuracy": float(right.mean()), "right": right.tolist()}
 
 
@@ -178,11 +154,6 @@ def compare_paired(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
         "accuracy": float(difference.mean()),
         "standard_error": float(difference.std(ddof=1) / np.sqrt(len(difference))),
     }
-
-
-def _make_halves(train: Dataset) -> list[Fold]:
-    """Return the folds of a run of `best` with FOLDS=2."""
-    return make_folds(train.labels, folds=FOLDS, validation=PRESETS["best"].validation, seed=SPLIT_SEED)
 
 
 def _train(folders: Folders, run: str, preset: str, **settings: int) -> dict[str, float]:
@@ -196,7 +167,7 @@ def _train(folders: Folders, run: str, preset: str, **settings: int) -> dict[str
     }
 
 
-def _train_run(folders: Folders, run: str, preset: str, settings: dict[str, int]) -> dict[str, Any]:
+def _train_run(folders: Folders, run: str, preset: str, settings: Mapping[str, float]) -> dict[str, Any]:
     config = make_config(preset, split_seed=SPLIT_SEED, **settings)
     return pipeline.train(config, folders.data, folders.work, Console(stderr=True), run=run)[1]
 
@@ -207,29 +178,22 @@ def _run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _describe_processes(networks: int) -> dict[str, int]:
-    """Return the number of processes that train some networks, and the threads of each."""
-    devices = split_devices(networks, find_gpus())
-    threads = int(devices[0].get("TF_NUM_INTRAOP_THREADS", count_cores()))
-    return {"processes": len(devices), "threads": threads}
-
-
 def _summarise(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return the number of repetitions, and the mean and standard deviation of each value."""
     result: dict[str, Any] = {"repetitions": len(repetitions)}
     for name in repetitions[0]:
         values = [repetition[name] for repetition in repetitions]
-        result[name] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
+        result[name] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if values[1:] else 0.0}
     return result
 
 
 PARTS: dict[str, Callable[[Folders], dict[str, Any]]] = {
     "engine": measure_engine,
     "small": measure_small,
-    "single": measure_single,
-    "folds": measure_folds,
-    "best": measure_best,
-    "deotte": measure_deotte,
+    "single": functools.partial(measure_preset, part="single"),
+    "folds": functools.partial(measure_preset, part="folds", folds=5),
+    "best": functools.partial(measure_preset, part="best", preset="best", repetitions=1, folds=5),
+    "peers": measure_peers,
 }
 
 
@@ -241,7 +205,7 @@ PARTS: dict[str, Callable[[Folders], dict[str, Any]]] = {
 @click.option("--parts", default=" ".join(PARTS), help="Parts to measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
 def main(data_dir: Path, work_dir: Path, parts: str, as_json: bool) -> None:
-    """Benchmark the kit against other people's recipes on this machine; all parts take 90 minutes."""
+    """Benchmark the kit against other people's recipes on this machine; all parts take two hours."""
     if unknown := sorted(set(parts.split()) - set(PARTS)):
         raise UserError(f"expected parts out of {', '.join(PARTS)}, received {unknown[0]!r}")
     result = measure(Folders(data_dir, work_dir), parts.split())

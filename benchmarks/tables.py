@@ -29,6 +29,7 @@ def update_document(text: str, results: Mapping[str, Sequence[Result]]) -> str:
     tables = {
         "machines": make_machines_table(results["benchmark"]),
         "accuracy": make_accuracy_table(results["benchmark"][0]),
+        "peers": make_peers_table(results["benchmark"][0]),
         "engine": make_engine_table(results["benchmark"]),
         "ablation": make_ablation_table(results["ablation"]),
         "handwriting": "\n\n".join(map(make_handwriting_tables, results["handwriting"])),
@@ -48,8 +49,10 @@ def make_benchmark_tables(result: Result) -> str:
         tables.append(make_machines_table([result]))
     if {"single", "engine"} & set(result):
         tables.append(make_engine_table([result]))
-    if {"folds", "best", "deotte"} <= set(result):
+    if {"folds", "best"} <= set(result):
         tables.append(make_accuracy_table(result))
+    if "peers" in result:
+        tables.append(make_peers_table(result))
     return "\n\n".join(tables)
 
 
@@ -76,21 +79,28 @@ def make_machines_table(results: Sequence[Result]) -> str:
 
 def make_accuracy_table(result: Result) -> str:
     """Return accuracies of all 42,000 rows, out of fold, with the measured cost of the training."""
-    single, best, deotte = result["folds"], result["best"], result["deotte"]
-    rows = [
-        (
-            f"`single`, {single['folds']} networks, mean of {single['repetitions']} seeds",
-            f"{1 - 1 / single['folds']:.0%} of the rows",
-            _mean(single, "accuracy", ".3%"),
-            f"{single['processor_seconds']['mean'] / 60:.0f} min",
-        )
-    ]
-    for name, part in (("`best`", best), ("Deotte's", deotte)):
-        minutes = f"{part['processor_seconds'] / 60:.0f} min"
-        rows.append((f"{name}, {part['networks']} per half", "half of the rows", f"{part['accuracy']:.3%}", minutes))
-    ratio = f"{best['processor_seconds'] / deotte['processor_seconds']:.2f} of it"
-    rows.append(("`best` less Deotte's, paired", "", _points(result["difference"]), ratio))
+    rows = []
+    for name, part in (("`single`", result["folds"]), ("`best`", result["best"])):
+        seeds = f", mean of {part['repetitions']} seeds" if part["repetitions"] > 1 else ""
+        share, minutes = 1 - 1 / part["folds"], part["processor_seconds"]["mean"] / 60
+        row = f"{name}, {part['folds'] * part['members']} networks{seeds}", f"{share:.0%} of the rows"
+        rows.append((*row, _mean(part, "accuracy", ".3%"), f"{minutes:.0f} min"))
     return _make_table(("networks", "each trained on", "out-of-fold accuracy", "CPU time of the training"), rows)
+
+
+def make_peers_table(result: Result) -> str:
+    """Return a row for each network that was trained on the rows of the part `peers`, with its costs."""
+    peers = result.get("peers", {"rows": 0, "networks": {}})
+    rows = []
+    for name, network in peers["networks"].items():
+        accuracy, seconds = network["accuracy"], (network["processor_seconds"], network["all_seconds"])
+        error = math.sqrt(accuracy * (1 - accuracy) / peers["rows"])
+        compared = _points(network["difference"]) if name != "single" else ""
+        rows.append((f"`{name}`", f"{accuracy:.2%} ± {error:.2%}", compared, *(f"{value:,.0f} s" for value in seconds)))
+    header = "network", "accuracy", "`single` less it, paired", "CPU time", "wall time"
+    names = ", ".join(" ".join(pair) for pair in result["machine"]["versions"].items())
+    note = f"Measured at commit {_name_commit(result)} on {_describe(result)} with {names}."
+    return _make_table(header, rows) + (f"\n\n{note}" if rows else "")
 
 
 def make_engine_table(results: Sequence[Result]) -> str:
@@ -165,7 +175,7 @@ def _name_commit(result: Result) -> str:
 def _mean(part: Result, name: str, form: str, unit: str = "") -> str:
     """Return the mean of the repetitions with its standard error."""
     mean, error = part[name]["mean"], part[name]["deviation"] / math.sqrt(part["repetitions"])
-    return f"{mean:{form}}{unit} ± {error:{form}}{unit}"
+    return f"{mean:{form}}{unit} ± {error:{form}}{unit}" if part["repetitions"] > 1 else f"{mean:{form}}{unit}"
 
 
 def _points(difference: Result) -> str:

@@ -35,7 +35,9 @@ def read_imported(folder):
     return {canonicalize_name(names.get(module, [module])[0]) for module in modules - own}
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("src", ["cpu", "cluster"]), ("benchmarks", ["cpu", "browser"])])
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("src", ["cpu", "cluster"]), ("benchmarks", ["cpu", "bench", "browser"])]
+)
 def test_imported_packages_are_declared(folder, extras):
     assert read_imported(ROOT / folder) <= {
         canonicalize_name(requirement.name) for requirement in read_declared(*extras)
