@@ -128,9 +128,13 @@ def make_ablation_table(results: Sequence[Result]) -> str:
         for name, values in result["variations"].items():
             compared = (_points(values["difference"]), values["basis"]) if name != values["basis"] else ("", "")
             minutes = f"{values['processor_seconds'] / 60:.1f} min"
-            rows.append((name, f"{values['accuracy']:.3%}", *compared, minutes, _name_commit(result)))
+            arithmetic = f"{values['arithmetic']:.2f}" if "arithmetic" in values else ""
+            seeds = str(len(result.get("seeds", "0")))
+            rows.append(
+                (name, f"{values['accuracy']:.3%}", *compared, seeds, arithmetic, minutes, _name_commit(result))
+            )
     machines = "; ".join(f"{_name_commit(result)} on {_describe(result)}" for result in results)
-    header = "setting", "accuracy", "difference", "compared with", "CPU time", "commit"
+    header = "setting", "accuracy", "difference", "compared with", "seeds", "arithmetic", "CPU time", "commit"
     return f"{_make_table(header, rows)}\n\nMeasured at commit {machines}."
 
 
