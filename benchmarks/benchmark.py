@@ -3,7 +3,6 @@
 Recipes run one after the other on the same rows. Finished parts are kept in the working folder and not measured again.
 """
 
-import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -94,12 +93,17 @@ def measure_small(folders: Folders) -> dict[str, Any]:
     return {"fast": _summarise(fast), "small_cnn": _summarise(small_cnn)}
 
 
-def measure_preset(
-    folders: Folders, part: str, preset: str = "single", repetitions: int = REPETITIONS, **settings: int
-) -> dict[str, Any]:
-    """Train a preset with several seeds."""
-    trained = [_train(folders, f"{part}-{seed}", preset, seed=seed, **settings) for seed in range(repetitions)]
-    return {"members": PRESETS[preset].members} | settings | _summarise(trained)
+def measure_single(folders: Folders) -> dict[str, Any]:
+    """Train the preset `single` with several seeds."""
+    return _summarise([_train(folders, f"single-{seed}", "single", seed=seed) for seed in range(REPETITIONS)])
+
+
+def measure_best(folders: Folders) -> dict[str, Any]:
+    """Train the preset `best`; score all rows out of fold, and each of its networks alone."""
+    result, config = _train(folders, "best", "best"), PRESETS["best"]
+    members = map(run_folder.read_member_predictions, run_folder.member_dirs(folders.work / "best"))
+    networks = [{"accuracy": _score(probabilities, labels)["accuracy"]} for _, labels, probabilities in members]
+    return {"folds": config.folds, "members": config.members, "networks": _summarise(networks)} | result
 
 
 def measure_peers(folders: Folders) -> dict[str, Any]:
@@ -183,16 +187,15 @@ def _summarise(repetitions: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     result: dict[str, Any] = {"repetitions": len(repetitions)}
     for name in repetitions[0]:
         values = [repetition[name] for repetition in repetitions]
-        result[name] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if values[1:] else 0.0}
+        result[name] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
     return result
 
 
 PARTS: dict[str, Callable[[Folders], dict[str, Any]]] = {
     "engine": measure_engine,
     "small": measure_small,
-    "single": functools.partial(measure_preset, part="single"),
-    "folds": functools.partial(measure_preset, part="folds", folds=5),
-    "best": functools.partial(measure_preset, part="best", preset="best", repetitions=1, folds=5),
+    "single": measure_single,
+    "best": measure_best,
     "peers": measure_peers,
 }
 

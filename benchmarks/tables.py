@@ -49,7 +49,7 @@ def make_benchmark_tables(result: Result) -> str:
         tables.append(make_machines_table([result]))
     if {"single", "engine"} & set(result):
         tables.append(make_engine_table([result]))
-    if {"folds", "best"} <= set(result):
+    if "best" in result:
         tables.append(make_accuracy_table(result))
     if "peers" in result:
         tables.append(make_peers_table(result))
@@ -79,13 +79,13 @@ def make_machines_table(results: Sequence[Result]) -> str:
 
 def make_accuracy_table(result: Result) -> str:
     """Return accuracies of all 42,000 rows, out of fold, with the measured cost of the training."""
-    rows = []
-    for name, part in (("`single`", result["folds"]), ("`best`", result["best"])):
-        seeds = f", mean of {part['repetitions']} seeds" if part["repetitions"] > 1 else ""
-        share, minutes = 1 - 1 / part["folds"], part["processor_seconds"]["mean"] / 60
-        row = f"{name}, {part['folds'] * part['members']} networks{seeds}", f"{share:.0%} of the rows"
-        rows.append((*row, _mean(part, "accuracy", ".3%"), f"{minutes:.0f} min"))
-    return _make_table(("networks", "each trained on", "out-of-fold accuracy", "CPU time of the training"), rows)
+    best = result["best"]
+    rows = f"{1 - 1 / best['folds']:.0%} of the rows"
+    cells = [
+        (f"one, mean of {best['networks']['repetitions']}", rows, _mean(best["networks"], "accuracy", ".3%"), ""),
+        (f"{best['members']}, `best`", rows, f"{best['accuracy']:.3%}", f"{best['processor_seconds'] / 60:.0f} min"),
+    ]
+    return _make_table(("networks", "each trained on", "out-of-fold accuracy", "CPU time of all"), cells)
 
 
 def make_peers_table(result: Result) -> str:
