@@ -81,8 +81,7 @@ def report(
     on_error: Callable[[UserError], None],
 ) -> list[Path]:
     """Write reports/<run>/report.html and report.md; return their paths. `on_error` is for drawings left out."""
-    from digit_recognizer.evaluation.documents import write_document
-    from digit_recognizer.evaluation.report import load_run, make_report
+    from digit_recognizer.evaluation.report import load_run, make_report, write_document
     from digit_recognizer.handwriting.reader import load_reader
     from digit_recognizer.handwriting.transcription import read_samples
 

@@ -1,5 +1,6 @@
-"""Scores and report of a run: values from its files and from the arguments."""
+"""Report of a run: values from its files and from the arguments, escaped in Markdown and on the page."""
 
+import base64
 import csv
 import json
 import re
@@ -9,14 +10,17 @@ import made
 import numpy as np
 import pages
 import pytest
+from jinja2 import ChoiceLoader, DictLoader, PackageLoader
+from markdown_it import MarkdownIt
 
 from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation import documents, metrics, report
+from digit_recognizer.evaluation import figures, metrics, report
 from digit_recognizer.evaluation.report import Handwriting, HandwritingSample, load_run
 from digit_recognizer.training import run_folder
 from digit_recognizer.training.environment import code_sha256
 
+MARKUP = "a|b *c* _d_ `e` [f](javascript:g) <script>h</script> ![i](j.png) # k\n\n## l & $m$ \\"
 HOSTILE = "<b>x</b> | *y*"
 LEDGER = """run,submitted_at,validation_accuracy,public_score,status
 <b>x</b> | *y*,2026-01-01,0.993,0.98,
@@ -77,7 +81,7 @@ def files(reports, tmp_path_factory):
     """The folders of both written reports."""
     folder = tmp_path_factory.mktemp("reports")
     for name, (text, pictures) in reports.items():
-        documents.write_document(text, pictures, folder / name, lambda *_: None)
+        report.write_document(text, pictures, folder / name, lambda *_: None)
     return {name: folder / name for name in reports}
 
 
@@ -118,7 +122,7 @@ def test_the_page_has_eight_parts_and_needs_no_other_file(files, run, pictures):
 
 
 def test_the_same_run_gives_the_same_page(single, compose, files, tmp_path):
-    documents.write_document(*compose(single), tmp_path, lambda *_: None)
+    report.write_document(*compose(single), tmp_path, lambda *_: None)
     assert (tmp_path / "report.html").read_bytes() == (files["single"] / "report.html").read_bytes()
 
 
@@ -273,3 +277,67 @@ def test_a_run_trained_on_all_rows_is_refused(single, demo_dir, tmp_path):
     np.savez(run_dir / "member-0" / "validation.npz", **{name: values[:0] for name, values in empty._asdict().items()})
     with pytest.raises(UserError, match="all was trained on all rows"):
         load_run(run_dir, demo_dir)
+
+
+@pytest.fixture
+def render(monkeypatch):
+    """Fill in the text of a template."""
+
+    def run(text, **facts):
+        loader = ChoiceLoader([DictLoader({"t.md": text}), PackageLoader("digit_recognizer.evaluation")])
+        monkeypatch.setattr(report, "TEMPLATES", report.TEMPLATES.overlay(loader=loader))
+        return report.render("t.md", facts)
+
+    return run
+
+
+def write(text, folder, pictures=()):
+    steps = []
+    html, markdown = report.write_document(text, dict(pictures), folder, lambda *step: steps.append(step))
+    return html.read_text(), markdown.read_text(), steps
+
+
+def test_values_are_never_markup(render, tmp_path):
+    text = "# {{ x }}\n\n## S\n\n| {{ x }} | a |\n|---|---|\n| {{ x }} | b |\n\n{{ x }}\n"
+    html, markdown, _ = write(render(text, x=MARKUP), tmp_path)
+    page = pages.read(html)
+    assert not page.named("script") + page.named("img") + page.named("em")
+    assert len(page.named("a")) == len(page.named("h1")) == len(page.named("h2")) == 1
+    assert [len(page.named(tag)) for tag in ("th", "td")] == [2, 2]
+    assert page.text.count(" ".join(MARKUP.split())) == 5  # <title> is one of them
+    rendered = MarkdownIt("commonmark").enable("table").render(markdown)
+    assert not re.search("<script|<img|<em|javascript:", rendered.replace("(javascript:g)", ""))
+
+
+def test_html_in_a_document_is_text(tmp_path):
+    page = pages.read(write("# T\n\n## S\n\n<script>x</script> <b>y</b>\n", tmp_path)[0])
+    assert not page.named("script") + page.named("b")
+    assert "<script>x</script> <b>y</b>" in page.text
+
+
+def test_pictures_are_beside_the_markdown_and_inside_the_page(render, tmp_path):
+    text = render("# T\n\n## S\n\n![A {{ a }}](one.png)\n![B](two.png)\n", a='"x" <b>]')
+    picture = figures.draw_gallery([np.zeros((28, 28), np.uint8)], ["title"])
+    html, markdown, steps = write(text, tmp_path, dict.fromkeys(("one", "two", "unused"), picture))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "report.html", "report.md", "two.png"]
+    assert re.findall(r"!\[(.+)\]\((.+)\)", markdown) == [(r'A "x" \<b\>\]', "one.png"), ("B", "two.png")]
+    images = pages.read(html).named("img")
+    assert [image["alt"] for image in images] == ['A "x" <b>]', "B"]
+    data = base64.b64encode((tmp_path / "one.png").read_bytes()).decode()
+    assert images[0]["src"] == f"data:image/png;base64,{data}"
+    assert [done for _, done in steps] == sorted(done for _, done in steps)
+
+
+def test_the_contents_link_to_the_parts(tmp_path):
+    html, markdown, _ = write("# T\n\n## 1 A, b\n\nx\n\n## 2 C\n\ny\n", tmp_path)
+    assert markdown == "# T\n\n- [1 A, b](#1-a-b)\n- [2 C](#2-c)\n\n## 1 A, b\n\nx\n\n## 2 C\n\ny\n"
+    page = pages.read(html)
+    assert [link["href"] for link in page.named("a")] == ["#1-a-b", "#2-c"]
+    assert [heading["id"] for heading in page.named("h2")] == ["1-a-b", "2-c"]
+
+
+def test_a_failure_leaves_the_earlier_document(tmp_path):
+    earlier = write("# Old\n\n## S\n\nx\n", tmp_path)[:2]
+    with pytest.raises(AttributeError):
+        write("# New\n\n## S\n\n![A](none.png)\n", tmp_path, {"none": None})
+    assert tuple((tmp_path / name).read_text() for name in ("report.html", "report.md")) == earlier
