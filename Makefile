@@ -63,8 +63,8 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto
-	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(call option,SEEDS,--seeds) \
+train: setup ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= SEEDS=0-9 CLUSTER=auto
+	@$(KIT) train $(settings) $(run) $(data) $(call option,SEEDS,--seeds) \
 		$(call option,CLUSTER,--cluster) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
@@ -166,7 +166,7 @@ clean: ## Delete what can be made again; asks before it deletes downloaded data 
 	done
 
 # Extras that only one target needs.
-.venv/.bench .venv/.browser .venv/.cluster .venv/.lint .venv/.tensorboard .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
+.venv/.bench .venv/.browser .venv/.cluster .venv/.lint .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
 	@echo 'Installing the extra $* into .venv ...'
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@

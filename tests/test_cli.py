@@ -123,13 +123,6 @@ def test_a_user_error_is_one_line(run, arguments, line):
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", f"digit-recognizer: {line}\n")
 
 
-def test_without_tensorboard_its_option_is_an_error(run, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    answer = run("train", "--tensorboard")
-    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
-    assert answer.stderr.startswith("digit-recognizer: --tensorboard needs the package tensorboard")
-
-
 def test_a_training_prints_lines_and_is_not_repeated(command, run, demo_dir, tmp_path):
     (tmp_path / "data").symlink_to(demo_dir)
     answer = command(*TRAIN)

@@ -1,7 +1,6 @@
 """The command line: one command per stage. Modules that import heavy packages are imported inside commands."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import sys
@@ -82,20 +81,14 @@ def download(data_dir: Path, force: bool) -> None:
 
 @app.command(params=[*SETTINGS, DATA_DIR, AS_JSON])
 @click.option("--run", show_default="made of the settings", help="Name of the run.")
-@click.option("--tensorboard", "log", is_flag=True, help="Write <run>/tensorboard/ as well.")
 @click.option("--seeds", help="Train one run for each seed: 0-9, or 1,4,7.")
 @click.option("--cluster", help="Train on a Ray cluster: auto, or the head's HOST:PORT.")
 def train(
-    run: str | None, data_dir: Path, log: bool, seeds: str | None, cluster: str | None, as_json: bool, **settings: Any
+    run: str | None, data_dir: Path, seeds: str | None, cluster: str | None, as_json: bool, **settings: Any
 ) -> None:
     """Train the networks of a run. Finished members of an interrupted run with the same settings are kept."""
     numbers = parse_seeds(seeds) if seeds else [settings["seed"]]
     configs = [make_config(**settings | {"seed": number}) for number in numbers]
-    if log and (cluster or importlib.util.find_spec("tensorboard") is None):
-        raise UserError(
-            "--tensorboard needs the package tensorboard and trains on this machine; run `make train TENSORBOARD=1` "
-            "without CLUSTER=, or pip install '.[tensorboard]'"
-        )
     if seeds and (run or settings["seed"] is not None):
         raise UserError("expected either --seeds, or --seed and --run, received both")
     if run is not None and (run != Path(run).name or run.startswith(".")):
@@ -103,7 +96,7 @@ def train(
     records = []
     for config in configs:
         started = environment.now()
-        run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, log=log, cluster=cluster)
+        run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, cluster=cluster)
         records.append(record)
         for warning in record["warnings"]:
             say(f"warning: {warning}", error=True)

@@ -35,7 +35,6 @@ class Training(NamedTuple):
     folds: list[Fold]
     precision: str  # Keras dtype policy
     work_dir: Path  # folder of checkpoints and augmented epochs, on this machine
-    log_dir: Path | None  # for TensorBoard; None: without logs
     epochs: Sequence[Any] = ()  # augmented images, uint8 [n, 28, 28] or their .npy files, one for each augmented epoch
 
     def checkpoint(self, index: int) -> Path:
@@ -50,16 +49,14 @@ def train_members(
     record: dict[str, Any],
     console: Console,
     *,
-    log: bool = False,
     cluster: str | None = None,
     hours: float | None = None,
 ) -> dict[str, Any]:
     """Train the members of a run that do not exist yet in its folder; return the record of the run.
 
     A training that was killed is resumed after its last finished epoch, with the same result. A new folder gets
-    `record`. `log` writes TensorBoard logs, on this machine only; `cluster` is the address of a Ray cluster. No further
-    member starts that would probably end after the time limit `hours`. The scores of the returned record are None if
-    members were trained.
+    `record`. `cluster` is the address of a Ray cluster. No further member starts that would probably end after the time
+    limit `hours`. The scores of the returned record are None if members were trained.
 
     Raises:
         UserError: See `run_folder.open_run`; there is not enough disk space, or a process was killed.
@@ -70,8 +67,7 @@ def train_members(
             precision = record["precision"] or config.precision or devices.choose_precision(gpus)
             record |= {"precision": precision, "machine": environment.find_machine(gpus)}
             folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
-            log_dir = run_dir / "tensorboard" if log else None
-            training = Training(config, data, folds, precision, run_dir / run_folder.WORK, log_dir)
+            training = Training(config, data, folds, precision, run_dir / run_folder.WORK)
             for index, contents in _train_missing(training, record, missing, console, cluster, hours):
                 run_folder.write_member(run_folder.member_dir(run_dir, index), contents)
                 training.checkpoint(index).unlink(missing_ok=True)
@@ -163,7 +159,6 @@ def train_to_files(
         report=lambda *step: report((index, *step)),
         checkpoint=checkpoint,
         resumed=resumed,
-        log_dir=training.log_dir and training.log_dir / f"member-{index}",
     )
     return index, save_member(member)
 
