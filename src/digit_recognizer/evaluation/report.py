@@ -137,6 +137,8 @@ def make_report(
 
     `test` is test.csv. `handwriting` has a sample or more, `ledger` the rows of ledger.csv, oldest first.
     """
+    from digit_recognizer.model.prediction import load_network
+
     config, (_, labels, probabilities) = run.record["config"], run.predictions
     calibration = metrics.calibration(labels, probabilities)
     folders, members = run_folder.member_dirs(run.run_dir), []
@@ -144,12 +146,13 @@ def make_report(
         own = run_folder.read_member_predictions(folder)
         accuracy = metrics.accuracy(own.labels, own.probabilities).value
         members.append({"name": folder.name, "rows": len(own.rows), "accuracy": accuracy, "history": history})
+    kinds = zip(config["architectures"], folders, strict=False)  # members take turns
     means = {name: np.mean([history[name] for history in run.histories], axis=0) for name in run.histories[0]}
     facts = _score(run) | {
         "record": run.record,
         "same_code": run.record.get("code") == environment.code_sha256(),
         "next_preset": dict(pairwise(PRESETS)).get(config.get("preset")),
-        "networks": [_describe_layers(folder) for folder in folders[: len(config["architectures"])]],
+        "networks": {kind: load_network(folder / "model.keras").count_params() for kind, folder in kinds},
         "handwriting": handwriting,
         "wrong_handwriting": [sample for sample in handwriting.samples if sample.text != sample.label],
         "ledger": ledger,
@@ -172,27 +175,6 @@ def make_report(
     titles = [f"{sample.label} read as {sample.text or 'nothing'}\n{sample.probability:.0%}" for sample in shown]
     pictures["handwriting"] = figures.draw_gallery([sample.picture for sample in shown], titles, columns=5)
     return render("report.md.jinja", facts), pictures
-
-
-def _describe_layers(folder: Path) -> list[dict[str, Any]]:
-    """Return kind, shape of the output, parameters and multiply-adds (for one image) of each layer of a member."""
-    from digit_recognizer.model.prediction import load_network
-
-    layers = []
-    for layer in load_network(folder / "model.keras").layers:
-        window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None) or ()
-        shape = layer.output.shape[1:]
-        # A kernel, [height, width, in, out] or [in, out], is applied once at each position of the output.
-        kernel = math.prod(layer.kernel.shape) if hasattr(layer, "kernel") else 0
-        layers.append(
-            {
-                "kind": f"{type(layer).__name__} {'x'.join(map(str, window))}".strip(),
-                "shape": "x".join(map(str, shape)),
-                "parameters": layer.count_params(),
-                "multiply_adds": kernel * math.prod(shape[:-1]),
-            }
-        )
-    return layers
 
 
 def _draw_samples(train: Dataset) -> dict[str, Figure]:
