@@ -26,7 +26,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
 .NOTPARALLEL: # the targets of one command run in their order
-.PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
+.PHONY: help setup doctor download train evaluate report compare submission submit kernel push \
 	kernel-output bench ablation demo predict detector bundled bench-handwriting pictures draw export handwriting test \
 	test-browser test-slow test-cluster test-benchmarks test-kaggle-image lint clean
 
@@ -107,9 +107,6 @@ kernel: setup ## Build the notebook kernel/digit-recognizer.ipynb from src.
 
 push: setup ## Run the notebook on Kaggle, wait for it and download its output. Settings of train, HOURS=11
 	@$(KIT) push $(settings) $(call option,HOURS,--hours)
-
-kernel-status: setup ## Print the status of the notebook's latest version.
-	@$(KIT) kernel-status
 
 kernel-output: setup ## Download the output of the notebook's latest version and compare it with the local run.
 	@$(KIT) kernel-output

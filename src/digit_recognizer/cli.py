@@ -211,14 +211,6 @@ def push(**settings: Any) -> None:
     kernel.push(settings, SUBMISSIONS, say=say)
 
 
-@app.command("kernel-status")
-def show_kernel_status() -> None:
-    """Print the status of the notebook's latest version."""
-    from digit_recognizer.competition import kernel
-
-    kernel.show_status(say=say)
-
-
 @app.command("kernel-output")
 def fetch_kernel_output() -> None:
     """Fetch the output of the notebook's latest version. The output is compared with the local run."""

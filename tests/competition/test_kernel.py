@@ -228,16 +228,6 @@ def test_failed_kernel_shows_the_end_of_its_log_and_is_pushed_again(ready, run_c
     assert len(ready.kernels.versions[NAME]) == 2
 
 
-def test_kernel_status_prints_the_latest_version(ready, run_command):
-    never = "there is no such kernel, or you may not read it; `make push` creates it"
-    assert failed(run_command("kernel-status")).endswith(never)
-    ready.kernels.failure = "A cell failed."
-    push_and_fail()
-    assert run_command("kernel-status").stdout == f"{SLUG}: error (A cell failed.); {PAGE}\n"
-    ready.fail("GetKernelSessionStatus", status=401)
-    assert "Kaggle rejected the token" in failed(run_command("kernel-status"))
-
-
 # Fetching the output
 
 
@@ -266,6 +256,10 @@ def fetch_and_fail():
         fetch()
     assert kernel.OUTPUT.read_bytes() == before
     return str(caught.value)
+
+
+def test_output_of_no_kernel_names_the_push(ready, run_command):
+    assert failed(run_command("kernel-output")).endswith("no such kernel, or you may not read it; `make push` creates it")
 
 
 def test_invalid_output_says_how_to_run_the_kernel_again(finished, kernel_files, labels):

@@ -55,13 +55,6 @@ def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print
         _fetch(api, slug, submissions_dir, say)
 
 
-def show_status(*, say: Say = print) -> None:
-    """Print the status of the kernel's latest version; raise a `UserError` if there is none."""
-    api, metadata = _connect(say)
-    status, failure = _read_status(api, metadata["id"], say)
-    say(f"{metadata['id']}: {status}{f' ({failure})' if failure else ''}; {PAGE}/{metadata['id']}")
-
-
 def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
     """Fetch the output of the latest version and compare it with the local run in `submissions_dir`."""
     with locked(OUTPUT.parent, wait=False):
