@@ -17,7 +17,6 @@ import numpy as np
 from digit_recognizer.competition import notebook, submission
 from digit_recognizer.competition.client import ONCE, Api, CallError, Say, call, connect, read_failure
 from digit_recognizer.competition.submission import FILE_NAME
-from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import locked, reading, replacing, write_json, write_text
 from digit_recognizer.training import run_folder
@@ -153,12 +152,11 @@ def _save(api: Api, metadata: dict[str, Any], text: str, say: Say) -> str:
 def _watch(api: Api, slug: str, say: Say) -> None:
     """Wait until the latest version ends; raise a `UserError` with the end of its log if it fails."""
     shown = ""
-    with show_spinner(f"watching {slug}"):
-        while (state := _read_status(api, slug, say))[0] in ACTIVE:
-            if state[0] != shown:
-                shown = state[0]
-                say(shown)
-            time.sleep(20)
+    while (state := _read_status(api, slug, say))[0] in ACTIVE:
+        if state[0] != shown:
+            shown = state[0]
+            say(shown)
+        time.sleep(20)
     if state[0] != "complete":
         log = call("the request for the log", api.kernels_logs, slug, say=say)
         with contextlib.suppress(ValueError, KeyError, TypeError):  # usually it is a JSON list of text fragments

@@ -11,7 +11,6 @@ from requests import exceptions
 from digit_recognizer.competition import client, submission
 from digit_recognizer.competition.client import Api, Say
 from digit_recognizer.config import COMPETITION, count_members
-from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
 
 SCORE_PAUSES: Iterable[float] = (2, 3, 5, 10, 20, *[30] * 28)  # seconds between looks for a score, 15 minutes
@@ -158,9 +157,8 @@ def _wait_for_score(api: Api, folder: Path, record: dict[str, Any], say: Say) ->
     """Wait for the score, and write it into the record and the ledger."""
     number = record["submission_id"]
     say(f"submission {number} is uploaded; waiting for its score")
-    with show_spinner(f"waiting for the score of submission {number}"):
-        rows = (row for row in _poll(api, say, SCORE_PAUSES) if row.ref == number and row.status.name != "PENDING")
-        row = next(rows, None)
+    rows = (row for row in _poll(api, say, SCORE_PAUSES) if row.ref == number and row.status.name != "PENDING")
+    row = next(rows, None)
     if row is None:
         text = f"submission {number} has no score after 15 minutes"
         raise UserError(f"{text}; run the command again to continue waiting: nothing is uploaded twice")
