@@ -259,7 +259,7 @@ def fetch_and_fail():
 
 
 def test_output_of_no_kernel_names_the_push(ready, run_command):
-    assert failed(run_command("kernel-output")).endswith("no such kernel, or you may not read it; `make push` creates it")
+    assert failed(run_command("kernel-output")).endswith("or you may not read it; `make push` creates it")
 
 
 def test_invalid_output_says_how_to_run_the_kernel_again(finished, kernel_files, labels):
