@@ -6,7 +6,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -18,9 +18,6 @@ from digit_recognizer.console import make_console, say, show_steps, track
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.training import environment, run_folder
-
-if TYPE_CHECKING:
-    from digit_recognizer.handwriting.image_files import Listed
 
 MAX_NAMES = 10  # of files that are not read
 
@@ -222,15 +219,12 @@ def fetch_kernel_output() -> None:
 @app.command(params=[RUN, REFUSAL, AS_JSON])
 @click.argument("files", nargs=-1, type=PATH)
 @click.option("--expect", help="Label of all files, to score the predictions.")
-@click.option("--labels", type=PATH, help="CSV file path,label; by default a folder's labels.csv.")
-def predict(
-    files: tuple[Path, ...], run: str | None, expect: str | None, labels: Path | None, refuse: float, as_json: bool
-) -> None:
+def predict(files: tuple[Path, ...], run: str | None, expect: str | None, refuse: float, as_json: bool) -> None:
     """Read handwritten digits in photos, scans and drawings. FILES are image files, or folders of these."""
-    from digit_recognizer.handwriting import image_files
+    from digit_recognizer.handwriting import image_files, reader, transcription
 
     skipped: list[Path] = []
-    listed = image_files.list_pictures(files, labels, on_skip=skipped.append)
+    listed = image_files.list_pictures(files, on_skip=skipped.append)
     if skipped:
         names = ", ".join(path.name for path in skipped[:MAX_NAMES]) + ", ..." * (len(skipped) > MAX_NAMES)
         say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
@@ -238,39 +232,19 @@ def predict(
         raise UserError("no image files to read; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    _read(listed, run, refuse, as_json=as_json, annotate=not as_json)
-
-
-@app.command(params=[RUN, DATA_DIR, AS_JSON])
-def handwriting(run: str | None, data_dir: Path, as_json: bool) -> None:
-    """Read and score the drawings that the page has saved."""
-    from digit_recognizer.handwriting import image_files
-
-    table = data_dir / "handwriting" / image_files.LABELS
-    if not table.exists():
-        raise UserError(f"no drawings with labels in {table.parent}; save some with `make draw`")
-    _read(image_files.read_table(table), run, REFUSE, as_json=as_json, annotate=False)
-
-
-def _read(files: "list[Listed]", run: str | None, refuse: float, *, as_json: bool, annotate: bool) -> None:
-    """Read files and print the digits in each; exit with status 1 if some cannot be read."""
-    from digit_recognizer.handwriting import reader, transcription
-
     errors: list[UserError] = []
     on_error = partial(_note, errors)
     run_dir = reader.choose_networks(MODELS, run)
     read, networks = reader.load_reader(run_dir, refuse), reader.name_networks(run_dir)
-    reading = transcription.transcribe(files, read, on_error=on_error)
-    transcripts = list(track(reading, "reading", len(files), _progress))
+    reading = transcription.transcribe(listed, read, on_error=on_error)
+    transcripts = list(track(reading, "reading", len(listed), _progress))
     if as_json:
         _print_json(transcription.to_json(transcripts, networks))
-    else:
-        if transcripts:
-            _console.print(transcription.tabulate(transcripts))
+    elif transcripts:
+        _console.print(transcription.tabulate(transcripts))
         if accuracy := transcription.score(transcripts):
             say(f"Accuracy {accuracy}")
         say(f"Read by {networks}")
-    if annotate:
         paths = transcription.draw_transcripts(transcripts, PREDICTIONS, on_error=on_error)
         say(f"Annotated images of {len(paths)} of {len(transcripts)} files: {PREDICTIONS}")
     if errors:
