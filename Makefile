@@ -63,9 +63,8 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= SEEDS=0-9 CLUSTER=auto
-	@$(KIT) train $(settings) $(run) $(data) $(call option,SEEDS,--seeds) \
-		$(call option,CLUSTER,--cluster) $(json)
+train: setup ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= CLUSTER=auto
+	@$(KIT) train $(settings) $(run) $(data) $(call option,CLUSTER,--cluster) $(json)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)

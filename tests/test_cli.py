@@ -103,8 +103,6 @@ def test_an_error_of_the_operating_system_is_one_line_without_addresses(run, mon
         (("predict", "--refuse=3"), "Invalid value for '--refuse': 3.0 is not in the range 0<=x<=1. (see --help)"),
         (("kaggle",), "No such command 'kaggle'. (see --help)"),
         (("train", "--epochs=0"), "expected epochs 1 or more, got 0"),
-        (("train", "--seeds=9-0"), "expected seeds such as 0-9 or 1,4,7, at most 500, got '9-0'"),
-        (("train", "--seeds=0-1", "--run=a"), "expected either --seeds, or --seed and --run, received both"),
         (
             ("train", "--run=../a"),
             "expected a name of a folder as RUN=, received '../a'; use letters, digits and hyphens",

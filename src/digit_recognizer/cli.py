@@ -13,7 +13,7 @@ from rich.console import Console
 
 from digit_recognizer import pipeline
 from digit_recognizer.competition.submission import is_pending, read_record
-from digit_recognizer.config import ANNOTATED, REFUSE, make_config, parse_seeds
+from digit_recognizer.config import ANNOTATED, REFUSE, make_config
 from digit_recognizer.console import make_console, say, show_steps, track
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
@@ -78,33 +78,23 @@ def download(data_dir: Path, force: bool) -> None:
 
 @app.command(params=[*SETTINGS, DATA_DIR, AS_JSON])
 @click.option("--run", show_default="made of the settings", help="Name of the run.")
-@click.option("--seeds", help="Train one run for each seed: 0-9, or 1,4,7.")
 @click.option("--cluster", help="Train on a Ray cluster: auto, or the head's HOST:PORT.")
-def train(
-    run: str | None, data_dir: Path, seeds: str | None, cluster: str | None, as_json: bool, **settings: Any
-) -> None:
+def train(run: str | None, data_dir: Path, cluster: str | None, as_json: bool, **settings: Any) -> None:
     """Train the networks of a run. Finished members of an interrupted run with the same settings are kept."""
-    numbers = parse_seeds(seeds) if seeds else [settings["seed"]]
-    configs = [make_config(**settings | {"seed": number}) for number in numbers]
-    if seeds and (run or settings["seed"] is not None):
-        raise UserError("expected either --seeds, or --seed and --run, received both")
+    config, started = make_config(**settings), environment.now()
     if run is not None and (run != Path(run).name or run.startswith(".")):
         raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
-    records = []
-    for config in configs:
-        started = environment.now()
-        run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, cluster=cluster)
-        records.append(record)
-        for warning in record["warnings"]:
-            say(f"warning: {warning}", error=True)
-        if not as_json:
-            if rows := record["scores"]["validation_rows"]:
-                correct = round(record["scores"]["validation_accuracy"] * rows)
-                say(f"Validation accuracy {metrics.proportion(correct, rows)}")
-            action = "Trained" if record["finished_at"] >= started else f"Finished on {record['finished_at']}, trained"
-            say(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
+    run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, cluster=cluster)
+    for warning in record["warnings"]:
+        say(f"warning: {warning}", error=True)
     if as_json:
-        _print_json(records if seeds else records[0])
+        _print_json(record)
+        return
+    if rows := record["scores"]["validation_rows"]:
+        correct = round(record["scores"]["validation_accuracy"] * rows)
+        say(f"Validation accuracy {metrics.proportion(correct, rows)}")
+    action = "Trained" if record["finished_at"] >= started else f"Finished on {record['finished_at']}, trained"
+    say(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
 
 
 @app.command(params=[RUN, DATA_DIR, AS_JSON])
