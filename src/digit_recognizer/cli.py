@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -102,7 +101,7 @@ def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
     """Print the scores of a run by digit, and draw its figures."""
     from digit_recognizer.evaluation.report import to_tables
 
-    result = pipeline.evaluate(_find_run(data_dir, run), data_dir)
+    result = pipeline.evaluate(run_folder.find_run(MODELS, run), data_dir)
     if as_json:
         _print_json(result)
         return
@@ -115,7 +114,7 @@ def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
 @app.command(params=[RUN, DATA_DIR])
 def report(run: str | None, data_dir: Path) -> None:
     """Write reports/<run>/report.html and report.md. The first is one file to read, print and share."""
-    run_dir = _find_run(data_dir, run)
+    run_dir = run_folder.find_run(MODELS, run)
     with show_steps(_progress) as step:
         on_error = partial(_note, [])  # of a drawing that cannot be read
         paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, on_error)
@@ -302,15 +301,6 @@ def demo(context: click.Context) -> None:
     say(f"Open {DEMO / REPORTS / name / 'report.html'} in a browser.")
     say("Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
     say("With an account: `make download train submit`.")
-
-
-def _find_run(data_dir: Path, run: str | None) -> Path:
-    """Return the folder of a run; go to the demo's folder if nothing but the demo was trained."""
-    runs = f"{MODELS}/*/run.json"
-    if data_dir == DATA and not any(Path().glob(runs)) and any(DEMO.glob(runs)):
-        say(f"there is no other run than that of {DEMO}/, where paths begin", error=True)
-        os.chdir(DEMO)
-    return run_folder.find_run(MODELS, run)
 
 
 def _print_json(value: Any) -> None:
