@@ -52,8 +52,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@.venv/bin/python -m compileall -q -j0 -x '/tests/' $(SITE_PACKAGES) >.venv/compile.log || true
 	@rm -f .venv/.setup-* && touch $@
 
-doctor: setup ## Check everything that the other targets need, and print what to do about each fault. JSON=1
-	@$(KIT) doctor $(data) $(json)
+doctor: setup ## Check everything that the other targets need, and print what to do about each fault.
+	@$(KIT) doctor $(data)
 
 demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 	@$(KIT) demo
@@ -64,14 +64,14 @@ download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: a
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
 train: setup ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= CLUSTER=auto
-	@$(KIT) train $(settings) $(run) $(data) $(call option,CLUSTER,--cluster) $(json)
+	@$(KIT) train $(settings) $(run) $(data) $(call option,CLUSTER,--cluster)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
 submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible. KERNEL=1: the kernel's output
 	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
-		$(call switch,KERNEL,--kernel) $(json)
+		$(call switch,KERNEL,--kernel)
 
 ##@ Evaluate
 

@@ -49,21 +49,17 @@ def app() -> None:
     """Kaggle's Digit Recognizer, from the download to the score on the leaderboard."""
 
 
-@app.command(params=[DATA_DIR, AS_JSON])
-def doctor(data_dir: Path, as_json: bool) -> None:
+@app.command(params=[DATA_DIR])
+def doctor(data_dir: Path) -> None:
     """Check all that the other commands need, and name remedies."""
     from digit_recognizer import doctor
 
-    findings = []
+    status = 0
     for finding in doctor.diagnose(data_dir, MODELS, SUBMISSIONS):
-        findings.append(finding._asdict())
-        if not as_json:
-            step = f"\n{'':<20}next: {finding.next}" if finding.next else ""
-            print(f"{finding.status:<8}{finding.check:<12}{finding.found}{step}", flush=True)
-    if as_json:
-        _print_json(findings)
-    if any(finding["status"] == doctor.FAULT for finding in findings):
-        sys.exit(1)
+        step = f"\n{'':<20}next: {finding.next}" if finding.next else ""
+        print(f"{finding.status:<8}{finding.check:<12}{finding.found}{step}", flush=True)
+        status |= finding.status == doctor.FAULT
+    sys.exit(status)
 
 
 @app.command(params=[DATA_DIR])
@@ -75,10 +71,10 @@ def download(data_dir: Path, force: bool) -> None:
     download(data_dir, force=force, say=say)
 
 
-@app.command(params=[*SETTINGS, DATA_DIR, AS_JSON])
+@app.command(params=[*SETTINGS, DATA_DIR])
 @click.option("--run", show_default="made of the settings", help="Name of the run.")
 @click.option("--cluster", help="Train on a Ray cluster: auto, or the head's HOST:PORT.")
-def train(run: str | None, data_dir: Path, cluster: str | None, as_json: bool, **settings: Any) -> None:
+def train(run: str | None, data_dir: Path, cluster: str | None, **settings: Any) -> None:
     """Train the networks of a run. Finished members of an interrupted run with the same settings are kept."""
     config, started = make_config(**settings), environment.now()
     if run is not None and (run != Path(run).name or run.startswith(".")):
@@ -86,9 +82,6 @@ def train(run: str | None, data_dir: Path, cluster: str | None, as_json: bool, *
     run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, cluster=cluster)
     for warning in record["warnings"]:
         say(f"warning: {warning}", error=True)
-    if as_json:
-        _print_json(record)
-        return
     if rows := record["scores"]["validation_rows"]:
         correct = round(record["scores"]["validation_accuracy"] * rows)
         say(f"Validation accuracy {metrics.proportion(correct, rows)}")
@@ -149,11 +142,11 @@ def submission(run: str | None, test_file: Path | None, data_dir: Path) -> None:
     say(f"Wrote {folder / 'submission.csv'}")
 
 
-@app.command(params=[RUN, DATA_DIR, AS_JSON])
+@app.command(params=[RUN, DATA_DIR])
 @click.option("--message", show_default="run and accuracy", help="Description on Kaggle.")
 @click.option("--force", is_flag=True, help="Submit also what is not plausible, or again.")
 @click.option("--kernel", is_flag=True, help="Submit what `push` or `kernel-output` fetched.")
-def submit(run: str | None, message: str | None, force: bool, kernel: bool, data_dir: Path, as_json: bool) -> None:
+def submit(run: str | None, message: str | None, force: bool, kernel: bool, data_dir: Path) -> None:
     """Upload the submission and wait for its public score. The submission is written first if there is none."""
     from digit_recognizer.competition import kernel as kernels
     from digit_recognizer.competition import submit
@@ -168,11 +161,7 @@ def submit(run: str | None, message: str | None, force: bool, kernel: bool, data
         if not is_pending(folder):  # otherwise wait for the score of that upload
             with show_steps(_progress) as step:
                 folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
-    # Progress goes to stdout, so that a failure is the only line on stderr; with --json it goes to stderr.
-    record = submit.submit(folder, message=message, force=force, say=partial(say, error=as_json))
-    if as_json:
-        _print_json(record)
-        return
+    record = submit.submit(folder, message=message, force=force, say=say)
     accuracy = record["validation_accuracy"]
     score = "none" if record["public_score"] is None else f"{record['public_score']:.5f}"
     validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
