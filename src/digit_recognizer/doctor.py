@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from digit_recognizer.competition import client, download, kernel, submission, submit
+from digit_recognizer.competition import client, download, submission, submit
 from digit_recognizer.competition.credentials import find_credentials
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.console import hide_native_messages, printable
@@ -45,7 +45,6 @@ def diagnose(data_dir: Path, models_dir: Path, submissions_dir: Path) -> Iterato
     yield _run("folders", FAULT, check_folders, data_dir, models_dir, submissions_dir)
     yield _run("data", WARNING, check_data, data_dir)  # `make download` mends every fault
     yield _run("unfinished", WARNING, check_unfinished, models_dir, submissions_dir)
-    yield _run("kernel", WARNING, check_kernel)
     yield _run("Kaggle", FAULT, check_kaggle)
     yield _run("TensorFlow", FAULT, check_tensorflow)  # last, because its import can end the process
 
@@ -110,11 +109,6 @@ def check_unfinished(models_dir: Path, submissions_dir: Path) -> str:
     if unfinished:
         raise UserError(f"{', '.join(unfinished)} is not finished; run the same `make train` or `make submit` again")
     return "no training and no upload"
-
-
-def check_kernel() -> str:
-    """Check kernel-metadata.json, which `make push` needs."""
-    return f"{kernel.METADATA} describes {kernel.read_metadata()['id']}"
 
 
 def check_kaggle() -> str:
