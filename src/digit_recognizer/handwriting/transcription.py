@@ -1,6 +1,5 @@
 """Read image files; tabulate, score and draw the digits in each."""
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 from rich.table import Table
 
-from digit_recognizer.console import make_table, printable
+from digit_recognizer.console import make_table
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
 from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
@@ -99,16 +98,11 @@ def to_json(transcripts: Sequence[Transcript], networks: str) -> dict[str, Any]:
 
 
 def tabulate(transcripts: Sequence[Transcript]) -> Table:
-    """Return a table of files, text, and probability and runner-up of the least certain digit; mistakes come first.
-
-    Absolute paths are relative to the folder in the title.
-    """
-    paths = [transcript.file.path for transcript in transcripts]
-    folder = os.path.commonpath([path.parent for path in paths]) if all(path.is_absolute() for path in paths) else ""
+    """Return a table of files, text, and probability and runner-up of the least certain digit; mistakes come first."""
     rows = []
     for transcript in sorted(transcripts, key=lambda transcript: not transcript.is_mistake):
         (path, label), reading, pages = transcript
-        name = f"{path.relative_to(folder)}{f' (page 1 of {pages})' * (pages > 1)}"
+        name = f"{path}{f' (page 1 of {pages})' * (pages > 1)}"
         row = [name, transcript.text or "no digit found", "", "", (label or "") + " (wrong)" * transcript.is_mistake]
         if reading.digits:
             least = min(reading.digits, key=lambda digit: digit.probability)
@@ -116,7 +110,7 @@ def tabulate(transcripts: Sequence[Transcript]) -> Table:
             row[2:4] = f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
         rows.append(row)
     columns = ["file", "digits", "probability", "runner-up", "label"][: 5 if any(row[4] for row in rows) else 4]
-    table = make_table(folder and printable(f"Files in {folder}"), columns, [row[: len(columns)] for row in rows])
+    table = make_table("", columns, [row[: len(columns)] for row in rows])
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     return table
 
