@@ -162,15 +162,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """Scale integers by the number of bits that hold the largest, of at least 8, fractions in [0, 1] by 255.
-
-    Values of which some are negative are scaled by their range.
-    """
-    values = np.array(image, np.float32)
-    values[~np.isfinite(values)] = 0
-    low, high = float(values.min()), float(values.max())
-    if low < 0:
-        return cv2.convertScaleAbs(values - low, alpha=255 / (high - low))
+    """Scale integers by the number of bits that hold the largest, of at least 8, fractions in [0, 1] by 255."""
+    values = np.nan_to_num(np.array(image, np.float32), posinf=0).clip(0)
+    high = float(values.max())
     white = 1 if image.mode == "F" and high <= 1 else 2 ** max(8, int(high).bit_length()) - 1
     return cv2.convertScaleAbs(values, alpha=255 / white)
 
