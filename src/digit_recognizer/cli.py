@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from digit_recognizer import pipeline
-from digit_recognizer.competition.submission import is_pending, read_record
+from digit_recognizer.competition.submission import is_unfinished, read_record
 from digit_recognizer.config import ANNOTATED, REFUSE, make_config
 from digit_recognizer.console import make_console, say, show_steps, track
 from digit_recognizer.errors import UserError
@@ -158,7 +158,7 @@ def submit(run: str | None, message: str | None, force: bool, kernel: bool, data
     else:
         run_dir = run_folder.find_run(MODELS, run)
         folder = SUBMISSIONS / run_dir.name
-        if not is_pending(folder):  # otherwise wait for the score of that upload
+        if not is_unfinished(folder):  # otherwise go on with that upload
             with show_steps(_progress) as step:
                 folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
     record = submit.submit(folder, message=message, force=force, say=say)

@@ -124,9 +124,8 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
     test = load_test(test_path)
     is_own = record["data"].get("test.csv") in (None, test.sha256)
     folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
-    if not submission.is_current(folder, record, test.sha256):
-        with submission.lock_submissions(submissions_dir):
-            folder.mkdir(exist_ok=True)  # an error before the predictions if the folders cannot be written
-        labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
-        submission.write_submission_folder(folder, record, labels, test.sha256)
+    with submission.lock_submissions(submissions_dir):
+        folder.mkdir(exist_ok=True)  # an error before the predictions if the folders cannot be written
+    labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
+    submission.write_submission_folder(folder, record, labels, test.sha256)
     return folder

@@ -109,7 +109,7 @@ def test_unfinished_upload_of_other_predictions_is_not_overwritten(write, folder
     with pytest.raises(UserError, match=rf"the upload of other predictions from .* is unfinished; {remedy}"):
         write(9 - labels)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert submission.is_pending(folder) == (status == "pending")
+    assert submission.is_unfinished(folder)
     submission.update_record(folder, submission.read_record(folder) | {"status": "complete", "submission_id": 7})
     assert write(9 - labels)["status"] == "written"
 
@@ -135,16 +135,6 @@ def test_writing_that_is_killed_at_any_step_is_repeated_by_the_next_call(write, 
 def test_predictions_nearly_all_in_one_class_are_a_warning(write, ones, warnings):
     labels = np.repeat([1, 2], [ones, 100 - ones])
     assert write(labels, warnings=["of the run"])["warnings"] == ["of the run", *warnings]
-
-
-def test_submission_is_current_for_one_run_and_one_test_csv(write, folder, run_record):
-    assert not submission.is_current(folder, run_record, TEST_SHA256)
-    write()
-    assert submission.is_current(folder, run_record, TEST_SHA256)
-    assert not submission.is_current(folder, run_record, "3" * 64)
-    assert not submission.is_current(folder, run_record | {"finished_at": "2026-11-23T12:00:00+00:00"}, TEST_SHA256)
-    (folder / "submission.csv").write_text("changed")
-    assert not submission.is_current(folder, run_record, TEST_SHA256)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"run": "a"}'])

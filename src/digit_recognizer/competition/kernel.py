@@ -65,7 +65,7 @@ def make_submission(submissions_dir: Path) -> Path:
     """Write a submission of the fetched output, next to that of the local run; return its folder."""
     record, _, labels = _read_output(OUTPUT, "run `make push` or `make kernel-output`")
     folder = submissions_dir / f"{record['run']}-kernel"
-    if not submission.is_pending(folder):  # otherwise `submit` waits for that score
+    if not submission.is_unfinished(folder):  # otherwise `submit` goes on with that upload
         record |= {"run": folder.name}
         submission.write_submission_folder(folder, record, labels, record["data"].get("test.csv"))
     return folder
