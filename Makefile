@@ -103,8 +103,8 @@ handwriting: setup ## Read the drawings that the page saved, and score what is r
 kernel: setup ## Build the notebook kernel/digit-recognizer.ipynb from src.
 	@$(KIT) kernel
 
-push: setup ## Run the notebook on Kaggle, wait for it and download its output. Settings of train, HOURS=11
-	@$(KIT) push $(settings) $(call option,HOURS,--hours)
+push: setup ## Run the notebook on Kaggle, wait for it and download its output. Settings of train
+	@$(KIT) push $(settings)
 
 kernel-output: setup ## Download the output of the notebook's latest version and compare it with the local run.
 	@$(KIT) kernel-output

@@ -178,7 +178,6 @@ def build_kernel() -> None:
 
 
 @app.command(params=[*SETTINGS])
-@click.option("--hours", type=float, show_default="11", help="Time limit for the training.")
 def push(**settings: Any) -> None:
     """Run the notebook on Kaggle and fetch its output. The output is compared with the local run."""
     from digit_recognizer.competition import kernel

@@ -28,11 +28,10 @@ def train(
     *,
     run: str | None = None,
     cluster: str | None = None,
-    hours: float | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
-    The name of the run is made of settings, data and code unless it is given; `cluster` and `hours` are those of
+    The name of the run is made of settings, data and code unless it is given; `cluster` is that of
     `ensemble.train_members`.
 
     Returns:
@@ -48,7 +47,7 @@ def train(
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     record = run_folder.new_record(config, run=run, competition=competition, data=hashes)
     run_dir = models_dir / record["run"]
-    record = ensemble.train_members(config, data, run_dir, record, console, cluster=cluster, hours=hours)
+    record = ensemble.train_members(config, data, run_dir, record, console, cluster=cluster)
     return run_dir, finish_run(run_dir, record, data.labels)
 
 

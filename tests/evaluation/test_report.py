@@ -171,16 +171,6 @@ def test_an_ensemble_is_described(find_part):
     assert find_cells(find_part("folds", 5), "member-2")[:2] == ["958", "479"]
 
 
-def test_members_left_out_and_uncovered_rows_are_mentioned(folds, compose, tmp_path):
-    run_dir = shutil.copytree(folds, tmp_path / "some")
-    shutil.rmtree(run_dir / "member-1")
-    path = run_dir / "run.json"
-    path.write_text(path.read_text().replace('"left_out": []', '"left_out": [1]'))
-    text = split_parts(compose(run_dir)[0])[1]
-    assert "1 of the 3 planned networks was not trained for lack of time." in text
-    assert "cover only 67% of the rows" in text
-
-
 def test_technologies_are_those_of_the_record_and_the_precision_is_given_once(reports, find_part):
     text = find_part("folds", 2)
     assert find_cells(text, "this kit (git commit)") == ["`c0ffee`"]

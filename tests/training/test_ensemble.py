@@ -149,15 +149,6 @@ def test_a_damaged_checkpoint_is_not_used_and_named(rows, tmp_path):
 
 
 @pytest.mark.slow
-def test_members_that_a_time_limit_leaves_no_time_for_are_left_out(rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(ensemble.devices, "split_devices", lambda *_: [{"CUDA_VISIBLE_DEVICES": "-1"}])
-    record = train(replace(TINY, epochs=1, folds=3), rows, tmp_path / "run", hours=1e-5)
-    assert record["left_out"] == [1, 2]
-    assert run_folder.require_members(record, tmp_path / "run") == [tmp_path / "run" / "member-0"]
-    assert record["scores"]["validation_rows"] == 134
-
-
-@pytest.mark.slow
 def test_predictions_do_not_depend_on_how_many_members_train_at_once(rows, monkeypatch, tmp_path):
     config = replace(TINY, folds=2, augment=True)
     train(config, rows, tmp_path / "at-once")

@@ -179,8 +179,6 @@ def _fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
             shutil.copyfile(path, temporary)
     accuracy = record["scores"]["validation_accuracy"]
     say(f"{record['run']}: {'no rows held out' if accuracy is None else f'validation accuracy {accuracy:.4f}'}")
-    if record["left_out"]:
-        say(f"the kernel had no time for {len(record['left_out'])} of its networks")
     local = submissions_dir / record["run"] / FILE_NAME
     if not local.exists():
         say(f"there is no {local} to compare it with; `make train submission` with the same settings writes it")

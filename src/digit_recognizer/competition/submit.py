@@ -83,7 +83,6 @@ def _describe(record: dict[str, Any]) -> str:
 
 def _upload(api: Api, folder: Path, record: dict[str, Any], message: str, say: Say) -> None:
     """Upload the file, then look for it in Kaggle's list, whatever the response was."""
-    say(read_limit(api, say))
     before = [row.ref for row in list_submissions(api, say)]
     record |= submission.NOT_UPLOADED | {"status": "uploading", "message": message, "ids_before": before}
     submission.update_record(folder, record)
@@ -102,15 +101,6 @@ def _upload(api: Api, folder: Path, record: dict[str, Any], message: str, say: S
         submission.update_record(folder, record | submission.NOT_UPLOADED)
         raise UserError(f"{refusal}; nothing was submitted")
     raise UserError(f"{outcome}, but it is not in Kaggle's list; run the command again: it looks there first")
-
-
-def read_limit(api: Api, say: Say, **options: Any) -> str:
-    """Return a line about the submissions left today; raise a `UserError` if there are none. `options`: see `call`."""
-    limits = client.call("the daily limit", api.competition_get_submission_limits, COMPETITION, say=say, **options)
-    left, made = limits.num_allowed_now, limits.num_today
-    if made and not left:  # an account has no limits before its first submission
-        raise UserError(f"no submissions are left today ({made} made); run the command again after 00:00 UTC")
-    return f"{left} submission{'s' * (left != 1)} left today" if left else "no submission was made yet"
 
 
 def list_submissions(api: Api, say: Say, **options: Any) -> list[Any]:

@@ -109,7 +109,7 @@ def format_setting(value: Any) -> str:
 def _collect_settings(record: dict[str, Any]) -> dict[str, Any]:
     """Return what the weights of a run depend on: settings, data, versions, code and arithmetic."""
     hashes = {name: str(value)[:12] for name, value in (record["data"] | {"code": record.get("code")}).items()}
-    used = {name: record.get(name) for name in ("precision", "onednn", "left_out")}
+    used = {name: record.get(name) for name in ("precision", "onednn")}
     return record["config"] | hashes | record["versions"] | used
 
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from digit_recognizer.config import CLASSES, PRESETS, count_members
+from digit_recognizer.config import CLASSES, PRESETS
 from digit_recognizer.console import Step, make_table
 from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Predictions
@@ -159,7 +159,6 @@ def make_report(
         "train": run.train,
         "test": test,
         "digits": np.bincount(run.train.labels, minlength=CLASSES).tolist(),
-        "planned": count_members(config),
         "members": members,
         "epochs": [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
         "log_loss": metrics.log_loss(labels, probabilities),

@@ -30,7 +30,7 @@ RECORD: dict[str, Any] = (  # types in run.json
     | dict.fromkeys(("training_seconds", "processor_seconds"), NUMBER)
     | {"config": CONFIG | {"augment": bool, "validation": NUMBER}, "data": {"train.csv": str}}
     | {"machine": {"system": str, "processor": str}, "versions": dict, "peak_memory_bytes": NUMBER | None}
-    | {"left_out": list, "scores": dict | None}
+    | {"scores": dict | None}
 )
 SCORES = {"validation_accuracy": NUMBER | None}
 COLUMNS = ["epoch", "accuracy", "learning_rate", "loss", "seconds"]  # of history.csv, in any order
@@ -61,7 +61,6 @@ def new_record(config: Config, *, run: str | None, competition: str, data: dict[
         "precision": None,  # Keras dtype policy, chosen when training starts
         "onednn": devices.uses_onednn(),
         "peak_memory_bytes": None,  # of the largest process of the last session
-        "left_out": [],  # members that a time limit left no time for
         "scores": None,
         "warnings": [],  # what is implausible about the result
     }
@@ -91,7 +90,7 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
         for leftover in run_dir.glob(".member-*"):  # of a killed process
             shutil.rmtree(leftover)
         (run_dir / WORK).mkdir(exist_ok=True)
-        record |= {"scores": None, "left_out": []}
+        record["scores"] = None
         cpu_seconds, started = environment.measure_usage()[0], time.monotonic()
         try:
             yield record, missing
@@ -178,7 +177,7 @@ def read_finished_record(run_dir: Path) -> dict[str, Any]:
 
 def require_members(record: dict[str, Any], run_dir: Path) -> list[Path]:
     """Return the folders of a run's members in order; raise a `UserError` if some are missing."""
-    folders, expected = member_dirs(run_dir), count_members(record["config"]) - len(record["left_out"])
+    folders, expected = member_dirs(run_dir), count_members(record["config"])
     if not folders or len(folders) != expected:
         raise UserError(f"{run_dir} has {len(folders)} of {expected} members; run the same `make train` again")
     return folders
