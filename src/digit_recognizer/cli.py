@@ -279,11 +279,11 @@ def demo(context: click.Context) -> None:
     DEMO.mkdir(exist_ok=True)
     with contextlib.chdir(DEMO):
         write_demo_data(DATA)
-        write_digits(Path("drawings"))
+        write_digits(DATA / "handwriting")
         context.invoke(train, preset="fast", epochs=20, augment=True, validation=0.2)
         context.invoke(evaluate)
         context.invoke(submission)
-        context.invoke(predict, files=[Path("drawings")])
+        context.invoke(predict, files=[DATA / "handwriting"])
         context.invoke(report)
         name = run_folder.find_run(MODELS, None).name
     say(f"Open {DEMO / REPORTS / name / 'report.html'} in a browser.")

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import figures, metrics, report
-from digit_recognizer.evaluation.report import Handwriting, HandwritingSample, load_run
+from digit_recognizer.evaluation.report import HandwritingSample, load_run
 from digit_recognizer.model.prediction import load_network
 from digit_recognizer.training import run_folder
 from digit_recognizer.training.environment import code_sha256
@@ -29,7 +29,7 @@ single,2026-01-02,0.993,0.9875,
 all,2026-01-03,,0.9917,
 <b>x</b> | *y*,2026-01-04,0.995,,pending"""
 PICTURE = np.full((30, 20, 3), (213, 94, 0), np.uint8)
-DRAWN = Handwriting(own=False, samples=[HandwritingSample("a drawn 3", "3", "3", 0.98, PICTURE)])
+DRAWN = [HandwritingSample("3.png", "3", "3", 0.98, PICTURE)]
 OWN = [("a.png", "3", "3", 0.98), (f"{HOSTILE}.png", "8", "4", 0.61), ("c.png", "7", "", 0.0)]
 RECORD = {
     "run": HOSTILE,
@@ -70,7 +70,7 @@ def folds(demo_dir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def reports(single, folds, compose):
     """The reports of both runs; the second one has own handwriting, submissions and hostile names."""
-    handwriting = Handwriting(own=True, samples=[HandwritingSample(*sample, PICTURE) for sample in OWN])
+    handwriting = [HandwritingSample(*sample, PICTURE) for sample in OWN]
     return {
         "single": compose(single),
         "folds": compose(folds, handwriting, list(csv.DictReader(LEDGER.splitlines())), **RECORD),
@@ -225,14 +225,15 @@ def test_a_run_without_mistakes_has_no_galleries_of_them(demo_dir, compose, tmp_
     assert "mistakes.png" not in text
 
 
-def test_handwriting_is_counted_and_shown_wrong_ones_first(reports, find_part):
+def test_handwriting_is_counted_and_shown_wrong_ones_first(single, compose, reports, find_part):
     text = find_part("folds", 7)
     assert "**Correct: 1 of 3 (33.33%).**" in text
     assert find_cells(text, "c.png") == ["7", "no digit found", ""]
     (axes,) = reports["folds"][1]["handwriting"].axes
     titles = [text.get_text() for text in axes.texts]
     assert titles == ["8 read as 4\n61%", "7 read as nothing\n0%", "3 read as 3\n98%"]
-    assert "**drawn by this program**" in find_part("single", 7)
+    assert "**this program has drawn**" in find_part("single", 7)
+    assert "has no labelled pictures" in split_parts(compose(single, [])[0])[7]
 
 
 def test_submissions_are_compared_with_validation(find_part):

@@ -135,17 +135,12 @@ def test_the_samples_of_the_report_are_the_labelled_pictures_that_can_be_read(fo
     with (folder / "labels.csv").open("a") as table:
         table.write("gone.png,5\nd.png,4\n")
     errors = []
-    own, samples = transcription.read_samples(folder, recognise, on_error=errors.append)
+    samples = transcription.read_samples(folder, recognise, on_error=errors.append)
     found = [(sample.name, sample.label, sample.text, sample.probability) for sample in samples]
-    assert (own, found) == (True, [("a.png", "3", "3", 0.9), ("b.png", "1", "7", 0.9), ("c.png", "", "", 0)])
+    assert found == [("a.png", "3", "3", 0.9), ("b.png", "1", "7", 0.9), ("c.png", "", "", 0)]
     assert all(sample.picture.shape == (240, 240, 3) for sample in samples)
     assert [str(error).partition(": ")[0] for error in errors] == [str(folder / "gone.png"), str(folder / "d.png")]
-
-
-def test_without_labelled_pictures_the_samples_are_drawings(tmp_path):
-    own, samples = transcription.read_samples(tmp_path / "none", recognise, on_error=pytest.fail)
-    assert (own, [sample.label for sample in samples]) == (False, list("0123456789"))
-    assert [sample.text for sample in samples] == list("0123456789")
+    assert transcription.read_samples(folder / "none", recognise, on_error=pytest.fail) == []
 
 
 def test_annotated_pictures_show_boxes_and_the_classifiers_input():

@@ -65,13 +65,6 @@ class HandwritingSample(NamedTuple):
     picture: np.ndarray  # uint8 [h, w, 3], RGB, with a box around each digit
 
 
-class Handwriting(NamedTuple):
-    """Transcribed pictures for the part on handwriting."""
-
-    own: bool  # whether they are the user's; otherwise this program drew them
-    samples: list[HandwritingSample]
-
-
 def load_run(run_dir: Path, data_dir: Path) -> TrainedRun:
     """Read a run and its train.csv.
 
@@ -131,11 +124,11 @@ def _draw_scores(run: TrainedRun) -> dict[str, Figure]:
 
 
 def make_report(
-    run: TrainedRun, test: Dataset, handwriting: Handwriting, ledger: Sequence[Mapping[str, str]]
+    run: TrainedRun, test: Dataset, handwriting: Sequence[HandwritingSample], ledger: Sequence[Mapping[str, str]]
 ) -> tuple[str, dict[str, Figure]]:
     """Return the report of a run in Markdown, and its figures by name.
 
-    `test` is test.csv. `handwriting` has a sample or more, `ledger` the rows of ledger.csv, oldest first.
+    `test` is test.csv. `handwriting` may be empty. `ledger` has the rows of ledger.csv, oldest first.
     """
     from digit_recognizer.model.prediction import load_network
 
@@ -154,7 +147,7 @@ def make_report(
         "next_preset": dict(pairwise(PRESETS)).get(config.get("preset")),
         "networks": {kind: load_network(folder / "model.keras").count_params() for kind, folder in kinds},
         "handwriting": handwriting,
-        "wrong_handwriting": [sample for sample in handwriting.samples if sample.text != sample.label],
+        "wrong_handwriting": [sample for sample in handwriting if sample.text != sample.label],
         "ledger": ledger,
         "train": run.train,
         "test": test,
@@ -169,7 +162,7 @@ def make_report(
     }
     pictures = _draw_scores(run) | _draw_samples(run.train)
     pictures["reliability"] = figures.draw_reliability(calibration)
-    wrong_first = sorted(handwriting.samples, key=lambda sample: sample.text == sample.label)
+    wrong_first = sorted(handwriting, key=lambda sample: sample.text == sample.label)
     shown = wrong_first[: figures.GALLERY_SIZE]
     titles = [f"{sample.label} read as {sample.text or 'nothing'}\n{sample.probability:.0%}" for sample in shown]
     pictures["handwriting"] = figures.draw_gallery([sample.picture for sample in shown], titles, columns=5)

@@ -15,12 +15,11 @@ from rich.table import Table
 from digit_recognizer.console import make_table
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
-from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
+from digit_recognizer.evaluation.report import HandwritingSample
 from digit_recognizer.handwriting import image_files
 from digit_recognizer.handwriting.image_files import LABELS, Listed, read_picture
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import CONFIDENT, Read, Reading
-from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.training.devices import count_cores
 
 MAX_FILES = 100  # annotated images of one call
@@ -115,21 +114,16 @@ def tabulate(transcripts: Sequence[Transcript]) -> Table:
     return table
 
 
-def read_samples(folder: Path, read: Read, *, on_error: OnError) -> Handwriting:
-    """Read the labelled images of a folder or, if there are none, the sample digits, for the report."""
+def read_samples(folder: Path, read: Read, *, on_error: OnError) -> list[HandwritingSample]:
+    """Read the labelled images of a folder, of which there may be none, for the report."""
     files = image_files.read_table(folder / LABELS) if (folder / LABELS).exists() else []
-    own = [
-        _make_sample(str(file.path.relative_to(folder)), file.label or "", read_picture(file.path).pixels, reading)
-        for file, reading, _ in transcribe(files, read, on_error=on_error)
-    ]
-    digits = enumerate(zip(draw_digits(), read(draw_digits()), strict=True))
-    drawn = [_make_sample(f"a drawn {digit}", str(digit), *sample) for digit, sample in digits]
-    return Handwriting(bool(own), own or drawn)
-
-
-def _make_sample(name: str, label: str, picture: np.ndarray, reading: Reading) -> HandwritingSample:
-    drawn = draw_boxes(picture, reading, side=SAMPLE_SIDE)
-    return HandwritingSample(name, label, reading.text.replace("\n", " "), reading.probability, drawn)
+    samples = []
+    for transcript in transcribe(files, read, on_error=on_error):
+        (path, label), reading, _ = transcript
+        drawn = draw_boxes(read_picture(path).pixels, reading, side=SAMPLE_SIDE)
+        name = str(path.relative_to(folder))
+        samples.append(HandwritingSample(name, label or "", transcript.text, reading.probability, drawn))
+    return samples
 
 
 def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_error: OnError) -> list[Path]:
