@@ -92,14 +92,14 @@ def train(run: str | None, data_dir: Path, cluster: str | None, **settings: Any)
 @app.command(params=[RUN, DATA_DIR, AS_JSON])
 def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
     """Print the scores of a run by digit, and draw its figures."""
-    from digit_recognizer.evaluation.report import to_tables
+    from digit_recognizer.evaluation import report
 
-    result = pipeline.evaluate(run_folder.find_run(MODELS, run), data_dir)
+    result = report.evaluate(report.load_run(run_folder.find_run(MODELS, run), data_dir))
     if as_json:
         _print_json(result)
         return
     say(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
-    _console.print(*to_tables(result))
+    _console.print(*report.to_tables(result))
     figures = [Path(path) for path in result["figures"]]
     say(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
 
@@ -235,7 +235,7 @@ def _note(errors: list[UserError], error: UserError) -> None:
 
 
 @app.command(params=[RUN, REFUSAL, DATA_DIR])
-@click.option("--port", default=8028, help="Port of the page on this computer; 0 for any free port.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8028, help="Port on this computer; 0: any free one.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def draw(run: str | None, port: int, no_browser: bool, refuse: float, data_dir: Path) -> None:
     """Open a page to draw digits on, or to drop images on. Corrected digits are saved to DATA_DIR/handwriting/."""

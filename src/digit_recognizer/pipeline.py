@@ -1,4 +1,4 @@
-"""The stages from train.csv to submission.csv, in order: train, evaluate, report, predict, write the submission.
+"""The stages from train.csv to submission.csv, in order: train, report, predict, write the submission.
 
 Each stage reads what the one before it wrote to disk. `competition` has the first and the last: download and submit.
 """
@@ -61,13 +61,6 @@ def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) 
         record["finished_at"] = environment.now()
     run_folder.write_finished(run_dir, record)
     return record
-
-
-def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
-    """Score a run on its validation rows: see `evaluation.report.evaluate`."""
-    from digit_recognizer.evaluation.report import evaluate, load_run
-
-    return evaluate(load_run(run_dir, data_dir))
 
 
 def report(
