@@ -57,7 +57,7 @@ def test_members_of_other_versions_are_not_mixed(trained, rows, tmp_path):
     change_record(tmp_path / "run", versions=versions | {"keras": "3.0.0"})
     train(TINY, rows, tmp_path / "run")  # nothing to train
     shutil.rmtree(tmp_path / "run" / "member-0")
-    with pytest.raises(UserError, match=r"run was begun with keras 3.0.0, and other versions are installed"):
+    with pytest.raises(UserError, match=r"run holds a run that differs in keras 3.0.0; choose another RUN="):
         train(TINY, rows, tmp_path / "run")
 
 

@@ -76,17 +76,23 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
         UserError: The folder holds a run with other settings, data, code or versions, or another process trains it.
     """
     with locked(run_dir, wait=False):
-        versions, record = record["versions"], _open_record(run_dir, record)
-        members = range(count_members(record["config"]))
+        if not (run_dir / "run.json").exists():
+            write_json(run_dir / "run.json", record)
+        wanted, record = record, read_record(run_dir)
+        members = range(count_members(wanted["config"]))
         missing = [index for index in members if not member_dir(run_dir, index).is_dir()]
+        different = [name for name, value in wanted["config"].items() if record["config"].get(name) != value]
+        different += [] if record["data"]["train.csv"] == wanted["data"]["train.csv"] else ["train.csv"]
+        different += [name for name in ("code", "onednn") if record.get(name) != wanted[name]]
+        versions = record["versions"].items() if missing else ()
+        different += [f"{name} {value}" for name, value in versions if wanted["versions"].get(name) != value]
+        if different:
+            difference = f"{run_dir} holds a run that differs in {', '.join(different)}"
+            raise UserError(f"{difference}; choose another RUN=, or delete the folder")
         if not missing:
             shutil.rmtree(run_dir / WORK, ignore_errors=True)  # the last process was killed before it deleted this
             yield record, missing
             return
-        different = [f"{name} {value}" for name, value in record["versions"].items() if versions.get(name) != value]
-        if different:
-            begun = f"{run_dir} was begun with {', '.join(different)}, and other versions are installed"
-            raise UserError(f"{begun}; install these, choose another RUN=, or delete the folder")
         for leftover in run_dir.glob(".member-*"):  # of a killed process
             shutil.rmtree(leftover)
         (run_dir / WORK).mkdir(exist_ok=True)
@@ -101,22 +107,6 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
             record["peak_memory_bytes"] = peak
             write_json(run_dir / "run.json", record)
         shutil.rmtree(run_dir / WORK)
-
-
-def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record in the folder if it has the same settings, data and code; write the new one if it has none."""
-    path = run_dir / "run.json"
-    if not path.exists():
-        write_json(path, record)
-        return record
-    stored = read_record(run_dir)
-    different = [name for name, value in record["config"].items() if stored["config"].get(name) != value]
-    different += [] if stored["data"]["train.csv"] == record["data"]["train.csv"] else ["train.csv"]
-    different += [name for name in ("code", "onednn") if stored.get(name) != record[name]]
-    if different:
-        difference = f"{run_dir} holds a run that differs in {', '.join(different)}"
-        raise UserError(f"{difference}; choose another RUN=, or delete the folder")
-    return stored
 
 
 def find_latest(models_dir: Path) -> Path | None:
