@@ -69,9 +69,8 @@ train: setup ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED=
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible. KERNEL=1: the kernel's output
-	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
-		$(call switch,KERNEL,--kernel)
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible.
+	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force)
 
 ##@ Evaluate
 

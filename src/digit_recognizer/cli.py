@@ -145,22 +145,15 @@ def submission(run: str | None, test_file: Path | None, data_dir: Path) -> None:
 @app.command(params=[RUN, DATA_DIR])
 @click.option("--message", show_default="run and accuracy", help="Description on Kaggle.")
 @click.option("--force", is_flag=True, help="Submit also what is not plausible, or again.")
-@click.option("--kernel", is_flag=True, help="Submit what `push` or `kernel-output` fetched.")
-def submit(run: str | None, message: str | None, force: bool, kernel: bool, data_dir: Path) -> None:
+def submit(run: str | None, message: str | None, force: bool, data_dir: Path) -> None:
     """Upload the submission and wait for its public score. The submission is written first if there is none."""
-    from digit_recognizer.competition import kernel as kernels
     from digit_recognizer.competition import submit
 
-    if kernel and run:
-        raise UserError("expected either --kernel or --run, received both")
-    if kernel:
-        folder = kernels.make_submission(SUBMISSIONS)
-    else:
-        run_dir = run_folder.find_run(MODELS, run)
-        folder = SUBMISSIONS / run_dir.name
-        if not is_unfinished(folder):  # otherwise go on with that upload
-            with show_steps(_progress) as step:
-                folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
+    run_dir = run_folder.find_run(MODELS, run)
+    folder = SUBMISSIONS / run_dir.name
+    if not is_unfinished(folder):  # otherwise go on with that upload
+        with show_steps(_progress) as step:
+            folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
     record = submit.submit(folder, message=message, force=force, say=say)
     accuracy = record["validation_accuracy"]
     score = "none" if record["public_score"] is None else f"{record['public_score']:.5f}"

@@ -305,7 +305,6 @@ def test_fetch_that_is_killed_leaves_one_of_both_outputs_for_the_next_command(
     set_output(finished, {"run.zip": new})
     assert start_python(KILL.format(after=after)).wait() == -9
     assert kernel.OUTPUT.read_bytes() == (new if after else old)
-    kernel.make_submission(Path("submissions"))
     fetch()
     assert kernel.OUTPUT.read_bytes() == new
     assert sorted(path.name for path in kernel.OUTPUT.parent.iterdir()) == [".lock", ".lock.txt", "run.zip"]
@@ -318,40 +317,3 @@ def test_predictions_are_compared_with_the_local_run(finished, labels):
     changed[[0, 9]] = (labels[[0, 9]] + 1) % 10
     submission.write_submission(LOCAL, changed)
     assert fetch()[-1] == f"2 of 28,000 predictions differ from {LOCAL}"
-
-
-# Submitting the output
-
-
-def test_output_is_submitted_once(finished, run_command, labels):
-    finished.labels = labels.tolist()
-    result = run_command("submit", "--kernel")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[-1] == "Public score 1.00000 (submission 30000001, validation accuracy 0.9942)"
-    with zipfile.ZipFile(kernel.OUTPUT) as archive:
-        assert finished.submissions[0]["content"] == archive.read("submission.csv")
-    (row,) = submission.read_ledger(Path("submissions/ledger.csv"))
-    assert row["run"] == f"{RUN}-kernel"
-    assert "were submitted before (submission 30000001" in failed(run_command("submit", "--kernel"))
-
-
-def test_submission_needs_a_valid_output(finished, run_command):
-    kernel.OUTPUT.write_bytes(b"PK")
-    line = failed(run_command("submit", "--kernel"))
-    assert line.startswith("expected the output of a kernel as kernel/run.zip, found ")
-    assert line.endswith("; run `make push` or `make kernel-output`")
-    assert finished.submissions == []
-
-
-def test_unfinished_upload_is_not_overwritten_by_another_output(finished, run_command, kernel_files, labels):
-    folder = kernel.make_submission(Path("submissions"))
-    submission.update_record(folder, submission.read_record(folder) | {"status": "uploading"})
-    before = (folder / "submission.csv").read_bytes()
-    set_output(finished, kernel_files(labels=9 - labels))
-    fetch()
-    assert run_command("submit", "--kernel").returncode == 0
-    assert [upload["content"] for upload in finished.submissions] == [before]
-
-
-def test_kernel_and_run_exclude_each_other(run_command):
-    assert "expected either --kernel or --run" in failed(run_command("submit", "--kernel", "--run", "x"))

@@ -61,27 +61,13 @@ def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
         _fetch(api, metadata["id"], submissions_dir, say)
 
 
-def make_submission(submissions_dir: Path) -> Path:
-    """Write a submission of the fetched output, next to that of the local run; return its folder."""
-    record, _, labels = _read_output(OUTPUT, "run `make push` or `make kernel-output`")
-    folder = submissions_dir / f"{record['run']}-kernel"
-    if not submission.is_unfinished(folder):  # otherwise `submit` goes on with that upload
-        record |= {"run": folder.name}
-        submission.write_submission_folder(folder, record, labels, record["data"].get("test.csv"))
-    return folder
-
-
-def read_metadata() -> dict[str, Any]:
-    """Return kernel-metadata.json with an id without the user; raise a `UserError` if it is invalid."""
-    with reading(METADATA, "JSON with an id", "restore it from git"):
-        metadata: dict[str, Any] = json.loads(METADATA.read_text(encoding="utf-8"))
-        return metadata | {"id": metadata["id"].rpartition("/")[2]}
-
-
 def _connect(say: Say) -> tuple[Api, dict[str, Any]]:
     """Sign in; return the client, and kernel-metadata.json with the user in the kernel's id."""
-    metadata, api = read_metadata(), connect(say=say)
-    return api, metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{metadata['id']}"}
+    with reading(METADATA, "JSON with an id", "restore it from git"):
+        metadata: dict[str, Any] = json.loads(METADATA.read_text(encoding="utf-8"))
+        name = metadata["id"].rpartition("/")[2]
+    api = connect(say=say)
+    return api, metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{name}"}
 
 
 def _mark(text: str, metadata: Mapping[str, Any]) -> str:
