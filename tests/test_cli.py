@@ -392,27 +392,3 @@ def test_a_trained_run_reads_and_without_one_the_network_of_the_package(on_small
     answer = on_small_run("predict", "drawings")
     assert "\nRead by the network of the package (single, validation accuracy 99." in answer.stdout
     assert "\nAccuracy 100.00% " in answer.stdout
-
-
-@pytest.fixture
-def drawings(tmp_path):
-    """Two drawings in data/handwriting, of which one has a wrong label, and a file that is none."""
-    folder = tmp_path / "data" / "handwriting"
-    folder.mkdir(parents=True)
-    for digit in (4, 7):
-        cv2.imwrite(str(folder / f"{digit}.png"), sample_digits.draw_digits()[digit][..., ::-1])
-    (folder / "cut.png").write_bytes(hostile.HOSTILE["cut.png"])
-    (folder / "labels.csv").write_text("path,label\n4.png,4\n7.png,1\ncut.png,3\n")
-    return folder
-
-
-def test_saved_drawings_are_listed_with_labels_and_scored(run, drawings):
-    answer = run("predict", "data/handwriting")
-    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
-    assert answer.stderr.startswith("digit-recognizer: data/handwriting/cut.png: expected an image")
-    rows = [line.split() for line in answer.stdout.splitlines() if ".png" in line]
-    assert [(row[0], row[1], " ".join(row[5:])) for row in rows] == [
-        ("data/handwriting/7.png", "7", "1 (wrong)"),
-        ("data/handwriting/4.png", "4", "4"),
-    ]
-    assert "Accuracy 50.00% " in answer.stdout

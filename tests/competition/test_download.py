@@ -1,6 +1,5 @@
 """Downloading: the real client against a loopback Kaggle, and the checks of the archive."""
 
-import io
 import os
 import re
 import time
@@ -196,8 +195,3 @@ def test_archive_bomb_is_refused_unread(make_archive, find_fault, monkeypatch):
 )
 def test_wrong_file_in_the_archive_is_found(make_archive, find_fault, name, content, fault):
     assert fault in find_fault(make_archive({name: content}))
-
-
-def test_missing_file_is_found(find_fault):
-    zipfile.ZipFile(buffer := io.BytesIO(), "w").close()
-    assert "There is no item named 'train.csv' in the archive" in find_fault(buffer.getvalue())

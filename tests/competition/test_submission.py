@@ -86,14 +86,6 @@ def test_folder_holds_the_predictions_and_their_origin(write, folder, run_record
     assert len(record["submission_sha256"]) == len(record["predictions_sha256"]) == 64
 
 
-def test_any_test_csv_can_be_predicted(folder, run_record):
-    run_record["data"] = {"train.csv": "1" * 64}
-    submission.write_submission_folder(folder, run_record, np.array([3, 1]), "4" * 64)
-    assert (folder / "submission.csv").read_bytes() == b"ImageId,Label\r\n1,3\r\n2,1\r\n"
-    record = submission.read_record(folder)
-    assert (record["data"]["test.csv"], record["run_test_sha256"]) == ("4" * 64, None)
-
-
 def test_state_of_the_upload_is_kept_for_the_same_predictions(write, folder):
     record = write() | {"status": "pending", "submission_id": 7}
     submission.update_record(folder, record)
