@@ -33,7 +33,7 @@ ALLOWED = {
 }
 
 
-LINES_OF_MODULES = {"cli.py": 380, "pipeline.py": 150, "training/cluster.py": 150, "doctor.py": 170}  # others: 300
+LINES_OF_MODULES = {"pipeline.py": 130, "training/cluster.py": 150, "doctor.py": 150}  # others: 300
 
 
 def count_lines(path):
