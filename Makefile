@@ -26,7 +26,7 @@ settings = $(call option,PRESET,--preset) $(call option,FOLDS,--folds) $(call op
 	$(if $(AUGMENT),$(if $(filter 0,$(AUGMENT)),--no-augment,--augment))
 
 .NOTPARALLEL: # the targets of one command run in their order
-.PHONY: help setup doctor download train evaluate report compare submission submit kernel push kernel-status \
+.PHONY: help setup doctor download train evaluate report compare submission submit kernel push \
 	kernel-output bench ablation demo predict detector bundled bench-handwriting pictures draw export handwriting test \
 	test-browser test-slow test-cluster test-benchmarks test-kaggle-image lint clean
 
@@ -52,8 +52,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@.venv/bin/python -m compileall -q -j0 -x '/tests/' $(SITE_PACKAGES) >.venv/compile.log || true
 	@rm -f .venv/.setup-* && touch $@
 
-doctor: setup ## Check everything that the other targets need, and print what to do about each fault. JSON=1
-	@$(KIT) doctor $(data) $(json)
+doctor: setup ## Check everything that the other targets need, and print what to do about each fault.
+	@$(KIT) doctor $(data)
 
 demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 	@$(KIT) demo
@@ -63,16 +63,14 @@ demo: setup ## Run all stages without an account, on the digits of scikit-learn.
 download: setup ## Download the competition's files to DATA_DIR=data. FORCE=1: again
 	@$(KIT) download $(data) $(call switch,FORCE,--force)
 
-train: setup $(if $(filter 1,$(TENSORBOARD)),.venv/.tensorboard) ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= TENSORBOARD=1 SEEDS=0-9 CLUSTER=auto
-	@$(KIT) train $(settings) $(run) $(data) $(call switch,TENSORBOARD,--tensorboard) $(call option,SEEDS,--seeds) \
-		$(call option,CLUSTER,--cluster) $(json)
+train: setup ## Train. PRESET=fast|single|best|max FOLDS= MEMBERS= EPOCHS= SEED= AUGMENT=0|1 VALIDATION=0.1 PRECISION= RUN= CLUSTER=auto
+	@$(KIT) train $(settings) $(run) $(data) $(call option,CLUSTER,--cluster)
 
 submission: setup ## Predict test.csv and write submissions/<run>/submission.csv. RUN= TEST=other.csv
 	@$(KIT) submission $(run) $(data) $(call option,TEST,--test-file)
 
-submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible. KERNEL=1: the kernel's output
-	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force) \
-		$(call switch,KERNEL,--kernel) $(json)
+submit: setup ## Upload the submission and wait for its score. RUN= MESSAGE= FORCE=1: again, although not plausible.
+	@$(KIT) submit $(run) $(data) $(call option,MESSAGE,--message) $(call switch,FORCE,--force)
 
 ##@ Evaluate
 
@@ -87,9 +85,8 @@ compare: setup ## Compare two or more runs. RUNS="a b", RUNS="single-*" JSON=1
 
 ##@ Read handwriting
 
-predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS=labels.csv REFUSE=0.3 RUN= JSON=1
-	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) \
-		$(call option,REFUSE,--refuse) $(json)
+predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 REFUSE=0.3 RUN= JSON=1
+	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,REFUSE,--refuse) $(json)
 
 draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 REFUSE=0.3 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call option,REFUSE,--refuse) $(call switch,NO_BROWSER,--no-browser)
@@ -97,19 +94,16 @@ draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=802
 export: setup ## Write the page as static files with the network in the browser, for any web server. RUN= PAGE=page
 	@$(KIT) export $(call option,PAGE) $(run)
 
-handwriting: setup ## List the drawings that the page saved, with what a run reads, and score it. RUN= JSON=1
-	@$(KIT) handwriting $(run) $(data) $(json)
+handwriting: setup ## Read the drawings that the page saved, and score what is read. RUN= JSON=1
+	@$(KIT) predict $(call quoted,$(DATA_DIR)/handwriting) $(run) $(json)
 
 ##@ Kaggle notebook
 
 kernel: setup ## Build the notebook kernel/digit-recognizer.ipynb from src.
 	@$(KIT) kernel
 
-push: setup ## Run the notebook on Kaggle, wait for it and download its output. Settings of train, HOURS=11
-	@$(KIT) push $(settings) $(call option,HOURS,--hours)
-
-kernel-status: setup ## Print the status of the notebook's latest version.
-	@$(KIT) kernel-status
+push: setup ## Run the notebook on Kaggle, wait for it and download its output. Settings of train
+	@$(KIT) push $(settings)
 
 kernel-output: setup ## Download the output of the notebook's latest version and compare it with the local run.
 	@$(KIT) kernel-output
@@ -166,7 +160,7 @@ clean: ## Delete what can be made again; asks before it deletes downloaded data 
 	done
 
 # Extras that only one target needs.
-.venv/.bench .venv/.browser .venv/.cluster .venv/.lint .venv/.tensorboard .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
+.venv/.bench .venv/.browser .venv/.cluster .venv/.lint .venv/.test: .venv/.%: pyproject.toml constraints.txt | $(STAMP)
 	@echo 'Installing the extra $* into .venv ...'
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@

@@ -9,7 +9,7 @@ import numpy as np
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation.calibration import fit_temperature
+from digit_recognizer.evaluation.metrics import fit_temperature
 from digit_recognizer.files import replacing, sha256, write_json
 from digit_recognizer.model.bundled import RECORD, WEIGHTS
 from digit_recognizer.training import run_folder

@@ -87,7 +87,6 @@ class KaggleServer:
         self.competition = "digit-recognizer"
         self.rules_accepted = True
         self.tokens = {TOKEN}
-        self.daily_limit = 10
         self.polls_until_scored = 0  # number of times that a new submission is listed as pending
         self.labels: list[int] | None = None  # of test.csv, for the score
         self.scoring_error: str | None = None  # of every new submission
@@ -105,7 +104,6 @@ class KaggleServer:
         self._methods: dict[str, Callable[[dict[str, Any]], dict[str, Any] | Reply]] = {
             "security.OAuthService/IntrospectToken": self._introspect_token,
             "competitions.CompetitionApiService/DownloadDataFiles": self._download_data_files,
-            "competitions.CompetitionApiService/GetSubmissionLimits": self._get_submission_limits,
             "competitions.CompetitionApiService/ListSubmissions": self._list_submissions,
             "competitions.CompetitionApiService/StartSubmissionUpload": self._start_submission_upload,
             "competitions.CompetitionApiService/CreateSubmission": self._create_submission,
@@ -221,12 +219,6 @@ class KaggleServer:
         self._require_rules()
         return Reply(302, b"", {"Location": self._signed(f"/{self.competition}/archive.zip")})
 
-    def _get_submission_limits(self, _: dict[str, Any]) -> dict[str, Any]:
-        if not self.rules_accepted:
-            return {}  # no team yet: all zero
-        today = self._count_today()
-        return {"numToday": today, "numTotal": len(self.submissions), "numAllowedNow": max(0, self.daily_limit - today)}
-
     def _list_submissions(self, request: dict[str, Any]) -> dict[str, Any]:
         self._require_rules()
         for submission in self.submissions:
@@ -249,8 +241,6 @@ class KaggleServer:
         upload = self._uploads.get(request["blobFileTokens"])
         if upload is None or upload["content"] is None:
             raise RefusedError(400, "the file was not uploaded")
-        if self._count_today() >= self.daily_limit:
-            raise RefusedError(400, f"Your team has used its daily Submission allowance ({self.daily_limit}) today")
         ref = 30_000_001 + len(self.submissions)
         self._pending[ref] = self.polls_until_scored
         submission = {
@@ -278,10 +268,6 @@ class KaggleServer:
             return {"status": "ERROR", "errorDescription": f"Submission must have {ROWS} rows"}
         correct = sum(int(row[1]) == label for row, label in zip(rows, self.labels or [], strict=bool(self.labels)))
         return {"status": "COMPLETE", "publicScore": f"{correct / ROWS:.5f}"}
-
-    def _count_today(self) -> int:
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        return sum(submission["date"].startswith(today) for submission in self.submissions)
 
     def _require_rules(self) -> None:
         if not self.rules_accepted:

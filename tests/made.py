@@ -58,7 +58,6 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         "validation_accuracy": 1 - mistakes * len(folds) / len(run_folder.read_predictions(run_dir).rows)
     }
     record |= {
-        "left_out": [],
         "training_seconds": 6.0 * len(folds),
         "finished_at": record["started_at"],
         "peak_memory_bytes": 2**30,

@@ -103,8 +103,6 @@ def test_an_error_of_the_operating_system_is_one_line_without_addresses(run, mon
         (("predict", "--refuse=3"), "Invalid value for '--refuse': 3.0 is not in the range 0<=x<=1. (see --help)"),
         (("kaggle",), "No such command 'kaggle'. (see --help)"),
         (("train", "--epochs=0"), "expected epochs 1 or more, got 0"),
-        (("train", "--seeds=9-0"), "expected seeds such as 0-9 or 1,4,7, at most 500, got '9-0'"),
-        (("train", "--seeds=0-1", "--run=a"), "expected either --seeds, or --seed and --run, received both"),
         (
             ("train", "--run=../a"),
             "expected a name of a folder as RUN=, received '../a'; use letters, digits and hyphens",
@@ -114,20 +112,12 @@ def test_an_error_of_the_operating_system_is_one_line_without_addresses(run, mon
         (("compare",), "name two or more runs to compare, not 0: make compare RUNS='fast-* single-*'"),
         (("compare", "a", "b"), "expected the run 'a' in models, found none; run `make train`, or pass RUN="),
         (("predict",), "no image files to read; name files or folders (make predict IMAGES=)"),
-        (("handwriting",), "no drawings with labels in data/handwriting; save some with `make draw`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_user_error_is_one_line(run, arguments, line):
     answer = run(*arguments)
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", f"digit-recognizer: {line}\n")
-
-
-def test_without_tensorboard_its_option_is_an_error(run, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    answer = run("train", "--tensorboard")
-    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
-    assert answer.stderr.startswith("digit-recognizer: --tensorboard needs the package tensorboard")
 
 
 def test_a_training_prints_lines_and_is_not_repeated(command, run, demo_dir, tmp_path):
@@ -147,7 +137,6 @@ def test_a_training_prints_lines_and_is_not_repeated(command, run, demo_dir, tmp
     again = run(*TRAIN)
     finished = end.replace("Trained", f"Finished on {record['finished_at']}, trained")
     assert (again.stdout.splitlines(), again.stderr) == ([accuracy, finished], "")
-    assert json.loads(run(*TRAIN, "--json").stdout) == record
 
 
 NEVER_ENDS = """
@@ -248,14 +237,9 @@ def test_evaluation_draws_figures_and_prints_tables_or_json(on_small_run):
     assert text.endswith(f"Figures in models/small/figures: {', '.join(FIGURES)}\n")
 
 
-def test_without_another_run_that_of_the_demo_is_evaluated_and_reported(small_run, run, monkeypatch, tmp_path):
-    shutil.copytree(small_run, tmp_path / "demo", symlinks=True)
-    for name, output in (("evaluate", "models/small/figures/mistakes.png"), ("report", "reports/small/report.html")):
-        monkeypatch.chdir(tmp_path)
-        answer = run(name)
-        assert answer.stderr == "there is no other run than that of demo/, where paths begin\n"
-        assert (tmp_path / "demo" / output).exists()
-    assert answer.stdout == "Wrote reports/small/report.html and reports/small/report.md\n"
+def test_a_report_is_written(on_small_run, tmp_path):
+    assert on_small_run("report").stdout == "Wrote reports/small/report.html and reports/small/report.md\n"
+    assert (tmp_path / "reports" / "small" / "report.html").exists()
 
 
 def test_a_report_on_other_data_is_an_error(on_small_run, small_run, tmp_path):
@@ -300,14 +284,11 @@ def test_a_file_in_place_of_a_folder_is_an_error_before_the_predictions(on_small
     assert (answer.returncode, answer.stderr) == (1, f"digit-recognizer: {message}\n")
 
 
-def test_a_second_submission_predicts_nothing_and_repeats_the_warnings(on_small_run, monkeypatch, tmp_path):
-    folder = tmp_path / "submissions" / "small"
-    on_small_run("submission")
-    monkeypatch.setattr("digit_recognizer.pipeline.predict", lambda *_: pytest.fail("predicted again"))
-    record = json.loads((folder / "record.json").read_text())
-    (folder / "record.json").write_text(json.dumps(record | {"warnings": ["the first", "the second"]}))
+def test_a_submission_repeats_the_warnings_of_the_run(on_small_run, tmp_path):
+    path = tmp_path / "models" / "small" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"warnings": ["the first", "the second"]}))
     answer = on_small_run("submission")
-    assert (answer.returncode, answer.stderr) == (0, "warning: the first\nwarning: the second\n")
+    assert answer.stderr.startswith("warning: the first\nwarning: the second\n")
 
 
 @pytest.mark.slow
@@ -411,27 +392,3 @@ def test_a_trained_run_reads_and_without_one_the_network_of_the_package(on_small
     answer = on_small_run("predict", "drawings")
     assert "\nRead by the network of the package (single, validation accuracy 99." in answer.stdout
     assert "\nAccuracy 100.00% " in answer.stdout
-
-
-@pytest.fixture
-def drawings(tmp_path):
-    """Two drawings in data/handwriting, of which one has a wrong label, and a file that is none."""
-    folder = tmp_path / "data" / "handwriting"
-    folder.mkdir(parents=True)
-    for digit in (4, 7):
-        cv2.imwrite(str(folder / f"{digit}.png"), sample_digits.draw_digits()[digit][..., ::-1])
-    (folder / "cut.png").write_bytes(hostile.HOSTILE["cut.png"])
-    (folder / "labels.csv").write_text("path,label\n4.png,4\n7.png,1\ncut.png,3\n")
-    return folder
-
-
-def test_saved_drawings_are_listed_with_labels_and_scored(run, drawings):
-    answer = run("handwriting")
-    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
-    assert answer.stderr.startswith("digit-recognizer: data/handwriting/cut.png: expected an image")
-    rows = [line.split() for line in answer.stdout.splitlines() if ".png" in line]
-    assert [(row[0], row[1], " ".join(row[5:])) for row in rows] == [
-        ("data/handwriting/7.png", "7", "1 (wrong)"),
-        ("data/handwriting/4.png", "4", "4"),
-    ]
-    assert "Accuracy 50.00% " in answer.stdout

@@ -33,7 +33,7 @@ ALLOWED = {
 }
 
 
-LINES_OF_MODULES = {"cli.py": 380, "pipeline.py": 150, "training/cluster.py": 150, "doctor.py": 170}  # others: 300
+LINES_OF_MODULES = {"pipeline.py": 130, "training/cluster.py": 150, "doctor.py": 150}  # others: 300
 
 
 def count_lines(path):
@@ -68,8 +68,8 @@ def test_the_kit_stays_small():
         limit = LINES_OF_MODULES.get(str(path.relative_to(PACKAGE)), 300)
         assert count_lines(path) <= limit, path
     assert count_lines(ROOT / "README.md") <= 180
-    assert sum(map(count_lines, MODULES)) <= 6220  # the goal is 5,900
-    assert sum(map(count_lines, (ROOT / "tests").rglob("*.py"))) <= 9076  # the goal is 9,000
+    assert sum(map(count_lines, MODULES)) <= 5963  # the goal is 5,900
+    assert sum(map(count_lines, (ROOT / "tests").rglob("*.py"))) <= 8860
     assert sum(map(count_lines, (ROOT / "benchmarks").rglob("*.py"))) <= 2000
 
 

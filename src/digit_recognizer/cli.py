@@ -1,27 +1,22 @@
 """The command line: one command per stage. Modules that import heavy packages are imported inside commands."""
 
 import contextlib
-import importlib.util
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 
 from digit_recognizer import pipeline
-from digit_recognizer.competition.submission import is_pending, read_record
-from digit_recognizer.config import ANNOTATED, REFUSE, make_config, parse_seeds
+from digit_recognizer.competition.submission import is_unfinished, read_record
+from digit_recognizer.config import ANNOTATED, REFUSE, make_config
 from digit_recognizer.console import make_console, say, show_steps, track
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
 from digit_recognizer.training import environment, run_folder
-
-if TYPE_CHECKING:
-    from digit_recognizer.handwriting.image_files import Listed
 
 MAX_NAMES = 10  # of files that are not read
 
@@ -54,21 +49,17 @@ def app() -> None:
     """Kaggle's Digit Recognizer, from the download to the score on the leaderboard."""
 
 
-@app.command(params=[DATA_DIR, AS_JSON])
-def doctor(data_dir: Path, as_json: bool) -> None:
+@app.command(params=[DATA_DIR])
+def doctor(data_dir: Path) -> None:
     """Check all that the other commands need, and name remedies."""
     from digit_recognizer import doctor
 
-    findings = []
+    status = 0
     for finding in doctor.diagnose(data_dir, MODELS, SUBMISSIONS):
-        findings.append(finding._asdict())
-        if not as_json:
-            step = f"\n{'':<20}next: {finding.next}" if finding.next else ""
-            print(f"{finding.status:<8}{finding.check:<12}{finding.found}{step}", flush=True)
-    if as_json:
-        _print_json(findings)
-    if any(finding["status"] == doctor.FAULT for finding in findings):
-        sys.exit(1)
+        step = f"\n{'':<20}next: {finding.next}" if finding.next else ""
+        print(f"{finding.status:<8}{finding.check:<12}{finding.found}{step}", flush=True)
+        status |= finding.status == doctor.FAULT
+    sys.exit(status)
 
 
 @app.command(params=[DATA_DIR])
@@ -80,54 +71,35 @@ def download(data_dir: Path, force: bool) -> None:
     download(data_dir, force=force, say=say)
 
 
-@app.command(params=[*SETTINGS, DATA_DIR, AS_JSON])
+@app.command(params=[*SETTINGS, DATA_DIR])
 @click.option("--run", show_default="made of the settings", help="Name of the run.")
-@click.option("--tensorboard", "log", is_flag=True, help="Write <run>/tensorboard/ as well.")
-@click.option("--seeds", help="Train one run for each seed: 0-9, or 1,4,7.")
 @click.option("--cluster", help="Train on a Ray cluster: auto, or the head's HOST:PORT.")
-def train(
-    run: str | None, data_dir: Path, log: bool, seeds: str | None, cluster: str | None, as_json: bool, **settings: Any
-) -> None:
+def train(run: str | None, data_dir: Path, cluster: str | None, **settings: Any) -> None:
     """Train the networks of a run. Finished members of an interrupted run with the same settings are kept."""
-    numbers = parse_seeds(seeds) if seeds else [settings["seed"]]
-    configs = [make_config(**settings | {"seed": number}) for number in numbers]
-    if log and (cluster or importlib.util.find_spec("tensorboard") is None):
-        raise UserError(
-            "--tensorboard needs the package tensorboard and trains on this machine; run `make train TENSORBOARD=1` "
-            "without CLUSTER=, or pip install '.[tensorboard]'"
-        )
-    if seeds and (run or settings["seed"] is not None):
-        raise UserError("expected either --seeds, or --seed and --run, received both")
+    config, started = make_config(**settings), environment.now()
     if run is not None and (run != Path(run).name or run.startswith(".")):
         raise UserError(f"expected a name of a folder as RUN=, received {run!r}; use letters, digits and hyphens")
-    records = []
-    for config in configs:
-        started = environment.now()
-        run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, log=log, cluster=cluster)
-        records.append(record)
-        for warning in record["warnings"]:
-            say(f"warning: {warning}", error=True)
-        if not as_json:
-            if rows := record["scores"]["validation_rows"]:
-                correct = round(record["scores"]["validation_accuracy"] * rows)
-                say(f"Validation accuracy {metrics.proportion(correct, rows)}")
-            action = "Trained" if record["finished_at"] >= started else f"Finished on {record['finished_at']}, trained"
-            say(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
-    if as_json:
-        _print_json(records if seeds else records[0])
+    run_dir, record = pipeline.train(config, data_dir, MODELS, _progress, run=run, cluster=cluster)
+    for warning in record["warnings"]:
+        say(f"warning: {warning}", error=True)
+    if rows := record["scores"]["validation_rows"]:
+        correct = round(record["scores"]["validation_accuracy"] * rows)
+        say(f"Validation accuracy {metrics.proportion(correct, rows)}")
+    action = "Trained" if record["finished_at"] >= started else f"Finished on {record['finished_at']}, trained"
+    say(f"{action} in {record['training_seconds']:,.0f} s: {run_dir}")
 
 
 @app.command(params=[RUN, DATA_DIR, AS_JSON])
 def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
     """Print the scores of a run by digit, and draw its figures."""
-    from digit_recognizer.evaluation.report import to_tables
+    from digit_recognizer.evaluation import report
 
-    result = pipeline.evaluate(_find_run(data_dir, run), data_dir)
+    result = report.evaluate(report.load_run(run_folder.find_run(MODELS, run), data_dir))
     if as_json:
         _print_json(result)
         return
     say(f"{result['run']}: validation accuracy {metrics.Accuracy(**result['accuracy'])}")
-    _console.print(*to_tables(result))
+    _console.print(*report.to_tables(result))
     figures = [Path(path) for path in result["figures"]]
     say(f"Figures in {figures[0].parent}: {', '.join(path.name for path in figures)}")
 
@@ -135,7 +107,7 @@ def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
 @app.command(params=[RUN, DATA_DIR])
 def report(run: str | None, data_dir: Path) -> None:
     """Write reports/<run>/report.html and report.md. The first is one file to read, print and share."""
-    run_dir = _find_run(data_dir, run)
+    run_dir = run_folder.find_run(MODELS, run)
     with show_steps(_progress) as step:
         on_error = partial(_note, [])  # of a drawing that cannot be read
         paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, on_error)
@@ -170,30 +142,19 @@ def submission(run: str | None, test_file: Path | None, data_dir: Path) -> None:
     say(f"Wrote {folder / 'submission.csv'}")
 
 
-@app.command(params=[RUN, DATA_DIR, AS_JSON])
+@app.command(params=[RUN, DATA_DIR])
 @click.option("--message", show_default="run and accuracy", help="Description on Kaggle.")
 @click.option("--force", is_flag=True, help="Submit also what is not plausible, or again.")
-@click.option("--kernel", is_flag=True, help="Submit what `push` or `kernel-output` fetched.")
-def submit(run: str | None, message: str | None, force: bool, kernel: bool, data_dir: Path, as_json: bool) -> None:
+def submit(run: str | None, message: str | None, force: bool, data_dir: Path) -> None:
     """Upload the submission and wait for its public score. The submission is written first if there is none."""
-    from digit_recognizer.competition import kernel as kernels
     from digit_recognizer.competition import submit
 
-    if kernel and run:
-        raise UserError("expected either --kernel or --run, received both")
-    if kernel:
-        folder = kernels.make_submission(SUBMISSIONS)
-    else:
-        run_dir = run_folder.find_run(MODELS, run)
-        folder = SUBMISSIONS / run_dir.name
-        if not is_pending(folder):  # otherwise wait for the score of that upload
-            with show_steps(_progress) as step:
-                folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
-    # Progress goes to stdout, so that a failure is the only line on stderr; with --json it goes to stderr.
-    record = submit.submit(folder, message=message, force=force, say=partial(say, error=as_json))
-    if as_json:
-        _print_json(record)
-        return
+    run_dir = run_folder.find_run(MODELS, run)
+    folder = SUBMISSIONS / run_dir.name
+    if not is_unfinished(folder):  # otherwise go on with that upload
+        with show_steps(_progress) as step:
+            folder = pipeline.write_submission(run_dir, data_dir, SUBMISSIONS, step)
+    record = submit.submit(folder, message=message, force=force, say=say)
     accuracy = record["validation_accuracy"]
     score = "none" if record["public_score"] is None else f"{record['public_score']:.5f}"
     validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
@@ -210,20 +171,11 @@ def build_kernel() -> None:
 
 
 @app.command(params=[*SETTINGS])
-@click.option("--hours", type=float, show_default="11", help="Time limit for the training.")
 def push(**settings: Any) -> None:
     """Run the notebook on Kaggle and fetch its output. The output is compared with the local run."""
     from digit_recognizer.competition import kernel
 
     kernel.push(settings, SUBMISSIONS, say=say)
-
-
-@app.command("kernel-status")
-def show_kernel_status() -> None:
-    """Print the status of the notebook's latest version."""
-    from digit_recognizer.competition import kernel
-
-    kernel.show_status(say=say)
 
 
 @app.command("kernel-output")
@@ -237,15 +189,12 @@ def fetch_kernel_output() -> None:
 @app.command(params=[RUN, REFUSAL, AS_JSON])
 @click.argument("files", nargs=-1, type=PATH)
 @click.option("--expect", help="Label of all files, to score the predictions.")
-@click.option("--labels", type=PATH, help="CSV file path,label; by default a folder's labels.csv.")
-def predict(
-    files: tuple[Path, ...], run: str | None, expect: str | None, labels: Path | None, refuse: float, as_json: bool
-) -> None:
+def predict(files: tuple[Path, ...], run: str | None, expect: str | None, refuse: float, as_json: bool) -> None:
     """Read handwritten digits in photos, scans and drawings. FILES are image files, or folders of these."""
-    from digit_recognizer.handwriting import image_files
+    from digit_recognizer.handwriting import image_files, reader, transcription
 
     skipped: list[Path] = []
-    listed = image_files.list_pictures(files, labels, on_skip=skipped.append)
+    listed = image_files.list_pictures(files, on_skip=skipped.append)
     if skipped:
         names = ", ".join(path.name for path in skipped[:MAX_NAMES]) + ", ..." * (len(skipped) > MAX_NAMES)
         say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
@@ -253,39 +202,19 @@ def predict(
         raise UserError("no image files to read; name files or folders (make predict IMAGES=)")
     if expect is not None:
         listed = [file._replace(label=expect) for file in listed]
-    _read(listed, run, refuse, as_json=as_json, annotate=not as_json)
-
-
-@app.command(params=[RUN, DATA_DIR, AS_JSON])
-def handwriting(run: str | None, data_dir: Path, as_json: bool) -> None:
-    """Read and score the drawings that the page has saved."""
-    from digit_recognizer.handwriting import image_files
-
-    table = data_dir / "handwriting" / image_files.LABELS
-    if not table.exists():
-        raise UserError(f"no drawings with labels in {table.parent}; save some with `make draw`")
-    _read(image_files.read_table(table), run, REFUSE, as_json=as_json, annotate=False)
-
-
-def _read(files: "list[Listed]", run: str | None, refuse: float, *, as_json: bool, annotate: bool) -> None:
-    """Read files and print the digits in each; exit with status 1 if some cannot be read."""
-    from digit_recognizer.handwriting import reader, transcription
-
     errors: list[UserError] = []
     on_error = partial(_note, errors)
     run_dir = reader.choose_networks(MODELS, run)
     read, networks = reader.load_reader(run_dir, refuse), reader.name_networks(run_dir)
-    reading = transcription.transcribe(files, read, on_error=on_error)
-    transcripts = list(track(reading, "reading", len(files), _progress))
+    reading = transcription.transcribe(listed, read, on_error=on_error)
+    transcripts = list(track(reading, "reading", len(listed), _progress))
     if as_json:
         _print_json(transcription.to_json(transcripts, networks))
-    else:
-        if transcripts:
-            _console.print(transcription.tabulate(transcripts))
+    elif transcripts:
+        _console.print(transcription.tabulate(transcripts))
         if accuracy := transcription.score(transcripts):
             say(f"Accuracy {accuracy}")
         say(f"Read by {networks}")
-    if annotate:
         paths = transcription.draw_transcripts(transcripts, PREDICTIONS, on_error=on_error)
         say(f"Annotated images of {len(paths)} of {len(transcripts)} files: {PREDICTIONS}")
     if errors:
@@ -299,7 +228,7 @@ def _note(errors: list[UserError], error: UserError) -> None:
 
 
 @app.command(params=[RUN, REFUSAL, DATA_DIR])
-@click.option("--port", default=8028, help="Port of the page on this computer; 0 for any free port.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8028, help="Port on this computer; 0: any free one.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def draw(run: str | None, port: int, no_browser: bool, refuse: float, data_dir: Path) -> None:
     """Open a page to draw digits on, or to drop images on. Corrected digits are saved to DATA_DIR/handwriting/."""
@@ -343,25 +272,16 @@ def demo(context: click.Context) -> None:
     DEMO.mkdir(exist_ok=True)
     with contextlib.chdir(DEMO):
         write_demo_data(DATA)
-        write_digits(Path("drawings"))
+        write_digits(DATA / "handwriting")
         context.invoke(train, preset="fast", epochs=20, augment=True, validation=0.2)
         context.invoke(evaluate)
         context.invoke(submission)
-        context.invoke(predict, files=[Path("drawings")])
+        context.invoke(predict, files=[DATA / "handwriting"])
         context.invoke(report)
         name = run_folder.find_run(MODELS, None).name
     say(f"Open {DEMO / REPORTS / name / 'report.html'} in a browser.")
     say("Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
     say("With an account: `make download train submit`.")
-
-
-def _find_run(data_dir: Path, run: str | None) -> Path:
-    """Return the folder of a run; go to the demo's folder if nothing but the demo was trained."""
-    runs = f"{MODELS}/*/run.json"
-    if data_dir == DATA and not any(Path().glob(runs)) and any(DEMO.glob(runs)):
-        say(f"there is no other run than that of {DEMO}/, where paths begin", error=True)
-        os.chdir(DEMO)
-    return run_folder.find_run(MODELS, run)
 
 
 def _print_json(value: Any) -> None:

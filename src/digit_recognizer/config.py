@@ -1,6 +1,5 @@
 """The settings of a training run and the named presets."""
 
-import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +10,6 @@ PRECISIONS = "float32", "mixed_bfloat16", "mixed_float16"  # Keras dtype policie
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels per side
 ARCHITECTURES = "residual", "plain"  # of `model.networks.build_model`
-MAX_SEEDS = 500
 ANNOTATED = "predictions"  # folder of annotated images, which are not read again
 REFUSE = 0.3  # digits in pictures that are less probable are left out
 
@@ -108,18 +106,6 @@ def make_config(preset: str, **overrides: Any) -> Config:
     if "members" in given and PRESETS[preset].folds < 2:
         given.setdefault("folds", 0)
     return replace(PRESETS[preset], **given)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of a text such as "0-9" or "1,4-6", in ascending order."""
-    seeds: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < first + MAX_SEEDS:
-            raise UserError(f"expected seeds such as 0-9 or 1,4,7, at most {MAX_SEEDS:,}, got {text[:100]!r}")
-        seeds.update(range(first, last + 1))
-    return sorted(seeds)
 
 
 def count_members(settings: dict[str, Any]) -> int:

@@ -13,7 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.status import Status
 from rich.table import Table
 
 Item = TypeVar("Item")
@@ -63,11 +62,6 @@ def track(items: Iterable[Item], text: str, total: int, console: Console) -> Ite
     """Yield the items and show a progress bar on a terminal."""
     quiet = not console.is_terminal
     yield from rich.progress.track(items, text, total, console=console, transient=True, disable=quiet)
-
-
-def show_spinner(text: str) -> Status:
-    """Show a spinner with a text on stderr, on a terminal, during a block."""
-    return Console(stderr=True).status(text)
 
 
 def make_table(

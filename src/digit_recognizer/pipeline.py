@@ -1,4 +1,4 @@
-"""The stages from train.csv to submission.csv, in order: train, evaluate, report, predict, write the submission.
+"""The stages from train.csv to submission.csv, in order: train, report, predict, write the submission.
 
 Each stage reads what the one before it wrote to disk. `competition` has the first and the last: download and submit.
 """
@@ -27,13 +27,11 @@ def train(
     console: Console,
     *,
     run: str | None = None,
-    log: bool = False,
     cluster: str | None = None,
-    hours: float | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Train a run, or the members that it lacks, and score it on the rows that its members held out.
 
-    The name of the run is made of settings, data and code unless it is given; `log`, `cluster` and `hours` are those of
+    The name of the run is made of settings, data and code unless it is given; `cluster` is that of
     `ensemble.train_members`.
 
     Returns:
@@ -49,7 +47,7 @@ def train(
     competition = demo.COMPETITION if (data_dir / demo.MARKER).exists() else COMPETITION
     record = run_folder.new_record(config, run=run, competition=competition, data=hashes)
     run_dir = models_dir / record["run"]
-    record = ensemble.train_members(config, data, run_dir, record, console, log=log, cluster=cluster, hours=hours)
+    record = ensemble.train_members(config, data, run_dir, record, console, cluster=cluster)
     return run_dir, finish_run(run_dir, record, data.labels)
 
 
@@ -65,13 +63,6 @@ def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) 
     return record
 
 
-def evaluate(run_dir: Path, data_dir: Path) -> dict[str, Any]:
-    """Score a run on its validation rows: see `evaluation.report.evaluate`."""
-    from digit_recognizer.evaluation.report import evaluate, load_run
-
-    return evaluate(load_run(run_dir, data_dir))
-
-
 def report(
     run_dir: Path,
     data_dir: Path,
@@ -81,8 +72,7 @@ def report(
     on_error: Callable[[UserError], None],
 ) -> list[Path]:
     """Write reports/<run>/report.html and report.md; return their paths. `on_error` is for drawings left out."""
-    from digit_recognizer.evaluation.documents import write_document
-    from digit_recognizer.evaluation.report import load_run, make_report
+    from digit_recognizer.evaluation.report import load_run, make_report, write_document
     from digit_recognizer.handwriting.reader import load_reader
     from digit_recognizer.handwriting.transcription import read_samples
 
@@ -126,9 +116,8 @@ def write_submission(run_dir: Path, test_path: Path, submissions_dir: Path, step
     test = load_test(test_path)
     is_own = record["data"].get("test.csv") in (None, test.sha256)
     folder = submissions_dir / (run_dir.name if is_own else f"{run_dir.name}-{test.sha256[:6]}")
-    if not submission.is_current(folder, record, test.sha256):
-        with submission.lock_submissions(submissions_dir):
-            folder.mkdir(exist_ok=True)  # an error before the predictions if the folders cannot be written
-        labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
-        submission.write_submission_folder(folder, record, labels, test.sha256)
+    with submission.lock_submissions(submissions_dir):
+        folder.mkdir(exist_ok=True)  # an error before the predictions if the folders cannot be written
+    labels = predict(run_dir, test, step).mean(axis=0, dtype=np.float64).astype(np.float32).argmax(axis=1)
+    submission.write_submission_folder(folder, record, labels, test.sha256)
     return folder

@@ -166,12 +166,6 @@ def test_silent_server_is_given_up(api, kaggle, monkeypatch, tmp_path, name):
         assert kaggle.requests.count("upload") == 1  # the client's own session would retry ten times
 
 
-def test_unreachable_host_is_given_up_with_the_advice_to_check_the_connection(api, monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    with pytest.raises(UserError, match=r"\(ProxyError\); gave up after 8 attempts; check your connection and run the"):
-        list_submissions(api)
-
-
 def test_untrusted_certificate_is_not_retried(clock):
     untrusted = Mock(side_effect=requests.exceptions.SSLError("https://storage.example/file?signature=secret"))
     with pytest.raises(UserError, match=r"^the list failed: no secure connection to Kaggle; check the clock[^:]*$"):

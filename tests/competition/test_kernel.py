@@ -228,16 +228,6 @@ def test_failed_kernel_shows_the_end_of_its_log_and_is_pushed_again(ready, run_c
     assert len(ready.kernels.versions[NAME]) == 2
 
 
-def test_kernel_status_prints_the_latest_version(ready, run_command):
-    never = "there is no such kernel, or you may not read it; `make push` creates it"
-    assert failed(run_command("kernel-status")).endswith(never)
-    ready.kernels.failure = "A cell failed."
-    push_and_fail()
-    assert run_command("kernel-status").stdout == f"{SLUG}: error (A cell failed.); {PAGE}\n"
-    ready.fail("GetKernelSessionStatus", status=401)
-    assert "Kaggle rejected the token" in failed(run_command("kernel-status"))
-
-
 # Fetching the output
 
 
@@ -266,6 +256,10 @@ def fetch_and_fail():
         fetch()
     assert kernel.OUTPUT.read_bytes() == before
     return str(caught.value)
+
+
+def test_output_of_no_kernel_names_the_push(ready, run_command):
+    assert failed(run_command("kernel-output")).endswith("or you may not read it; `make push` creates it")
 
 
 def test_invalid_output_says_how_to_run_the_kernel_again(finished, kernel_files, labels):
@@ -305,61 +299,21 @@ kernel.fetch_output(Path("submissions"))
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])  # the new archive replaces the old one
 def test_fetch_that_is_killed_leaves_one_of_both_outputs_for_the_next_command(
-    finished, kernel_files, start_python, after
+    finished, kernel_files, labels, start_python, after
 ):
-    old, new = finished.kernels.output["run.zip"], kernel_files(left_out=[1])["run.zip"]
+    old, new = finished.kernels.output["run.zip"], kernel_files(labels=9 - labels)["run.zip"]
     set_output(finished, {"run.zip": new})
     assert start_python(KILL.format(after=after)).wait() == -9
     assert kernel.OUTPUT.read_bytes() == (new if after else old)
-    kernel.make_submission(Path("submissions"))
     fetch()
     assert kernel.OUTPUT.read_bytes() == new
     assert sorted(path.name for path in kernel.OUTPUT.parent.iterdir()) == [".lock", ".lock.txt", "run.zip"]
 
 
-def test_predictions_are_compared_with_the_local_run(finished, kernel_files, labels):
-    set_output(finished, kernel_files(left_out=[1]))
-    assert "the kernel had no time for 1 of its networks" in fetch()
+def test_predictions_are_compared_with_the_local_run(finished, labels):
     submission.write_submission(LOCAL, labels)
     assert fetch()[-1] == f"its submission.csv is byte for byte {LOCAL}"
     changed = labels.copy()
     changed[[0, 9]] = (labels[[0, 9]] + 1) % 10
     submission.write_submission(LOCAL, changed)
     assert fetch()[-1] == f"2 of 28,000 predictions differ from {LOCAL}"
-
-
-# Submitting the output
-
-
-def test_output_is_submitted_once(finished, run_command, labels):
-    finished.labels = labels.tolist()
-    result = run_command("submit", "--kernel")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[-1] == "Public score 1.00000 (submission 30000001, validation accuracy 0.9942)"
-    with zipfile.ZipFile(kernel.OUTPUT) as archive:
-        assert finished.submissions[0]["content"] == archive.read("submission.csv")
-    (row,) = submission.read_ledger(Path("submissions/ledger.csv"))
-    assert row["run"] == f"{RUN}-kernel"
-    assert "were submitted before (submission 30000001" in failed(run_command("submit", "--kernel"))
-
-
-def test_submission_needs_a_valid_output(finished, run_command):
-    kernel.OUTPUT.write_bytes(b"PK")
-    line = failed(run_command("submit", "--kernel"))
-    assert line.startswith("expected the output of a kernel as kernel/run.zip, found ")
-    assert line.endswith("; run `make push` or `make kernel-output`")
-    assert finished.submissions == []
-
-
-def test_unfinished_upload_is_not_overwritten_by_another_output(finished, run_command, kernel_files, labels):
-    folder = kernel.make_submission(Path("submissions"))
-    submission.update_record(folder, submission.read_record(folder) | {"status": "uploading"})
-    before = (folder / "submission.csv").read_bytes()
-    set_output(finished, kernel_files(labels=9 - labels))
-    fetch()
-    assert failed(run_command("submit", "--kernel")).startswith(f"the upload of other predictions from {folder} is unf")
-    assert (folder / "submission.csv").read_bytes() == before
-
-
-def test_kernel_and_run_exclude_each_other(run_command):
-    assert "expected either --kernel or --run" in failed(run_command("submit", "--kernel", "--run", "x"))

@@ -86,14 +86,6 @@ def test_folder_holds_the_predictions_and_their_origin(write, folder, run_record
     assert len(record["submission_sha256"]) == len(record["predictions_sha256"]) == 64
 
 
-def test_any_test_csv_can_be_predicted(folder, run_record):
-    run_record["data"] = {"train.csv": "1" * 64}
-    submission.write_submission_folder(folder, run_record, np.array([3, 1]), "4" * 64)
-    assert (folder / "submission.csv").read_bytes() == b"ImageId,Label\r\n1,3\r\n2,1\r\n"
-    record = submission.read_record(folder)
-    assert (record["data"]["test.csv"], record["run_test_sha256"]) == ("4" * 64, None)
-
-
 def test_state_of_the_upload_is_kept_for_the_same_predictions(write, folder):
     record = write() | {"status": "pending", "submission_id": 7}
     submission.update_record(folder, record)
@@ -109,7 +101,7 @@ def test_unfinished_upload_of_other_predictions_is_not_overwritten(write, folder
     with pytest.raises(UserError, match=rf"the upload of other predictions from .* is unfinished; {remedy}"):
         write(9 - labels)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert submission.is_pending(folder) == (status == "pending")
+    assert submission.is_unfinished(folder)
     submission.update_record(folder, submission.read_record(folder) | {"status": "complete", "submission_id": 7})
     assert write(9 - labels)["status"] == "written"
 
@@ -135,16 +127,6 @@ def test_writing_that_is_killed_at_any_step_is_repeated_by_the_next_call(write, 
 def test_predictions_nearly_all_in_one_class_are_a_warning(write, ones, warnings):
     labels = np.repeat([1, 2], [ones, 100 - ones])
     assert write(labels, warnings=["of the run"])["warnings"] == ["of the run", *warnings]
-
-
-def test_submission_is_current_for_one_run_and_one_test_csv(write, folder, run_record):
-    assert not submission.is_current(folder, run_record, TEST_SHA256)
-    write()
-    assert submission.is_current(folder, run_record, TEST_SHA256)
-    assert not submission.is_current(folder, run_record, "3" * 64)
-    assert not submission.is_current(folder, run_record | {"finished_at": "2026-11-23T12:00:00+00:00"}, TEST_SHA256)
-    (folder / "submission.csv").write_text("changed")
-    assert not submission.is_current(folder, run_record, TEST_SHA256)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"run": "a"}'])

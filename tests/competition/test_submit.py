@@ -63,7 +63,6 @@ def test_submission_ends_with_its_score(kaggle, folder, labels):
     lines = []
     result = submit.submit(folder, say=lines.append)
     assert lines == [
-        "10 submissions left today",
         f"uploading {folder}/submission.csv as '{MESSAGE}'",
         "submission 30000001 is uploaded; waiting for its score",
     ]
@@ -211,7 +210,6 @@ def test_killed_process_is_continued_by_the_next_call(kaggle, start_python, fold
 def test_call_killed_at_any_step_is_continued_and_submits_once(kaggle, make_folder, monkeypatch):
     """A step is the time before or after any call of Kaggle and any writing of the record or the ledger."""
     kaggle.polls_until_scored = 1
-    kaggle.daily_limit = 1000
     monkeypatch.setattr(submission, "SUBMISSION_ROWS", 100)
     monkeypatch.setattr("kaggle_server.ROWS", 100)
     rng = np.random.default_rng(1)
@@ -361,23 +359,6 @@ def test_predictions_for_other_data_are_refused_and_a_changed_file_too(kaggle, m
     assert kaggle.requests == []
     submit.submit(make_folder("no-test", data={}))
     assert len(kaggle.submissions) == 1
-
-
-def test_daily_limit_is_checked_before_the_upload(kaggle, make_folder, folder, labels):
-    kaggle.daily_limit = 1
-    lines = []
-    submit.submit(folder, say=lines.append)
-    assert lines[0] == "1 submission left today"
-    message = submit_and_fail(make_folder("another-run", labels=9 - labels))
-    assert message == "no submissions are left today (1 made); run the command again after 00:00 UTC"
-    assert len(kaggle.submissions) == 1
-    assert kaggle.requests.count("StartSubmissionUpload") == 1
-
-
-def test_first_submission_of_an_account_is_not_taken_for_the_limit(kaggle, folder):
-    kaggle.fail("GetSubmissionLimits", status=200, body={})  # all zero: no team yet
-    submit.submit(folder)
-    assert_submitted_once(kaggle, folder)
 
 
 def test_submission_is_recognised_by_its_id_when_kaggle_changes_its_message(kaggle, folder):

@@ -97,20 +97,19 @@ def test_transcripts_as_json_have_path_digits_text_and_the_name_of_the_networks(
 
 
 def tabulate(transcripts):
-    """Return title, headings and rows of the table."""
+    """Return headings and rows of the table."""
     table = transcription.tabulate(transcripts)
     cells = zip(*(column.cells for column in table.columns), strict=True)
-    return table.title, [column.header for column in table.columns], list(cells)
+    return [column.header for column in table.columns], list(cells)
 
 
 def test_a_table_has_the_mistakes_first_and_the_least_certain_digit_with_its_runner_up(transcripts, folder):
     assert tabulate(transcripts) == (
-        f"Files in {folder}",
         ["file", "digits", "probability", "runner-up", "label"],
         [
-            ("b.png", "7", "90.0%", "9 (1.0%)", "1 (wrong)"),
-            ("a.png", "3", "90.0%", "9 (1.0%)", "3"),
-            ("c.png", "no digit found", "", "", ""),
+            (str(folder / "b.png"), "7", "90.0%", "9 (1.0%)", "1 (wrong)"),
+            (str(folder / "a.png"), "3", "90.0%", "9 (1.0%)", "3"),
+            (str(folder / "c.png"), "no digit found", "", "", ""),
         ],
     )
 
@@ -120,8 +119,8 @@ def test_a_table_names_pages_that_were_not_read_and_has_no_column_without_labels
     pages = [Image.fromarray(draw_digits()[digit]) for digit in (3, 7)]
     pages[0].save("scan.tif", save_all=True, append_images=pages[1:])
     files = [Listed(Path("scan.tif"))]
-    title, headings, rows = tabulate(list(transcription.transcribe(files, recognise, on_error=pytest.fail)))
-    assert (title, headings) == ("", ["file", "digits", "probability", "runner-up"])
+    headings, rows = tabulate(list(transcription.transcribe(files, recognise, on_error=pytest.fail)))
+    assert headings == ["file", "digits", "probability", "runner-up"]
     assert rows[0][:2] == ("scan.tif (page 1 of 2)", "3")
 
 
@@ -136,17 +135,12 @@ def test_the_samples_of_the_report_are_the_labelled_pictures_that_can_be_read(fo
     with (folder / "labels.csv").open("a") as table:
         table.write("gone.png,5\nd.png,4\n")
     errors = []
-    own, samples = transcription.read_samples(folder, recognise, on_error=errors.append)
+    samples = transcription.read_samples(folder, recognise, on_error=errors.append)
     found = [(sample.name, sample.label, sample.text, sample.probability) for sample in samples]
-    assert (own, found) == (True, [("a.png", "3", "3", 0.9), ("b.png", "1", "7", 0.9), ("c.png", "", "", 0)])
+    assert found == [("a.png", "3", "3", 0.9), ("b.png", "1", "7", 0.9), ("c.png", "", "", 0)]
     assert all(sample.picture.shape == (240, 240, 3) for sample in samples)
     assert [str(error).partition(": ")[0] for error in errors] == [str(folder / "gone.png"), str(folder / "d.png")]
-
-
-def test_without_labelled_pictures_the_samples_are_drawings(tmp_path):
-    own, samples = transcription.read_samples(tmp_path / "none", recognise, on_error=pytest.fail)
-    assert (own, [sample.label for sample in samples]) == (False, list("0123456789"))
-    assert [sample.text for sample in samples] == list("0123456789")
+    assert transcription.read_samples(folder / "none", recognise, on_error=pytest.fail) == []
 
 
 def test_annotated_pictures_show_boxes_and_the_classifiers_input():

@@ -25,7 +25,7 @@ EXPECTED = {  # header and number of rows of each file
 def download(data_dir: Path, *, force: bool = False, say: Say = print) -> None:
     """Download the competition's archive, check it and unpack train.csv, test.csv and sample_submission.csv.
 
-    An interrupted download is resumed; a damaged archive is downloaded a second time. Complete files are downloaded
+    An interrupted download is resumed; a damaged archive is deleted. Complete files are downloaded
     again only with `force`. A second call at the same time waits for the first, and then finds the files.
 
     Raises:
@@ -49,20 +49,15 @@ def _download_archive(data_dir: Path, workspace: Path, say: Say) -> None:
     path = workspace / f"{COMPETITION}.zip"
     quiet = not sys.stderr.isatty()  # the client shows a progress bar on a terminal
     api = connect(say=say)
-    for _ in range(2):
-        say(f"downloading {path.name}")
-        try:
-            call("the download", api.competition_download_files, COMPETITION, str(workspace), quiet=quiet, say=say)
-        except CallError as error:
-            if type(error.__cause__) is not ValueError:  # the client found another size than the announced one
-                raise
-        fault = find_fault(path)
-        if not fault:
-            break
-        say(f"the archive is damaged: {fault}")
+    say(f"downloading {path.name}")
+    try:
+        call("the download", api.competition_download_files, COMPETITION, str(workspace), quiet=quiet, say=say)
+    except CallError as error:
+        if type(error.__cause__) is not ValueError:  # the client found another size than the announced one
+            raise
+    if fault := find_fault(path):
         shutil.rmtree(workspace, ignore_errors=True)
-    else:
-        raise UserError(f"the archive was damaged twice: {fault}; {data_dir} was not changed; try again later")
+        raise UserError(f"the archive is damaged: {fault}; {data_dir} was not changed; run the command again")
     with zipfile.ZipFile(path) as archive:
         for name in EXPECTED:  # not `extractall`: the files must be newer than what they replace
             with archive.open(name) as source, replacing(data_dir / name) as new, new.open("wb") as target:

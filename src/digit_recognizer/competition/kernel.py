@@ -17,7 +17,6 @@ import numpy as np
 from digit_recognizer.competition import notebook, submission
 from digit_recognizer.competition.client import ONCE, Api, CallError, Say, call, connect, read_failure
 from digit_recognizer.competition.submission import FILE_NAME
-from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
 from digit_recognizer.files import locked, reading, replacing, write_json, write_text
 from digit_recognizer.training import run_folder
@@ -55,13 +54,6 @@ def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print
         _fetch(api, slug, submissions_dir, say)
 
 
-def show_status(*, say: Say = print) -> None:
-    """Print the status of the kernel's latest version; raise a `UserError` if there is none."""
-    api, metadata = _connect(say)
-    status, failure = _read_status(api, metadata["id"], say)
-    say(f"{metadata['id']}: {status}{f' ({failure})' if failure else ''}; {PAGE}/{metadata['id']}")
-
-
 def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
     """Fetch the output of the latest version and compare it with the local run in `submissions_dir`."""
     with locked(OUTPUT.parent, wait=False):
@@ -69,27 +61,13 @@ def fetch_output(submissions_dir: Path, *, say: Say = print) -> None:
         _fetch(api, metadata["id"], submissions_dir, say)
 
 
-def make_submission(submissions_dir: Path) -> Path:
-    """Write a submission of the fetched output, next to that of the local run; return its folder."""
-    record, _, labels = _read_output(OUTPUT, "run `make push` or `make kernel-output`")
-    folder = submissions_dir / f"{record['run']}-kernel"
-    if not submission.is_pending(folder):  # otherwise `submit` waits for that score
-        record |= {"run": folder.name}
-        submission.write_submission_folder(folder, record, labels, record["data"].get("test.csv"))
-    return folder
-
-
-def read_metadata() -> dict[str, Any]:
-    """Return kernel-metadata.json with an id without the user; raise a `UserError` if it is invalid."""
-    with reading(METADATA, "JSON with an id", "restore it from git"):
-        metadata: dict[str, Any] = json.loads(METADATA.read_text(encoding="utf-8"))
-        return metadata | {"id": metadata["id"].rpartition("/")[2]}
-
-
 def _connect(say: Say) -> tuple[Api, dict[str, Any]]:
     """Sign in; return the client, and kernel-metadata.json with the user in the kernel's id."""
-    metadata, api = read_metadata(), connect(say=say)
-    return api, metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{metadata['id']}"}
+    with reading(METADATA, "JSON with an id", "restore it from git"):
+        metadata: dict[str, Any] = json.loads(METADATA.read_text(encoding="utf-8"))
+        name = metadata["id"].rpartition("/")[2]
+    api = connect(say=say)
+    return api, metadata | {"id": f"{api.get_config_value(api.CONFIG_NAME_USER)}/{name}"}
 
 
 def _mark(text: str, metadata: Mapping[str, Any]) -> str:
@@ -160,12 +138,11 @@ def _save(api: Api, metadata: dict[str, Any], text: str, say: Say) -> str:
 def _watch(api: Api, slug: str, say: Say) -> None:
     """Wait until the latest version ends; raise a `UserError` with the end of its log if it fails."""
     shown = ""
-    with show_spinner(f"watching {slug}"):
-        while (state := _read_status(api, slug, say))[0] in ACTIVE:
-            if state[0] != shown:
-                shown = state[0]
-                say(shown)
-            time.sleep(20)
+    while (state := _read_status(api, slug, say))[0] in ACTIVE:
+        if state[0] != shown:
+            shown = state[0]
+            say(shown)
+        time.sleep(20)
     if state[0] != "complete":
         log = call("the request for the log", api.kernels_logs, slug, say=say)
         with contextlib.suppress(ValueError, KeyError, TypeError):  # usually it is a JSON list of text fragments
@@ -188,8 +165,6 @@ def _fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
             shutil.copyfile(path, temporary)
     accuracy = record["scores"]["validation_accuracy"]
     say(f"{record['run']}: {'no rows held out' if accuracy is None else f'validation accuracy {accuracy:.4f}'}")
-    if record["left_out"]:
-        say(f"the kernel had no time for {len(record['left_out'])} of its networks")
     local = submissions_dir / record["run"] / FILE_NAME
     if not local.exists():
         say(f"there is no {local} to compare it with; `make train submission` with the same settings writes it")

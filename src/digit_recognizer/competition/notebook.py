@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from digit_recognizer.config import PRESETS, make_config
-from digit_recognizer.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
 STORY = Path(__file__).with_name("notebook.md")
@@ -27,7 +26,6 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # value in the committed notebook, and
     "seed": (None, "another seed gives other networks, scored on the same rows"),
     "augment": (None, "True or False: augment the training images"),
     "precision": (None, "float32, mixed_bfloat16 or mixed_float16"),
-    "hours": (11.0, "no further network starts that would end later; Kaggle ends a session after 12"),
 }
 
 
@@ -77,8 +75,6 @@ def _modules_cell() -> str:
 def _settings_cell(settings: Mapping[str, Any]) -> str:
     values = {name: value for name, (value, _) in SETTINGS.items()}
     values |= {name: value for name, value in settings.items() if value is not None}
-    make_config(**{name: value for name, value in values.items() if name != "hours"})
-    if not 0 < values["hours"] <= 12:
-        raise UserError(f"expected hours more than 0 and at most 12, got {values['hours']}")
+    make_config(**values)
     lines = [f"{name.upper()} = {values[name]!r}  # {about}" for name, (_, about) in SETTINGS.items()]
     return "\n".join(lines).replace("'", '"')

@@ -27,7 +27,7 @@ LEDGER_COLUMNS = (
 # `ids_before` are the submissions that Kaggle listed before the upload; `submitted_at` is ISO 8601 in UTC.
 UPLOAD_FIELDS = ("message", "ids_before", "submission_id", "submitted_at", "public_score")
 NOT_UPLOADED: dict[str, Any] = {"status": "written"} | dict.fromkeys(UPLOAD_FIELDS)
-REQUIRED = {*LEDGER_COLUMNS, *NOT_UPLOADED, "competition", "config", "trained_at", "data"}
+REQUIRED = {*LEDGER_COLUMNS, *NOT_UPLOADED, "competition", "config", "data"}
 REMEDIES = {  # for an unfinished upload, by status
     "uploading": f"look for it on kaggle.com/competitions/{COMPETITION}/submissions, then delete the folder",
     "pending": "run `make submit` to wait for its score, then try again",
@@ -99,7 +99,6 @@ def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarra
         record = {name: run[name] for name in ("run", "competition", "config", "git_commit", "versions")} | {
             "data": run["data"] | {"test.csv": test_sha256},
             "run_test_sha256": run["data"].get("test.csv"),
-            "trained_at": run["finished_at"],
             "validation_accuracy": run["scores"]["validation_accuracy"],
             "warnings": run.get("warnings", []) + ([majority] if majority else []),
             "submission_sha256": sha256(folder / FILE_NAME),
@@ -117,18 +116,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def is_current(folder: Path, run_record: dict[str, Any], test_sha256: str | None) -> bool:
-    """Return whether a folder holds the submission of a run, as it is now, for a test.csv."""
-    if not ((folder / FILE_NAME).exists() and (folder / RECORD_NAME).exists()):
-        return False
-    record = read_record(folder)
-    origin = record["trained_at"], record["data"].get("test.csv"), record["submission_sha256"]
-    return origin == (run_record["finished_at"], test_sha256, sha256(folder / FILE_NAME))
-
-
-def is_pending(folder: Path) -> bool:
-    """Return whether a submission was uploaded from a folder and its score was not read yet."""
-    return (folder / RECORD_NAME).exists() and read_record(folder)["status"] == "pending"
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a submission is being uploaded from a folder, or its score was not read yet."""
+    return (folder / RECORD_NAME).exists() and read_record(folder)["status"] in REMEDIES
 
 
 def update_record(folder: Path, record: dict[str, Any]) -> None:

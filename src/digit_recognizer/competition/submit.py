@@ -11,7 +11,6 @@ from requests import exceptions
 from digit_recognizer.competition import client, submission
 from digit_recognizer.competition.client import Api, Say
 from digit_recognizer.config import COMPETITION, count_members
-from digit_recognizer.console import show_spinner
 from digit_recognizer.errors import UserError
 
 SCORE_PAUSES: Iterable[float] = (2, 3, 5, 10, 20, *[30] * 28)  # seconds between looks for a score, 15 minutes
@@ -84,7 +83,6 @@ def _describe(record: dict[str, Any]) -> str:
 
 def _upload(api: Api, folder: Path, record: dict[str, Any], message: str, say: Say) -> None:
     """Upload the file, then look for it in Kaggle's list, whatever the response was."""
-    say(read_limit(api, say))
     before = [row.ref for row in list_submissions(api, say)]
     record |= submission.NOT_UPLOADED | {"status": "uploading", "message": message, "ids_before": before}
     submission.update_record(folder, record)
@@ -103,15 +101,6 @@ def _upload(api: Api, folder: Path, record: dict[str, Any], message: str, say: S
         submission.update_record(folder, record | submission.NOT_UPLOADED)
         raise UserError(f"{refusal}; nothing was submitted")
     raise UserError(f"{outcome}, but it is not in Kaggle's list; run the command again: it looks there first")
-
-
-def read_limit(api: Api, say: Say, **options: Any) -> str:
-    """Return a line about the submissions left today; raise a `UserError` if there are none. `options`: see `call`."""
-    limits = client.call("the daily limit", api.competition_get_submission_limits, COMPETITION, say=say, **options)
-    left, made = limits.num_allowed_now, limits.num_today
-    if made and not left:  # an account has no limits before its first submission
-        raise UserError(f"no submissions are left today ({made} made); run the command again after 00:00 UTC")
-    return f"{left} submission{'s' * (left != 1)} left today" if left else "no submission was made yet"
 
 
 def list_submissions(api: Api, say: Say, **options: Any) -> list[Any]:
@@ -158,9 +147,8 @@ def _wait_for_score(api: Api, folder: Path, record: dict[str, Any], say: Say) ->
     """Wait for the score, and write it into the record and the ledger."""
     number = record["submission_id"]
     say(f"submission {number} is uploaded; waiting for its score")
-    with show_spinner(f"waiting for the score of submission {number}"):
-        rows = (row for row in _poll(api, say, SCORE_PAUSES) if row.ref == number and row.status.name != "PENDING")
-        row = next(rows, None)
+    rows = (row for row in _poll(api, say, SCORE_PAUSES) if row.ref == number and row.status.name != "PENDING")
+    row = next(rows, None)
     if row is None:
         text = f"submission {number} has no score after 15 minutes"
         raise UserError(f"{text}; run the command again to continue waiting: nothing is uploaded twice")

@@ -1,6 +1,5 @@
 """Demo data for users without a Kaggle account: scikit-learn's digits in the competition's format."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ def write_demo_data(data_dir: Path) -> None:
     The data are the 1,797 digits that scikit-learn ships (E. Alpaydin and C. Kaynak 1998, Optical Recognition of
     Handwritten Digits, doi:10.24432/C50P49; 8x8 pixels in 17 gray levels), enlarged and centred in 28x28 pixels.
     """
+    import pandas as pd
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -29,8 +29,9 @@ def write_demo_data(data_dir: Path) -> None:
     rows = images[order].reshape(len(images), -1)
     train = np.column_stack([digits.target[order], rows])[TEST_ROWS:]
     write_text(data_dir / MARKER, "scikit-learn's digits, not the competition's data. They cannot be submitted.\n")
-    _write_csv(data_dir / "train.csv", TRAIN_COLUMNS, train)
-    _write_csv(data_dir / "test.csv", TEST_COLUMNS, rows[:TEST_ROWS])
+    for name, columns, table in (("train", TRAIN_COLUMNS, train), ("test", TEST_COLUMNS, rows[:TEST_ROWS])):
+        text = pd.DataFrame(table, columns=columns).to_csv(index=False, lineterminator="\r\n")
+        write_text(data_dir / f"{name}.csv", text)
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:
@@ -39,8 +40,3 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
 
     digit = cv2.resize(image, (DIGIT_SIZE, DIGIT_SIZE), interpolation=cv2.INTER_CUBIC) * (255 / 16)
     return np.pad(digit.clip(0, 255).round().astype(np.uint8), (IMAGE_SIZE - DIGIT_SIZE) // 2)
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: np.ndarray) -> None:
-    lines = [",".join(columns), *(",".join(map(str, row)) for row in rows.tolist())]
-    write_text(path, "\r\n".join(lines) + "\r\n")

@@ -1,1 +1,1 @@
-"""Evaluation: metrics, calibration, figures, reports and comparisons, from labels and probabilities."""
+"""Evaluation: metrics, figures, reports and comparisons, from labels and probabilities."""

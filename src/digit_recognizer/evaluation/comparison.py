@@ -85,13 +85,11 @@ def paired_test(first: Predictions, second: Predictions) -> dict[str, Any] | Non
     """
     from scipy.stats import binomtest
 
-    rows, *positions = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
+    rows, in_first, in_second = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
     if not len(rows):
         return None
-    before, after = (
-        (run.probabilities.argmax(axis=1) == run.labels)[common]
-        for run, common in zip((first, second), positions, strict=True)
-    )
+    before = (first.probabilities.argmax(axis=1) == first.labels)[in_first]
+    after = (second.probabilities.argmax(axis=1) == second.labels)[in_second]
     fixed, broken = rows[~before & after].tolist(), rows[before & ~after].tolist()
     return {
         "rows": len(rows),
@@ -111,7 +109,7 @@ def format_setting(value: Any) -> str:
 def _collect_settings(record: dict[str, Any]) -> dict[str, Any]:
     """Return what the weights of a run depend on: settings, data, versions, code and arithmetic."""
     hashes = {name: str(value)[:12] for name, value in (record["data"] | {"code": record.get("code")}).items()}
-    used = {name: record.get(name) for name in ("precision", "onednn", "left_out")}
+    used = {name: record.get(name) for name in ("precision", "onednn")}
     return record["config"] | hashes | record["versions"] | used
 
 

@@ -139,7 +139,7 @@ def draw_predictions(images: np.ndarray, predictions: Predictions, shown: np.nda
 
 
 @rc_context(STYLE)
-def save_png(figure: Figure, path: Path, software: str | None = None) -> None:
+def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG. The same figure gives the same bytes; a failure leaves an earlier file unchanged."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=144, format="png", metadata={"Software": software})
+        figure.savefig(temporary, dpi=144, format="png", metadata={"Software": None})

@@ -1,24 +1,48 @@
-"""The validation scores of a run with their figures, and its report in eight parts."""
+"""The validation scores of a run with their figures, and its report in eight parts, as Markdown and as an HTML page."""
 
+import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from digit_recognizer.config import CLASSES, PRESETS, count_members
-from digit_recognizer.console import make_table
+from digit_recognizer.config import CLASSES, PRESETS
+from digit_recognizer.console import Step, make_table
 from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Predictions
-from digit_recognizer.evaluation import figures, metrics
-from digit_recognizer.evaluation.documents import render
-from digit_recognizer.evaluation.figures import GALLERY_SIZE
-from digit_recognizer.training import run_folder
-from digit_recognizer.training.environment import code_sha256
+from digit_recognizer.evaluation import comparison, figures, metrics
+from digit_recognizer.files import write_text
+from digit_recognizer.training import environment, run_folder
+
+
+def _escape(value: Any) -> str:
+    """Escape the characters of a value that Markdown gives a meaning to."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+
+
+TEMPLATES = Environment(  # noqa: S701 - the values are escaped for Markdown, which becomes HTML
+    loader=PackageLoader("digit_recognizer.evaluation"),
+    finalize=_escape,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters.update(
+    percent=lambda value, digits=2: "" if math.isnan(value) else f"{value:.{digits}%}",
+    number=lambda value, digits=0: "" if math.isnan(value) else f"{value:,.{digits}f}",
+    duration=lambda value: f"{value // 60:.0f} min {value % 60:.0f} s" if value >= 60 else f"{value:.0f} s",
+    counted=lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
+    setting=comparison.format_setting,
+)
 
 
 class TrainedRun(NamedTuple):
@@ -39,13 +63,6 @@ class HandwritingSample(NamedTuple):
     text: str  # digits, "" for a refusal
     probability: float  # lowest of the digits
     picture: np.ndarray  # uint8 [h, w, 3], RGB, with a box around each digit
-
-
-class Handwriting(NamedTuple):
-    """Transcribed pictures for the part on handwriting."""
-
-    own: bool  # whether they are the user's; otherwise this program drew them
-    samples: list[HandwritingSample]
 
 
 def load_run(run_dir: Path, data_dir: Path) -> TrainedRun:
@@ -107,69 +124,49 @@ def _draw_scores(run: TrainedRun) -> dict[str, Figure]:
 
 
 def make_report(
-    run: TrainedRun, test: Dataset, handwriting: Handwriting, ledger: Sequence[Mapping[str, str]]
+    run: TrainedRun, test: Dataset, handwriting: Sequence[HandwritingSample], ledger: Sequence[Mapping[str, str]]
 ) -> tuple[str, dict[str, Figure]]:
     """Return the report of a run in Markdown, and its figures by name.
 
-    `test` is test.csv. `handwriting` has a sample or more, `ledger` the rows of ledger.csv, oldest first.
+    `test` is test.csv. `handwriting` may be empty. `ledger` has the rows of ledger.csv, oldest first.
     """
+    from digit_recognizer.model.prediction import load_network
+
     config, (_, labels, probabilities) = run.record["config"], run.predictions
     calibration = metrics.calibration(labels, probabilities)
     folders, members = run_folder.member_dirs(run.run_dir), []
     for folder, history in zip(folders, run.histories, strict=True):
         own = run_folder.read_member_predictions(folder)
-        accuracy = float((own.probabilities.argmax(axis=1) == own.labels).sum() / max(len(own.rows), 1))
+        accuracy = metrics.accuracy(own.labels, own.probabilities).value
         members.append({"name": folder.name, "rows": len(own.rows), "accuracy": accuracy, "history": history})
+    kinds = zip(config["architectures"], folders, strict=False)  # members take turns
     means = {name: np.mean([history[name] for history in run.histories], axis=0) for name in run.histories[0]}
     facts = _score(run) | {
         "record": run.record,
-        "same_code": run.record.get("code") == code_sha256(),
+        "same_code": run.record.get("code") == environment.code_sha256(),
         "next_preset": dict(pairwise(PRESETS)).get(config.get("preset")),
-        "networks": [_describe_layers(folder) for folder in folders[: len(config["architectures"])]],
+        "networks": {kind: load_network(folder / "model.keras").count_params() for kind, folder in kinds},
         "handwriting": handwriting,
-        "wrong_handwriting": [sample for sample in handwriting.samples if sample.text != sample.label],
+        "wrong_handwriting": [sample for sample in handwriting if sample.text != sample.label],
         "ledger": ledger,
         "train": run.train,
         "test": test,
         "digits": np.bincount(run.train.labels, minlength=CLASSES).tolist(),
-        "planned": count_members(config),
         "members": members,
         "epochs": [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
         "log_loss": metrics.log_loss(labels, probabilities),
         "calibration": calibration,
         "confidence": float(probabilities.max(axis=1).mean(dtype=np.float64)),
-        "mistakes": int((probabilities.argmax(axis=1) != labels).sum()),
-        "gallery_size": GALLERY_SIZE,
+        "mistakes": len(metrics.mistakes(labels, probabilities)),
+        "gallery_size": figures.GALLERY_SIZE,
     }
     pictures = _draw_scores(run) | _draw_samples(run.train)
     pictures["reliability"] = figures.draw_reliability(calibration)
-    shown = sorted(handwriting.samples, key=lambda sample: sample.text == sample.label)[
-        :GALLERY_SIZE
-    ]  # wrong ones first
+    wrong_first = sorted(handwriting, key=lambda sample: sample.text == sample.label)
+    shown = wrong_first[: figures.GALLERY_SIZE]
     titles = [f"{sample.label} read as {sample.text or 'nothing'}\n{sample.probability:.0%}" for sample in shown]
     pictures["handwriting"] = figures.draw_gallery([sample.picture for sample in shown], titles, columns=5)
     return render("report.md.jinja", facts), pictures
-
-
-def _describe_layers(folder: Path) -> list[dict[str, Any]]:
-    """Return kind, shape of the output, parameters and multiply-adds (for one image) of each layer of a member."""
-    from digit_recognizer.model.prediction import load_network
-
-    layers = []
-    for layer in load_network(folder / "model.keras").layers:
-        window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None) or ()
-        shape = layer.output.shape[1:]
-        # A kernel, [height, width, in, out] or [in, out], is applied once at each position of the output.
-        kernel = math.prod(layer.kernel.shape) if hasattr(layer, "kernel") else 0
-        layers.append(
-            {
-                "kind": f"{type(layer).__name__} {'x'.join(map(str, window))}".strip(),
-                "shape": "x".join(map(str, shape)),
-                "parameters": layer.count_params(),
-                "multiply_adds": kernel * math.prod(shape[:-1]),
-            }
-        )
-    return layers
 
 
 def _draw_samples(train: Dataset) -> dict[str, Figure]:
@@ -183,3 +180,43 @@ def _draw_samples(train: Dataset) -> dict[str, Figure]:
     augmented = np.concatenate([first, augment(np.concatenate([first] * 4), seed=0)])
     pictures = {"samples": samples, "augmentation": augmented}
     return {name: figures.draw_gallery(images, columns=len(digits)) for name, images in pictures.items()}
+
+
+def render(template: str, facts: Mapping[str, Any]) -> str:
+    """Fill in a Markdown template, whose values are escaped: text from a file cannot become Markdown or HTML.
+
+    Raises:
+        jinja2.UndefinedError: The template uses a variable that is not in `facts`.
+    """
+    return re.sub(r"\n{3,}", "\n\n", TEMPLATES.get_template(template).render(facts)).strip() + "\n"
+
+
+def write_document(text: str, pictures: Mapping[str, Figure], folder: Path, step: Step) -> list[Path]:
+    """Write report.html, which needs no other file, and report.md with its pictures beside it; return both paths.
+
+    The first line of the text is the title, "# ..."; parts begin with "## ", pictures are ![text](name.png). Those
+    that the text does not show are left out. This is counted as the last 40% of the progress.
+    """
+    shown = re.findall(r"!\[.*\]\((\w+)\.png\)", text)
+    for index, name in enumerate(shown):
+        step(f"drawing {name}", 0.6 + 0.4 * index / len(shown))
+        figures.save_png(pictures[name], folder / f"{name}.png")
+    title, body = text.removeprefix("# ").split("\n", 1)
+    parts = re.findall("^## (.+)", body, re.MULTILINE)
+    anchors = {part: re.sub(r"[^\w -]", "", part.lower()).replace(" ", "-") for part in parts}  # as GitHub's
+    contents = "\n".join(f"- [{part}](#{anchor})" for part, anchor in anchors.items())
+
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("table_open", lambda *_: '<div class="table"><table>')
+    markdown.add_render_rule("table_close", lambda *_: "</table></div>")
+    content = markdown.render(body)  # tags in its text are escaped, so that only real tags are replaced below
+    for part, anchor in anchors.items():
+        content = content.replace(f"<h2>{part}</h2>", f'<h2 id="{anchor}">{part}</h2>')
+    for name in shown:
+        data = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+        content = content.replace(f'<img src="{name}.png"', f'<img src="data:image/png;base64,{data}"')
+    page = Template((Path(__file__).parent / "templates" / "page.html").read_text(encoding="utf-8"))
+    html = page.substitute(title=markdown.renderInline(title), contents=markdown.render(contents), body=content)
+    write_text(folder / "report.html", html)
+    write_text(folder / "report.md", f"# {title}\n\n{contents}\n{body}")
+    return [folder / "report.html", folder / "report.md"]

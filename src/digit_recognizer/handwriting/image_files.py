@@ -82,19 +82,17 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(temporary, "png")
 
 
-def list_pictures(
-    paths: Sequence[Path], table: Path | None = None, *, on_skip: Callable[[Path], None] = lambda _: None
-) -> list[Listed]:
-    """Return named files, and the images and labelled files of folders, sorted; without paths, the table's files.
+def list_pictures(paths: Sequence[Path], *, on_skip: Callable[[Path], None] = lambda _: None) -> list[Listed]:
+    """Return named files, and the images and labelled files of folders, sorted.
 
     Of a folder, hidden files, tables of labels and annotated images are left out; `on_skip` is called with each other
     file that is not an image.
     """
-    tables = [path / LABELS for path in paths if os.path.isfile(path / LABELS)] + ([table] if table else [])
-    labelled = {os.path.realpath(entry.path): entry for source in tables for entry in read_table(source)}
-    known = {os.path.realpath(source) for source in tables} | labelled.keys()
+    tables = [path / LABELS for path in paths if os.path.isfile(path / LABELS)]
+    labelled = {os.path.realpath(entry.path): entry for table in tables for entry in read_table(table)}
+    known = {os.path.realpath(table) for table in tables} | labelled.keys()
     listed: dict[str, Listed] = {}
-    for path in paths or [entry.path for entry in labelled.values()]:
+    for path in paths:
         files = {path}
         if os.path.isdir(path):
             files = {entry.path for entry in labelled.values() if entry.path.is_relative_to(path)}
@@ -164,15 +162,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """Scale integers by the number of bits that hold the largest, of at least 8, fractions in [0, 1] by 255.
-
-    Values of which some are negative are scaled by their range.
-    """
-    values = np.array(image, np.float32)
-    values[~np.isfinite(values)] = 0
-    low, high = float(values.min()), float(values.max())
-    if low < 0:
-        return cv2.convertScaleAbs(values - low, alpha=255 / (high - low))
+    """Scale integers by the number of bits that hold the largest, of at least 8, fractions in [0, 1] by 255."""
+    values = np.nan_to_num(np.array(image, np.float32), posinf=0).clip(0)
+    high = float(values.max())
     white = 1 if image.mode == "F" and high <= 1 else 2 ** max(8, int(high).bit_length()) - 1
     return cv2.convertScaleAbs(values, alpha=255 / white)
 

@@ -10,7 +10,7 @@ import numpy as np
 from digit_recognizer.config import CLASSES, REFUSE
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.errors import UserError
-from digit_recognizer.evaluation.calibration import apply_temperature, fit_temperature
+from digit_recognizer.evaluation.metrics import apply_temperature, fit_temperature
 from digit_recognizer.handwriting import binarisation, detector, normalisation, segmentation
 from digit_recognizer.handwriting.detector import Detect, Detection
 from digit_recognizer.handwriting.resolution import Scaled, adapt_resolution

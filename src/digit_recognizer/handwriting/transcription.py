@@ -1,6 +1,5 @@
 """Read image files; tabulate, score and draw the digits in each."""
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +12,14 @@ import cv2
 import numpy as np
 from rich.table import Table
 
-from digit_recognizer.console import make_table, printable
+from digit_recognizer.console import make_table
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.metrics import Accuracy, proportion
-from digit_recognizer.evaluation.report import Handwriting, HandwritingSample
+from digit_recognizer.evaluation.report import HandwritingSample
 from digit_recognizer.handwriting import image_files
 from digit_recognizer.handwriting.image_files import LABELS, Listed, read_picture
 from digit_recognizer.handwriting.normalisation import rescale
 from digit_recognizer.handwriting.reader import CONFIDENT, Read, Reading
-from digit_recognizer.handwriting.sample_digits import draw_digits
 from digit_recognizer.training.devices import count_cores
 
 MAX_FILES = 100  # annotated images of one call
@@ -99,16 +97,11 @@ def to_json(transcripts: Sequence[Transcript], networks: str) -> dict[str, Any]:
 
 
 def tabulate(transcripts: Sequence[Transcript]) -> Table:
-    """Return a table of files, text, and probability and runner-up of the least certain digit; mistakes come first.
-
-    Absolute paths are relative to the folder in the title.
-    """
-    paths = [transcript.file.path for transcript in transcripts]
-    folder = os.path.commonpath([path.parent for path in paths]) if all(path.is_absolute() for path in paths) else ""
+    """Return a table of files, text, and probability and runner-up of the least certain digit; mistakes come first."""
     rows = []
     for transcript in sorted(transcripts, key=lambda transcript: not transcript.is_mistake):
         (path, label), reading, pages = transcript
-        name = f"{path.relative_to(folder)}{f' (page 1 of {pages})' * (pages > 1)}"
+        name = f"{path}{f' (page 1 of {pages})' * (pages > 1)}"
         row = [name, transcript.text or "no digit found", "", "", (label or "") + " (wrong)" * transcript.is_mistake]
         if reading.digits:
             least = min(reading.digits, key=lambda digit: digit.probability)
@@ -116,26 +109,21 @@ def tabulate(transcripts: Sequence[Transcript]) -> Table:
             row[2:4] = f"{least.probability:.1%}", f"{second} ({least.probabilities[second]:.1%})"
         rows.append(row)
     columns = ["file", "digits", "probability", "runner-up", "label"][: 5 if any(row[4] for row in rows) else 4]
-    table = make_table(folder and printable(f"Files in {folder}"), columns, [row[: len(columns)] for row in rows])
+    table = make_table("", columns, [row[: len(columns)] for row in rows])
     table.columns[0].justify, table.columns[0].overflow = "left", "fold"  # never truncate a file name
     return table
 
 
-def read_samples(folder: Path, read: Read, *, on_error: OnError) -> Handwriting:
-    """Read the labelled images of a folder or, if there are none, the sample digits, for the report."""
+def read_samples(folder: Path, read: Read, *, on_error: OnError) -> list[HandwritingSample]:
+    """Read the labelled images of a folder, of which there may be none, for the report."""
     files = image_files.read_table(folder / LABELS) if (folder / LABELS).exists() else []
-    own = [
-        _make_sample(str(file.path.relative_to(folder)), file.label or "", read_picture(file.path).pixels, reading)
-        for file, reading, _ in transcribe(files, read, on_error=on_error)
-    ]
-    digits = enumerate(zip(draw_digits(), read(draw_digits()), strict=True))
-    drawn = [_make_sample(f"a drawn {digit}", str(digit), *sample) for digit, sample in digits]
-    return Handwriting(bool(own), own or drawn)
-
-
-def _make_sample(name: str, label: str, picture: np.ndarray, reading: Reading) -> HandwritingSample:
-    drawn = draw_boxes(picture, reading, side=SAMPLE_SIDE)
-    return HandwritingSample(name, label, reading.text.replace("\n", " "), reading.probability, drawn)
+    samples = []
+    for transcript in transcribe(files, read, on_error=on_error):
+        (path, label), reading, _ = transcript
+        drawn = draw_boxes(read_picture(path).pixels, reading, side=SAMPLE_SIDE)
+        name = str(path.relative_to(folder))
+        samples.append(HandwritingSample(name, label or "", transcript.text, reading.probability, drawn))
+    return samples
 
 
 def draw_transcripts(transcripts: Sequence[Transcript], folder: Path, *, on_error: OnError) -> list[Path]:

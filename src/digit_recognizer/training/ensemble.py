@@ -1,8 +1,6 @@
 """Train the members of a run: one alone on the whole machine, several in worker processes or on a Ray cluster."""
 
-import math
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,7 +33,6 @@ class Training(NamedTuple):
     folds: list[Fold]
     precision: str  # Keras dtype policy
     work_dir: Path  # folder of checkpoints and augmented epochs, on this machine
-    log_dir: Path | None  # for TensorBoard; None: without logs
     epochs: Sequence[Any] = ()  # augmented images, uint8 [n, 28, 28] or their .npy files, one for each augmented epoch
 
     def checkpoint(self, index: int) -> Path:
@@ -50,16 +47,13 @@ def train_members(
     record: dict[str, Any],
     console: Console,
     *,
-    log: bool = False,
     cluster: str | None = None,
-    hours: float | None = None,
 ) -> dict[str, Any]:
     """Train the members of a run that do not exist yet in its folder; return the record of the run.
 
     A training that was killed is resumed after its last finished epoch, with the same result. A new folder gets
-    `record`. `log` writes TensorBoard logs, on this machine only; `cluster` is the address of a Ray cluster. No further
-    member starts that would probably end after the time limit `hours`. The scores of the returned record are None if
-    members were trained.
+    `record`. `cluster` is the address of a Ray cluster. The scores of the returned record are None if members were
+    trained.
 
     Raises:
         UserError: See `run_folder.open_run`; there is not enough disk space, or a process was killed.
@@ -70,23 +64,15 @@ def train_members(
             precision = record["precision"] or config.precision or devices.choose_precision(gpus)
             record |= {"precision": precision, "machine": environment.find_machine(gpus)}
             folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
-            log_dir = run_dir / "tensorboard" if log else None
-            training = Training(config, data, folds, precision, run_dir / run_folder.WORK, log_dir)
-            for index, contents in _train_missing(training, record, missing, console, cluster, hours):
+            training = Training(config, data, folds, precision, run_dir / run_folder.WORK)
+            for index, contents in _train_missing(training, missing, console, cluster):
                 run_folder.write_member(run_folder.member_dir(run_dir, index), contents)
                 training.checkpoint(index).unlink(missing_ok=True)
     return record
 
 
-def _train_missing(
-    training: Training,
-    record: dict[str, Any],
-    missing: list[int],
-    console: Console,
-    cluster: str | None,
-    hours: float | None,
-) -> Iterator[Contents]:
-    """Train members on this machine or on a cluster; note in the record those that `hours` left no time for."""
+def _train_missing(training: Training, missing: list[int], console: Console, cluster: str | None) -> Iterator[Contents]:
+    """Train members on this machine or on a cluster."""
     config, work_dir = training.config, training.work_dir
     members, rows = count_members(config.to_dict()), len(training.folds[0].train)
     finished = {index: _count_epochs(training.checkpoint(index), index, console) for index in missing}
@@ -121,22 +107,8 @@ def _train_missing(
             with replacing(path) as temporary:
                 np.save(temporary, images)
     training = training._replace(epochs=[np.load(path) for path in paths] if cluster else paths)
-    begun, slowest = dict[int, float](), 0.0
-    limit = time.monotonic() + 3600 * hours if hours else math.inf
-
-    def in_time() -> Iterator[int]:
-        for position, index in enumerate(missing):
-            begun[index] = time.monotonic()
-            if begun[index] + slowest > limit:
-                record["left_out"] = missing[position:]
-                console.print(f"no time for {len(missing) - position} of {members} networks", soft_wrap=True)
-                return
-            yield index
-
     with make_display() as display:
-        for index, contents in execute(partial(train_to_files, training), in_time(), report=display.show):
-            slowest = max(slowest, time.monotonic() - begun[index])
-            yield index, contents
+        yield from execute(partial(train_to_files, training), iter(missing), report=display.show)
 
 
 def train_to_files(
@@ -163,7 +135,6 @@ def train_to_files(
         report=lambda *step: report((index, *step)),
         checkpoint=checkpoint,
         resumed=resumed,
-        log_dir=training.log_dir and training.log_dir / f"member-{index}",
     )
     return index, save_member(member)
 

@@ -51,7 +51,6 @@ def train_member(
     report: ReportStep,
     checkpoint: Path | None = None,
     resumed: Checkpoint | None = None,
-    log_dir: Path | None = None,
 ) -> Member:
     """Train one network.
 
@@ -71,7 +70,6 @@ def train_member(
         report: Called twice a second and after each epoch.
         checkpoint: File that the state is saved to after each epoch; None for no file.
         resumed: State to go on from; None for a new training.
-        log_dir: Folder for TensorBoard logs; None for no logs.
     """
     fold = folds[index // config.members]
     seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
@@ -125,10 +123,6 @@ def train_member(
             history.setdefault(name, []).append(number)
         if checkpoint:
             write_checkpoint(checkpoint, history, losses, get_variables(model, optimizer))
-        if log_dir:
-            with tf.summary.create_file_writer(str(log_dir)).as_default():
-                for name, number in values.items():
-                    tf.summary.scalar(name, number, step=epoch)
 
     optimizer.finalize_variable_values(model.trainable_variables)  # sets the weights to their moving average
     _set_statistics(model, data.images[fold.train[:STATISTICS]])

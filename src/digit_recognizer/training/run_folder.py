@@ -30,7 +30,7 @@ RECORD: dict[str, Any] = (  # types in run.json
     | dict.fromkeys(("training_seconds", "processor_seconds"), NUMBER)
     | {"config": CONFIG | {"augment": bool, "validation": NUMBER}, "data": {"train.csv": str}}
     | {"machine": {"system": str, "processor": str}, "versions": dict, "peak_memory_bytes": NUMBER | None}
-    | {"left_out": list, "scores": dict | None}
+    | {"scores": dict | None}
 )
 SCORES = {"validation_accuracy": NUMBER | None}
 COLUMNS = ["epoch", "accuracy", "learning_rate", "loss", "seconds"]  # of history.csv, in any order
@@ -61,7 +61,6 @@ def new_record(config: Config, *, run: str | None, competition: str, data: dict[
         "precision": None,  # Keras dtype policy, chosen when training starts
         "onednn": devices.uses_onednn(),
         "peak_memory_bytes": None,  # of the largest process of the last session
-        "left_out": [],  # members that a time limit left no time for
         "scores": None,
         "warnings": [],  # what is implausible about the result
     }
@@ -77,21 +76,27 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
         UserError: The folder holds a run with other settings, data, code or versions, or another process trains it.
     """
     with locked(run_dir, wait=False):
-        versions, record = record["versions"], _open_record(run_dir, record)
-        members = range(count_members(record["config"]))
+        if not (run_dir / "run.json").exists():
+            write_json(run_dir / "run.json", record)
+        wanted, record = record, read_record(run_dir)
+        members = range(count_members(wanted["config"]))
         missing = [index for index in members if not member_dir(run_dir, index).is_dir()]
+        different = [name for name, value in wanted["config"].items() if record["config"].get(name) != value]
+        different += [] if record["data"]["train.csv"] == wanted["data"]["train.csv"] else ["train.csv"]
+        different += [name for name in ("code", "onednn") if record.get(name) != wanted[name]]
+        versions = record["versions"].items() if missing else ()
+        different += [f"{name} {value}" for name, value in versions if wanted["versions"].get(name) != value]
+        if different:
+            difference = f"{run_dir} holds a run that differs in {', '.join(different)}"
+            raise UserError(f"{difference}; choose another RUN=, or delete the folder")
         if not missing:
             shutil.rmtree(run_dir / WORK, ignore_errors=True)  # the last process was killed before it deleted this
             yield record, missing
             return
-        different = [f"{name} {value}" for name, value in record["versions"].items() if versions.get(name) != value]
-        if different:
-            begun = f"{run_dir} was begun with {', '.join(different)}, and other versions are installed"
-            raise UserError(f"{begun}; install these, choose another RUN=, or delete the folder")
         for leftover in run_dir.glob(".member-*"):  # of a killed process
             shutil.rmtree(leftover)
         (run_dir / WORK).mkdir(exist_ok=True)
-        record |= {"scores": None, "left_out": []}
+        record["scores"] = None
         cpu_seconds, started = environment.measure_usage()[0], time.monotonic()
         try:
             yield record, missing
@@ -102,22 +107,6 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
             record["peak_memory_bytes"] = peak
             write_json(run_dir / "run.json", record)
         shutil.rmtree(run_dir / WORK)
-
-
-def _open_record(run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record in the folder if it has the same settings, data and code; write the new one if it has none."""
-    path = run_dir / "run.json"
-    if not path.exists():
-        write_json(path, record)
-        return record
-    stored = read_record(run_dir)
-    different = [name for name, value in record["config"].items() if stored["config"].get(name) != value]
-    different += [] if stored["data"]["train.csv"] == record["data"]["train.csv"] else ["train.csv"]
-    different += [name for name in ("code", "onednn") if stored.get(name) != record[name]]
-    if different:
-        difference = f"{run_dir} holds a run that differs in {', '.join(different)}"
-        raise UserError(f"{difference}; choose another RUN=, or delete the folder")
-    return stored
 
 
 def find_latest(models_dir: Path) -> Path | None:
@@ -178,7 +167,7 @@ def read_finished_record(run_dir: Path) -> dict[str, Any]:
 
 def require_members(record: dict[str, Any], run_dir: Path) -> list[Path]:
     """Return the folders of a run's members in order; raise a `UserError` if some are missing."""
-    folders, expected = member_dirs(run_dir), count_members(record["config"]) - len(record["left_out"])
+    folders, expected = member_dirs(run_dir), count_members(record["config"])
     if not folders or len(folders) != expected:
         raise UserError(f"{run_dir} has {len(folders)} of {expected} members; run the same `make train` again")
     return folders
