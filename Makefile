@@ -85,8 +85,9 @@ compare: setup ## Compare two or more runs. RUNS="a b", RUNS="single-*" JSON=1
 
 ##@ Read handwriting
 
-predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 REFUSE=0.3 RUN= JSON=1
-	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,REFUSE,--refuse) $(json)
+predict: setup ## Read handwritten digits. IMAGES="a.jpg folder" EXPECT=7 LABELS=labels.csv REFUSE=0.3 RUN= JSON=1
+	@$(KIT) predict $(IMAGES) $(run) $(call option,EXPECT,--expect) $(call option,LABELS,--labels) \
+		$(call option,REFUSE,--refuse) $(json)
 
 draw: setup ## Open a page to draw digits on or to drop images on. RUN= PORT=8028 REFUSE=0.3 NO_BROWSER=1
 	@$(KIT) draw $(run) $(data) $(call option,PORT,--port) $(call option,REFUSE,--refuse) $(call switch,NO_BROWSER,--no-browser)

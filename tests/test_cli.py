@@ -237,9 +237,14 @@ def test_evaluation_draws_figures_and_prints_tables_or_json(on_small_run):
     assert text.endswith(f"Figures in models/small/figures: {', '.join(FIGURES)}\n")
 
 
-def test_a_report_is_written(on_small_run, tmp_path):
-    assert on_small_run("report").stdout == "Wrote reports/small/report.html and reports/small/report.md\n"
-    assert (tmp_path / "reports" / "small" / "report.html").exists()
+def test_without_another_run_that_of_the_demo_is_evaluated_and_reported(small_run, run, monkeypatch, tmp_path):
+    shutil.copytree(small_run, tmp_path / "demo", symlinks=True)
+    for name, output in (("evaluate", "models/small/figures/mistakes.png"), ("report", "reports/small/report.html")):
+        monkeypatch.chdir(tmp_path)
+        answer = run(name)
+        assert answer.stderr == "there is no other run than that of demo/, where paths begin\n"
+        assert (tmp_path / "demo" / output).exists()
+    assert answer.stdout == "Wrote reports/small/report.html and reports/small/report.md\n"
 
 
 def test_a_report_on_other_data_is_an_error(on_small_run, small_run, tmp_path):

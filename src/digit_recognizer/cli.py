@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,7 @@ def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
     """Print the scores of a run by digit, and draw its figures."""
     from digit_recognizer.evaluation import report
 
-    result = report.evaluate(report.load_run(run_folder.find_run(MODELS, run), data_dir))
+    result = report.evaluate(report.load_run(_find_run(data_dir, run), data_dir))
     if as_json:
         _print_json(result)
         return
@@ -107,7 +108,7 @@ def evaluate(run: str | None, data_dir: Path, as_json: bool) -> None:
 @app.command(params=[RUN, DATA_DIR])
 def report(run: str | None, data_dir: Path) -> None:
     """Write reports/<run>/report.html and report.md. The first is one file to read, print and share."""
-    run_dir = run_folder.find_run(MODELS, run)
+    run_dir = _find_run(data_dir, run)
     with show_steps(_progress) as step:
         on_error = partial(_note, [])  # of a drawing that cannot be read
         paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, on_error)
@@ -189,12 +190,15 @@ def fetch_kernel_output() -> None:
 @app.command(params=[RUN, REFUSAL, AS_JSON])
 @click.argument("files", nargs=-1, type=PATH)
 @click.option("--expect", help="Label of all files, to score the predictions.")
-def predict(files: tuple[Path, ...], run: str | None, expect: str | None, refuse: float, as_json: bool) -> None:
+@click.option("--labels", type=PATH, help="CSV file path,label; by default a folder's labels.csv.")
+def predict(
+    files: tuple[Path, ...], run: str | None, expect: str | None, labels: Path | None, refuse: float, as_json: bool
+) -> None:
     """Read handwritten digits in photos, scans and drawings. FILES are image files, or folders of these."""
     from digit_recognizer.handwriting import image_files, reader, transcription
 
     skipped: list[Path] = []
-    listed = image_files.list_pictures(files, on_skip=skipped.append)
+    listed = image_files.list_pictures(files, labels, on_skip=skipped.append)
     if skipped:
         names = ", ".join(path.name for path in skipped[:MAX_NAMES]) + ", ..." * (len(skipped) > MAX_NAMES)
         say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
@@ -282,6 +286,15 @@ def demo(context: click.Context) -> None:
     say(f"Open {DEMO / REPORTS / name / 'report.html'} in a browser.")
     say("Your own digits: `make draw`, and `make predict IMAGES=photo.jpg`.")
     say("With an account: `make download train submit`.")
+
+
+def _find_run(data_dir: Path, run: str | None) -> Path:
+    """Return the folder of a run; go to the demo's folder if nothing but the demo was trained."""
+    runs = f"{MODELS}/*/run.json"
+    if data_dir == DATA and not any(Path().glob(runs)) and any(DEMO.glob(runs)):
+        say(f"there is no other run than that of {DEMO}/, where paths begin", error=True)
+        os.chdir(DEMO)
+    return run_folder.find_run(MODELS, run)
 
 
 def _print_json(value: Any) -> None:

@@ -202,6 +202,8 @@ def test_files_get_the_labels_of_tables(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\na.png,7\nmissing.png,1\n")
     listed = image_files.list_pictures([tmp_path])
     assert {file.path.name: file.label for file in listed} == {"a.png": "7", "b.png": None, "missing.png": "1"}
+    assert len(image_files.list_pictures([], tmp_path / "labels.csv")) == 2
+    assert image_files.list_pictures([tmp_path / "a.png"], tmp_path / "labels.csv")[0].label == "7"
 
 
 @pytest.mark.parametrize(

@@ -82,17 +82,19 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(temporary, "png")
 
 
-def list_pictures(paths: Sequence[Path], *, on_skip: Callable[[Path], None] = lambda _: None) -> list[Listed]:
-    """Return named files, and the images and labelled files of folders, sorted.
+def list_pictures(
+    paths: Sequence[Path], table: Path | None = None, *, on_skip: Callable[[Path], None] = lambda _: None
+) -> list[Listed]:
+    """Return named files, and the images and labelled files of folders, sorted; without paths, the table's files.
 
     Of a folder, hidden files, tables of labels and annotated images are left out; `on_skip` is called with each other
     file that is not an image.
     """
-    tables = [path / LABELS for path in paths if os.path.isfile(path / LABELS)]
-    labelled = {os.path.realpath(entry.path): entry for table in tables for entry in read_table(table)}
-    known = {os.path.realpath(table) for table in tables} | labelled.keys()
+    tables = [path / LABELS for path in paths if os.path.isfile(path / LABELS)] + ([table] if table else [])
+    labelled = {os.path.realpath(entry.path): entry for source in tables for entry in read_table(source)}
+    known = {os.path.realpath(source) for source in tables} | labelled.keys()
     listed: dict[str, Listed] = {}
-    for path in paths:
+    for path in paths or [entry.path for entry in labelled.values()]:
         files = {path}
         if os.path.isdir(path):
             files = {entry.path for entry in labelled.values() if entry.path.is_relative_to(path)}

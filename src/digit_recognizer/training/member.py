@@ -55,9 +55,9 @@ def train_member(
     """Train one network.
 
     `Muon` with a one-cycle learning rate (`one_cycle`), on the rows of `choose_rows`. The first epoch and the last ones
-    use images without augmentation. The final weights are an average over the last steps (Polyak and Juditsky 1992, doi:10.1137/0330046);
-    the history is that of the weights themselves. The same arguments give the same weights on the same machine, also if
-    the training was interrupted and is resumed from its checkpoint.
+    use images without augmentation. The final weights are an average over the last steps (Polyak and Juditsky 1992,
+    doi:10.1137/0330046); the history is that of the weights themselves. The same arguments give the same weights on the
+    same machine, also if the training was interrupted and is resumed from its checkpoint.
 
     Args:
         config: The settings.
