@@ -1,7 +1,9 @@
-"""Atomic file writes, locks, JSON, and file hashes."""
+"""Atomic file writes, locks, JSON, packed files, and file hashes."""
 
 import contextlib
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -120,6 +122,28 @@ def load_arrays(path: Path) -> dict[str, Any]:
         check_unpacked_size(file)
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
+
+
+def read_unpacked(path: Path, name: str) -> bytes:
+    """Return the content of a file, unpacked if its content is that of gzip or zip, whatever its name is.
+
+    Of several files in a zip archive it is the one called `name`. A damaged file raises anything, see `reading`.
+    """
+    content = path.read_bytes()
+    file = io.BytesIO(content)
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.GzipFile(fileobj=file).read(UNPACKED_LIMIT + 1)
+        if len(content) > UNPACKED_LIMIT:
+            raise ValueError(f"more than {UNPACKED_LIMIT:,} unpacked bytes")
+    elif content.startswith(b"PK\3\4"):
+        check_unpacked_size(file)
+        archive = zipfile.ZipFile(file)
+        members = [member for member in archive.namelist() if not re.search(r"/$|(^|/)\.", member)]  # ._ files of macOS
+        chosen = [member for member in members if Path(member).name == name] or members
+        if len(chosen) != 1:
+            raise ValueError(f"a zip archive of {len(members)} files, which is the {name}?")
+        content = archive.read(chosen[0])
+    return content
 
 
 def check_unpacked_size(file: IO[bytes]) -> None:
