@@ -106,7 +106,7 @@ def reading(path: Path, content: str, remedy: str) -> Iterator[None]:
         raise UserError(f"expected {content} as {path}, found something else ({reason}); {remedy}") from None
 
 
-def read_json(path: Path, content: str = "JSON", remedy: str = "delete it and make it again") -> Any:
+def read_json(path: Path, content: str = "JSON", remedy: str = "move it away and make it again") -> Any:
     """Read a JSON file; raise a `UserError` if it is missing or invalid."""
     with reading(path, content, remedy):
         value = json.loads(path.read_text(encoding="utf-8"))

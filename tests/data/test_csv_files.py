@@ -135,7 +135,10 @@ def test_packed_files_are_known_by_their_content(tmp_path, content):
         (gzip.compress(TEST.encode())[:-9], "found something else (Compressed file ended"),
         (gzip.compress(b"nothing\n"), ", line 1, column 1 (pixel0): expected the header 'pixel0', found 'nothing'"),
         (pack({"mine": TEST})[:-9], "found something else (File is not a zip file)"),
-        (pack({"a.csv": TEST, "b.csv": TEST}), "found something else (a zip archive of 2 files, which is the test.csv?)"),
+        (
+            pack({"a.csv": TEST, "b.csv": TEST}),
+            "found something else (a zip archive of 2 files, which is the test.csv?)",
+        ),
         (gzip.compress(bytes(99_000)), "found something else (more than 90,000 unpacked bytes)"),
     ],
     ids=["cut gzip", "other gzip", "cut zip", "two files", "bomb"],

@@ -14,7 +14,7 @@ from PIL import Image
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import image_files
 
-BROKEN = r"expected an image \(PNG, .*\), found a broken file or another format; convert HEIC to JPEG"
+BROKEN = r"expected an image \(PNG, .*\), found a broken file or another format; convert HEIC, unpack zip"
 
 
 def encode(pixels, kind="PNG", **options):

@@ -59,7 +59,7 @@ def decode(file: BinaryIO) -> Picture:
         if isinstance(error, OSError) and error.errno:  # of the disk; those of decoders have no number
             raise
         raise UserError(
-            f"expected an image ({', '.join(FORMATS)}), found a broken file or another format; convert HEIC to JPEG, unpack zip"
+            f"expected an image ({', '.join(FORMATS)}), found a broken file or another format; convert HEIC, unpack zip"
         ) from None
 
 

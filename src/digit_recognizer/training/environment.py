@@ -64,7 +64,7 @@ def code_sha256() -> str:
 
 
 def _describe(node: Any) -> str:
-    """Return a syntax tree as text that all versions of Python agree on; those of `ast.dump` and `ast.unparse` differ."""
+    """Return a syntax tree as text that is the same in all versions of Python, unlike `ast.dump` and `ast.unparse`."""
     if isinstance(node, list):
         return f"[{', '.join(map(_describe, node))}]"
     if not isinstance(node, ast.AST):
