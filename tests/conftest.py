@@ -86,7 +86,7 @@ def run(tmp_path, clean_environment, monkeypatch, capfd):
     def run_in_process(*arguments):
         monkeypatch.setattr(sys, "argv", ["digit-recognizer", *map(str, arguments)])
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-        handlers = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         capfd.readouterr()
         try:
             main()

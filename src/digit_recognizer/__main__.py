@@ -1,14 +1,11 @@
-"""The process of the command line: signals and errors become one line on stderr and an exit status.
-
-All other modules are imported by `_run`, when signals have their handlers.
-"""
+"""The process of the command line: signals and errors become one line on stderr and an exit status."""
 
 import os
 import signal
 import sys
 from typing import Any
 
-ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
+ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM  # the last one is of `repeat`
 
 
 def main() -> None:
@@ -26,7 +23,7 @@ def main() -> None:
             sys.__unraisablehook__(ignored)
 
     sys.unraisablehook = repeat
-    for number in (*ENDING, signal.SIGALRM):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
             signal.signal(number, interrupt)
     status, message = 1, ""
@@ -35,7 +32,7 @@ def main() -> None:
     except BaseException:  # native code can make any exception of an interruption
         if not received:
             raise
-    for number in (*ENDING, signal.SIGALRM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)  # the end of the interpreter would have a traceback
     if received and status:
         message = f"ended by {signal.Signals(received[0]).name}; run the same command again to go on from there"
@@ -48,7 +45,7 @@ def main() -> None:
 
 
 def _run() -> tuple[int, str]:
-    """Run a command; return the exit status, and a line about an error of the user."""
+    """Run a command, and import it only now that signals have handlers; return the exit status and an error's line."""
     import io
     import logging
 
