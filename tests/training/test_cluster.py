@@ -169,3 +169,4 @@ def test_without_a_cluster_there_is_one_line(cluster, demo_dir, tmp_path):
     assert training.returncode == 1
     line = err.splitlines()[-1]
     assert "expected a Ray cluster that this machine is part of at '127.0.0.1:9', found none (Failed to" in line
+    assert "or copy ~/.ray/auth_token from its first machine, see docs/scaling.md" in line

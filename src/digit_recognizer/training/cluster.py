@@ -23,6 +23,8 @@ from digit_recognizer.training.workers import ENDING, Report, Result
 # Read by Ray on import. Without them it tries to connect for ten minutes.
 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
 os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
+if Path("~/.ray/auth_token").expanduser().exists():  # then the head asks for it
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 try:
     import ray
@@ -90,8 +92,6 @@ def run_tasks_on_cluster(
 def _connect(address: str) -> Iterator[None]:
     """Connect with a running cluster during the block; at its end all tasks of this process are ended."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if Path("~/.ray/auth_token").expanduser().exists():  # then the head asks for it
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
         with hide_native_messages():
@@ -99,7 +99,8 @@ def _connect(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             f"expected a Ray cluster that this machine is part of at {address!r}, found none "
-            f"({' '.join(str(error).split())[:300]}); start it with `ray start`, see docs/scaling.md"
+            f"({' '.join(str(error).split())[:300]}); start it with `ray start`, install the versions that it has, or "
+            "copy ~/.ray/auth_token from its first machine, see docs/scaling.md"
         ) from None
     finally:
         for number, handler in handlers.items():  # Ray has set its own for SIGTERM
