@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from digit_recognizer.__main__ import main
+from digit_recognizer.__main__ import ENDING, main
 from digit_recognizer.data import csv_files, demo
 
 
@@ -85,14 +85,16 @@ def run(tmp_path, clean_environment, monkeypatch, capfd):
 
     def run_in_process(*arguments):
         monkeypatch.setattr(sys, "argv", ["digit-recognizer", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         capfd.readouterr()
         try:
             main()
         except SystemExit as end:
             status = end.code or 0
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, status, out, err)
 

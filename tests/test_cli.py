@@ -1,5 +1,6 @@
 """The command line as a user runs it."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -210,6 +211,51 @@ def test_an_interrupted_training_prints_one_line_and_leaves_no_process(start, co
     assert end == f"digit-recognizer: ended by {sent.name}; run the same command again to go on from there"
     assert children
     assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+@pytest.mark.slow
+def test_an_interruption_at_any_moment_is_one_line(clean_environment, on_small_run, tmp_path):
+    moments = np.random.default_rng(0).uniform(0.1, 20, 30)  # seconds: the imports, the training, after its end
+    for number, moment in enumerate(moments):
+        command = SCRIPT, "train", "--preset=fast", "--epochs=1", f"--run=run{number}"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = psutil.Popen(command, cwd=tmp_path, env=clean_environment, start_new_session=True, **pipes)
+        children = []
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            process.wait(moment)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = process.children(recursive=True)
+            process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        lines = [line for line in error.splitlines() if not line.startswith(("fast: ", "epoch "))]
+        assert (process.returncode, len(lines)) in ((0, 0), (128 + signal.SIGINT, 1)), (moment, error)
+        assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+IN_CALLBACK = """
+import ctypes, os, signal, time
+from digit_recognizer import pipeline
+from digit_recognizer.__main__ import main
+
+@ctypes.CFUNCTYPE(None)
+def callback():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+
+def train(*_, **__):
+    callback()
+    time.sleep(60)
+
+pipeline.train = train
+main()
+"""
+
+
+def test_an_interruption_inside_a_native_callback_is_not_lost(clean_environment, tmp_path):
+    command = sys.executable, "-c", IN_CALLBACK, "train"
+    answer = subprocess.run(command, cwd=tmp_path, env=clean_environment, capture_output=True, text=True, timeout=50)
+    line = "digit-recognizer: ended by SIGINT; run the same command again to go on from there\n"
+    assert (answer.returncode, answer.stdout, answer.stderr) == (128 + signal.SIGINT, "", line)
 
 
 @pytest.mark.slow

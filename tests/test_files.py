@@ -59,7 +59,7 @@ def test_missing_or_invalid_json_is_an_error(tmp_path):
     for text in ("{", '"\\ud800"', "[" * 100_000, "9" * 5000, "\0"):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(
-            UserError, match=r"expected JSON as .*a.json, found something else \(.*\); delete it and make"
+            UserError, match=r"expected JSON as .*a.json, found something else \(.*\); move it away and make"
         ):
             files.read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match=r"found something else \(Is a directory\)"):

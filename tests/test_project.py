@@ -75,7 +75,7 @@ def test_the_kit_stays_small():
 
 def test_tests_mirror_the_packages():
     modules = {str(path.relative_to(PACKAGE).with_name(f"test_{path.name}")) for path in MODULES}
-    modules |= {"test_environment.py", "test_fuzz.py", "test_project.py", "test_packaging.py"}
+    modules |= {"test_environment.py", "test_fuzz.py", "test_project.py", "test_packaging.py", "test_install.py"}
     modules |= {"competition/test_kaggle_image.py", "web/test_server_in_browser.py"}
     tests = {str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
     assert {name for name in tests if not name.startswith("benchmarks/")} <= modules

@@ -1,7 +1,9 @@
-"""Atomic file writes, locks, JSON, and file hashes."""
+"""Atomic file writes, locks, JSON, packed files, and file hashes."""
 
 import contextlib
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -104,7 +106,7 @@ def reading(path: Path, content: str, remedy: str) -> Iterator[None]:
         raise UserError(f"expected {content} as {path}, found something else ({reason}); {remedy}") from None
 
 
-def read_json(path: Path, content: str = "JSON", remedy: str = "delete it and make it again") -> Any:
+def read_json(path: Path, content: str = "JSON", remedy: str = "move it away and make it again") -> Any:
     """Read a JSON file; raise a `UserError` if it is missing or invalid."""
     with reading(path, content, remedy):
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -120,6 +122,26 @@ def load_arrays(path: Path) -> dict[str, Any]:
         check_unpacked_size(file)
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
+
+
+def read_unpacked(path: Path, name: str) -> bytes:
+    """Return the content of a file, unpacked if it is gzip or zip by its content: of several files that called `name`.
+
+    A damaged file raises anything, see `reading`; of a very large one the end is missing.
+    """
+    content = path.read_bytes()
+    file = io.BytesIO(content)
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.GzipFile(fileobj=file).read(UNPACKED_LIMIT)
+    elif content.startswith(b"PK\3\4"):
+        check_unpacked_size(file)
+        archive = zipfile.ZipFile(file)
+        members = [member for member in archive.namelist() if not re.search(r"/$|(^|/)\.", member)]  # ._ files of macOS
+        chosen = [member for member in members if Path(member).name == name] or members
+        if len(chosen) != 1:
+            raise ValueError(f"a zip archive of {len(members)} files, which is the {name}?")
+        content = archive.read(chosen[0])
+    return content
 
 
 def check_unpacked_size(file: IO[bytes]) -> None:

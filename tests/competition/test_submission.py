@@ -70,7 +70,7 @@ def test_error_names_the_first_invalid_line(tmp_path, labels, change, line, expe
         submission.check_submission(path)
     message = str(caught.value)
     assert message.startswith(f"{path}, line {line}: expected {expected}")
-    assert message.endswith(f"found {found}; delete {path} and run `make submission`")
+    assert message.endswith(f"found {found}; move {path} away and run `make submission`")
 
 
 # The record
@@ -134,7 +134,7 @@ def test_invalid_record_is_refused(folder, content):
     folder.mkdir(parents=True)
     if content is not None:
         (folder / "record.json").write_text(content)
-    with pytest.raises(UserError, match=r"record\.json, found .*; delete .* and run `make submission`"):
+    with pytest.raises(UserError, match=r"record\.json, found .*; move .* away and run `make submission`"):
         submission.read_record(folder)
 
 

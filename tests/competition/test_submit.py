@@ -352,7 +352,9 @@ def test_predictions_for_other_data_are_refused_and_a_changed_file_too(kaggle, m
     assert f"{folder} is for another test.csv; run `make submission`" in submit_and_fail(folder, force=True)
     folder = make_folder("changed")
     submission.write_submission(folder / "submission.csv", 9 - labels)
-    assert "submission.csv was changed after it was written; delete it and run" in submit_and_fail(folder, force=True)
+    assert "submission.csv was changed after it was written; move it away and run" in submit_and_fail(
+        folder, force=True
+    )
     # A run that never saw a test.csv: the number of rows decides.
     folder = make_folder("no-test", labels=np.zeros(5, int), data={})
     assert "line 7: expected ImageId 6 of 28,000 and a label" in submit_and_fail(folder, force=True)

@@ -1,10 +1,14 @@
 """Loading, checking and caching the competition's files."""
 
+import gzip
+import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
 
+from digit_recognizer import files
 from digit_recognizer.data import csv_files
 from digit_recognizer.errors import UserError
 
@@ -59,6 +63,8 @@ def test_test_csv_has_no_labels(tmp_path):
         ([HEADER, line() + ",0", line() + ",0"], "line 2: expected 785 values, found 786"),
         ([HEADER, line(), line()[:-2], line()], "line 3: expected 785 values, found 784"),
         ([HEADER, line(column3="0" * 5000 + "256")], "column 3 (pixel1): expected an integer 0..255, found '0000"),
+        ([HEADER, line(column3=65536)], "column 3 (pixel1): expected an integer 0..255, found '65536'"),
+        ([HEADER, line(2**64 + 1)], "column 1 (label): expected an integer 0..9, found '18446744073709551617'"),
         ([HEADER, line(), line(column3=-1)], "line 3, column 3 (pixel1): expected an integer 0..255, found '-1'"),
         ([HEADER, line(column3="1.0")], "line 2, column 3 (pixel1): expected an integer 0..255, found '1.0'"),
         ([HEADER, line(column3='"1"')], "expected an integer 0..255, found '\"1\"'"),
@@ -101,6 +107,47 @@ def test_a_test_csv_can_have_any_name(tmp_path):
     (tmp_path / "MINE").write_text("nothing\n")
     with pytest.raises(UserError, match="MINE, line 1, column 1"):
         csv_files.load_test(tmp_path / "MINE")
+
+
+def pack(files):
+    with zipfile.ZipFile(content := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+TEST = HEADER.removeprefix("label,") + "\n" + line(7).removeprefix("7,") + "\n"
+KAGGLE = {"digits/": "", "digits/train.csv": HEADER, "digits/test.csv": TEST, "__MACOSX/._test.csv": "\0"}
+
+
+@pytest.mark.parametrize("content", [gzip.compress(TEST.encode()), pack({"mine": TEST}), pack(KAGGLE)])
+def test_packed_files_are_known_by_their_content(tmp_path, content):
+    (tmp_path / "plain").write_text(TEST)
+    (tmp_path / "MINE.CSV").write_bytes(content)
+    packed, plain = (csv_files.load_test(tmp_path / name) for name in ("MINE.CSV", "plain"))
+    assert (packed.images == plain.images).all()
+    assert packed.sha256 == plain.sha256  # the same predictions in the same folder
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (gzip.compress(TEST.encode())[:-9], "found something else (Compressed file ended"),
+        (gzip.compress(b"nothing\n"), ", line 1, column 1 (pixel0): expected the header 'pixel0', found 'nothing'"),
+        (pack({"mine": TEST})[:-9], "found something else (File is not a zip file)"),
+        (
+            pack({"a.csv": TEST, "b.csv": TEST}),
+            "found something else (a zip archive of 2 files, which is the test.csv?)",
+        ),
+        (gzip.compress(bytes(99_000)), ", line 1, column 1 (pixel0): expected the header"),
+    ],
+    ids=["cut gzip", "other gzip", "cut zip", "two files", "bomb"],
+)
+def test_a_fault_of_a_packed_file_of_the_users_own_is_named_without_a_download(tmp_path, content, fault, monkeypatch):
+    monkeypatch.setattr(files, "UNPACKED_LIMIT", 90_000)
+    (tmp_path / "test.csv").write_bytes(content)
+    with pytest.raises(UserError, match=f"{tmp_path}/test.csv.*{re.escape(fault)}.*; write it in this format$"):
+        csv_files.load_test(tmp_path / "test.csv")
 
 
 def test_normalise_scales_to_the_range_0_to_1():

@@ -1,6 +1,7 @@
 """Image files, decoded or refused, listed and labelled."""
 
 import errno
+import gzip
 import io
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from digit_recognizer.errors import UserError
 from digit_recognizer.handwriting import image_files
 
-BROKEN = r"expected an image \(PNG, .*\), found a broken file or another format; convert HEIC to JPEG"
+BROKEN = r"expected an image \(PNG, .*\), found a broken file or another format; convert HEIC, unpack zip"
 
 
 def encode(pixels, kind="PNG", **options):
@@ -203,19 +204,21 @@ def test_files_get_the_labels_of_tables(tmp_path):
     listed = image_files.list_pictures([tmp_path])
     assert {file.path.name: file.label for file in listed} == {"a.png": "7", "b.png": None, "missing.png": "1"}
     assert len(image_files.list_pictures([], tmp_path / "labels.csv")) == 2
+    (tmp_path / "packed").write_bytes(gzip.compress((tmp_path / "labels.csv").read_bytes()))
+    assert image_files.read_table(tmp_path / "packed") == image_files.read_table(tmp_path / "labels.csv")
     assert image_files.list_pictures([tmp_path / "a.png"], tmp_path / "labels.csv")[0].label == "7"
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("path\na.png\n", "expected the columns path and label, found no label"),
+        ("path\na.png\n", "as .*/labels.csv, found something else .no label.; name such"),
         ("path,label\nb.png,7\n", r"b.png: no such file"),
         ("path,label\na\0.png,7\n", r"line 2: expected a file in .*, found 'a.x00.png'"),
         (f"path,label\n{'a' * 300}.png,7\n", r"a.png: could not read the file \(File name too long\)"),
         ("path,label\n../a.png,7\n", r"line 2: expected a file in .*, found '../a.png'"),
         ("path,label\nlabels.csv,7\n", r"labels.csv: expected an image"),
-        (None, r"labels.csv: could not read a table with the columns path and label"),
+        (None, r"expected a table with the columns path and label as .*/labels.csv, found none"),
     ],
 )
 def test_faults_of_a_table_are_located(tmp_path, table, message):

@@ -10,6 +10,7 @@ import pytest
 
 from digit_recognizer.data.csv_files import normalise
 from digit_recognizer.errors import UserError
+from digit_recognizer.model import bundled
 from digit_recognizer.model.networks import build_model
 from digit_recognizer.model.prediction import load_network, make_predictor
 from digit_recognizer.training import run_folder
@@ -71,7 +72,7 @@ def test_a_network_of_other_layers_of_keras_is_loaded(tmp_path):
 def save(tmp_path):
     """Save a network with another configuration, which a function changes in place; return the file."""
 
-    def save_changed(change):
+    def save_changed(change, **others):
         path = tmp_path / "member-0" / "model.keras"
         path.parent.mkdir()
         build_model(architecture="plain", channels=(4, 8), dropout=0, folded=True).save(path)
@@ -80,7 +81,7 @@ def save(tmp_path):
         config = json.loads(members["config.json"])
         change(config)
         with zipfile.ZipFile(path, "w") as archive:
-            for name, content in (members | {"config.json": json.dumps(config)}).items():
+            for name, content in (members | {"config.json": json.dumps(config)} | others).items():
                 archive.writestr(name, content)
         return path
 
@@ -130,7 +131,7 @@ def has_other_images(config):
 def test_a_network_of_somebody_else_is_refused_before_it_is_made(save, change, fault, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = save(change)
-    message = f"a network of `make train` as {path}, found something else .{fault}.; delete {path.parent} and run"
+    message = f"a network of `make train` as {path}, found something else .{fault}.; move {path.parent} away and run"
     with pytest.raises(UserError, match=message):
         load_network(path)
     assert list(tmp_path.iterdir()) == [path.parent]  # nothing was executed
@@ -143,3 +144,19 @@ def test_a_network_without_its_weights_is_refused(save):
         archive.writestr("config.json", config + b" " * 100_000)
     with pytest.raises(UserError, match=r"a network of `make train` as .*model.keras, found something else"):
         load_network(path)
+
+
+def test_a_network_that_another_keras_cannot_load_names_the_version_that_saved_it(save):
+    path = save(refers_to_os_system, **{"metadata.json": '{"keras_version": "3.99.0"}'})
+    with pytest.raises(UserError, match=rf"; Keras 3.99.0 saved it, this is Keras {keras.__version__}: install that"):
+        load_network(path)
+
+
+def test_networks_are_saved_without_keys_that_an_older_keras_rejects(trained):
+    """Keras 3.15 writes them for its default initialiser; `test_install.py` loads both networks with 3.13."""
+    with np.load(bundled.WEIGHTS) as shipped:
+        configs = [
+            str(shipped["arr_0"]),
+            zipfile.ZipFile(trained / "member-0" / "model.keras").read("config.json").decode(),
+        ]
+    assert not any("input_axes" in config for config in configs)

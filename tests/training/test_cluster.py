@@ -1,6 +1,7 @@
 """Members on a real Ray cluster: a head and a second node, processes of this machine on loopback."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -157,8 +158,9 @@ def test_a_node_with_other_code_is_refused_and_the_difference_is_named(cluster, 
     _, err = training.communicate(timeout=300)
     assert training.returncode == 1
     line = err.splitlines()[-1]
-    assert line.startswith("digit-recognizer: the node 127.0.0.1 has code ")
-    assert line.endswith("install there what this machine has; run the command again to go on")
+    assert line.startswith(f"digit-recognizer: the node 127.0.0.1: {platform.node()} has code ")
+    assert line.endswith("; install there what this machine has")
+    assert not find_processes(cluster.folder, "ray::_work")  # nothing was sent
 
 
 def test_without_a_cluster_there_is_one_line(cluster, demo_dir, tmp_path):
@@ -167,3 +169,4 @@ def test_without_a_cluster_there_is_one_line(cluster, demo_dir, tmp_path):
     assert training.returncode == 1
     line = err.splitlines()[-1]
     assert "expected a Ray cluster that this machine is part of at '127.0.0.1:9', found none (Failed to" in line
+    assert "or copy ~/.ray/auth_token from its first machine, see docs/scaling.md" in line

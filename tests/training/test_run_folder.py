@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 
 import made
@@ -52,17 +53,30 @@ def test_a_run_is_named_after_settings_data_and_code(monkeypatch):
     assert len(others | {first, name(TINY)}) == 4
 
 
-def test_the_hash_of_the_code_depends_on_every_source_but_not_on_docstrings_and_comments(monkeypatch, tmp_path):
+def test_the_hash_of_the_code_depends_on_every_source_but_not_on_its_words_and_layout(monkeypatch, tmp_path):
     for source in environment.SOURCES:
         (tmp_path / source).parent.mkdir(exist_ok=True)
         (tmp_path / source).write_text('"""A module."""\n\ndef f():\n    """Return 1."""\n    return 1\n')
     monkeypatch.setattr(environment, "PACKAGE", tmp_path)
     first = environment.code_sha256()
-    (tmp_path / environment.SOURCES[0]).write_text('"""Other\nwords."""\n\ndef f():\n    # Why.\n    return 1\n')
+    (tmp_path / environment.SOURCES[0]).write_text(
+        '"""Other\nwords."""\ndef f(\n):\n    # Why.\n    return (1)  # one\n'
+    )
     assert environment.code_sha256() == first
     for source in environment.SOURCES:
         (tmp_path / source).write_text("def f():\n    return 2\n")
         assert len({first, first := environment.code_sha256()}) == 2
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_the_hash_of_the_code_is_the_same_in_every_python(version):
+    command = f"python{version}", "-c", "from digit_recognizer.training import environment as e; print(e.code_sha256())"
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(environment.PACKAGE.parent), "PYENV_VERSION": version}
+    try:
+        answer = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"needs python{version}")
+    assert answer.stdout.strip() == environment.code_sha256()
 
 
 def test_a_missing_run_is_reported_with_the_existing_ones(trained, tmp_path):
@@ -124,7 +138,7 @@ def test_a_damaged_record_is_an_error(run_dir, change, found):
     with pytest.raises(UserError) as error:
         run_folder.read_finished_record(run_dir)
     assert str(error.value) == (
-        f"expected the record of a run as {run_dir}/run.json, found something else ({found}); delete it and run "
+        f"expected the record of a run as {run_dir}/run.json, found something else ({found}); move it away and run "
         "`make train` with the same settings again; trained members are kept"
     )
 
@@ -143,7 +157,7 @@ def test_a_damaged_history_is_an_error(run_dir, text, found):
     path = run_dir / "member-0" / "history.csv"
     path.write_text(text.replace("{header}", path.read_text().splitlines()[0]))
     message = (
-        f"^expected the history of a member as {path}, found something else .{found}.*; delete {path.parent} and run"
+        f"^expected the history of a member as {path}, found something else .{found}.*; move {path.parent} away and run"
     )
     with pytest.raises(UserError, match=message):
         run_folder.read_history(path.parent)
@@ -180,7 +194,7 @@ def test_damaged_predictions_are_an_error(run_dir, name, change, found, monkeypa
         arrays = dict(file)
     np.savez(path, **arrays | {name: change(arrays[name])})
     message = (
-        f"^expected the predictions of a member as {path}, found something else .{found}.*; delete {path.parent} and"
+        f"^expected the predictions of a member as {path}, found something else .{found}.*; move {path.parent} away and"
     )
     with pytest.raises(UserError, match=message):
         run_folder.read_predictions(run_dir)

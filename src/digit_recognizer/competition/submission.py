@@ -29,7 +29,7 @@ UPLOAD_FIELDS = ("message", "ids_before", "submission_id", "submitted_at", "publ
 NOT_UPLOADED: dict[str, Any] = {"status": "written"} | dict.fromkeys(UPLOAD_FIELDS)
 REQUIRED = {*LEDGER_COLUMNS, *NOT_UPLOADED, "competition", "config", "data"}
 REMEDIES = {  # for an unfinished upload, by status
-    "uploading": f"look for it on kaggle.com/competitions/{COMPETITION}/submissions, then delete the folder",
+    "uploading": f"look for it on kaggle.com/competitions/{COMPETITION}/submissions, then move the folder away",
     "pending": "run `make submit` to wait for its score, then try again",
 }
 
@@ -63,7 +63,7 @@ def check_submission(path: Path, *, remedy: str | None = None) -> np.ndarray:
             expected, is_valid = f"the end of the file after {SUBMISSION_ROWS:,} predictions", line is None
         if not is_valid:
             received = "the end of the file" if line is None else repr(line[:40])
-            again = remedy or f"delete {path} and run `make submission`"
+            again = remedy or f"move {path} away and run `make submission`"
             raise UserError(f"{path}, line {index + 1}: expected {expected}, found {received}; {again}")
     return np.array([line[-1] for line in lines[1:]]).astype(np.uint8)
 
@@ -109,7 +109,7 @@ def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarra
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Return the record of a submission folder; raise a `UserError` if it is missing or invalid."""
-    path, remedy = folder / RECORD_NAME, f"delete {folder} and run `make submission`"
+    path, remedy = folder / RECORD_NAME, f"move {folder} away and run `make submission`"
     record = read_json(path, "the record of a submission", remedy)
     if not isinstance(record, dict) or not record.keys() >= REQUIRED:
         raise UserError(f"expected the record of a submission as {path}, found other JSON; {remedy}")

@@ -58,7 +58,7 @@ def _require_submittable(folder: Path, record: dict[str, Any]) -> None:
     if test_sha256 and record["data"].get("test.csv") != test_sha256:
         raise UserError(f"{folder} is for another test.csv; run `make submission` with the competition's DATA_DIR=")
     if submission.hash_predictions(submission.check_submission(path)) != record["predictions_sha256"]:
-        raise UserError(f"{path} was changed after it was written; delete it and run `make submission`")
+        raise UserError(f"{path} was changed after it was written; move it away and run `make submission`")
 
 
 def _require_no_doubts(folder: Path, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from digit_recognizer.config import ANNOTATED
 from digit_recognizer.errors import UserError
-from digit_recognizer.files import replacing
+from digit_recognizer.files import read_unpacked, reading, replacing
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 SUFFIXES = {".heic", ".heif"} | {name for name, form in Image.registered_extensions().items() if form in FORMATS}
@@ -59,7 +59,7 @@ def decode(file: BinaryIO) -> Picture:
         if isinstance(error, OSError) and error.errno:  # of the disk; those of decoders have no number
             raise
         raise UserError(
-            f"expected an image ({', '.join(FORMATS)}), found a broken file or another format; convert HEIC to JPEG"
+            f"expected an image ({', '.join(FORMATS)}), found a broken file or another format; convert HEIC, unpack zip"
         ) from None
 
 
@@ -135,13 +135,11 @@ def read_table(table: Path) -> list[Listed]:
     Raises:
         UserError: The table is missing or lacks a column, or lists a file outside its folder.
     """
-    try:
-        rows = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
+    with reading(table, "a table with the columns path and label", "name such a CSV file"):
+        rows = csv.DictReader(io.StringIO(read_unpacked(table, LABELS).decode("utf-8-sig"), newline=""))
         missing, entries = {"path", "label"} - set(rows.fieldnames or ()), list(rows)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: could not read a table with the columns path and label ({error})") from None
-    if missing:
-        raise UserError(f"{table}: expected the columns path and label, found no {' and '.join(sorted(missing))}")
+        if missing:
+            raise ValueError(f"no {' and '.join(sorted(missing))}")
     listed, folder = [], os.path.realpath(table.parent)
     for number, row in enumerate(entries, start=2):
         name = row["path"] or ""

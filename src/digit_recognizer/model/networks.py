@@ -31,7 +31,9 @@ def build_model(
     Returns:
         Model from float32 [n, 28, 28, 1] in [0, 1] to probabilities, float32 [n, 10].
     """
-    convolution = partial(layers.Conv2D if folded else FastConv2D, padding="same", dtype=precision)
+    # Keras 3.15 saves its default initialiser with keys that 3.14 rejects; folded networks get their weights later.
+    initial = {"kernel_initializer": "random_normal"} if folded else {}
+    convolution = partial(layers.Conv2D if folded else FastConv2D, padding="same", dtype=precision, **initial)
 
     def block(x: Any, filters: int, size: int = 3, *, pooling: bool = False, padding: str = "same") -> Any:
         x = convolution(filters, size, use_bias=folded, padding=padding)(x)
@@ -52,7 +54,7 @@ def build_model(
             x = block(x, following, pooling=True) if following else x
     x = layers.GlobalAveragePooling2D(dtype=precision)(x)
     x = layers.Dropout(dropout, dtype=precision)(x)
-    probabilities = layers.Dense(CLASSES, activation="softmax", name="probabilities", dtype="float32")(x)
+    probabilities = layers.Dense(CLASSES, "softmax", name="probabilities", dtype="float32", **initial)(x)
     return keras.Model(images, probabilities, name="digit_recognizer")
 
 

@@ -1,5 +1,6 @@
 """Prediction with trained networks."""
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -59,8 +60,7 @@ def load_network(path: Path, precision: str = "float32") -> keras.Model:
     Raises:
         UserError: The file is missing, damaged, or another network.
     """
-    remedy = f"delete {path.parent} and run `make train` again"
-    with reading(path, "a network of `make train`", remedy), path.open("rb") as file:
+    with reading(path, "a network of `make train`", _find_remedy(path)), path.open("rb") as file:
         check_unpacked_size(file)
         config = json.loads(zipfile.ZipFile(file).read("config.json"))
         with keras.StatelessScope(initialize_variables=False):  # without memory for the weights
@@ -79,3 +79,12 @@ def load_network(path: Path, precision: str = "float32") -> keras.Model:
     network = keras.models.clone_model(saved, clone_function=in_precision)
     network.set_weights(saved.get_weights())
     return network
+
+
+def _find_remedy(path: Path) -> str:
+    """Return what to do if a network cannot be loaded; one of another Keras may be good."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as file:
+        version = str(json.loads(file.read("metadata.json"))["keras_version"])[:20]
+        if version != keras.__version__:
+            return f"Keras {version} saved it, this is Keras {keras.__version__}: install that version"
+    return f"move {path.parent} away and run `make train` again"

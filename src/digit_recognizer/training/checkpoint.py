@@ -27,7 +27,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     """Read a checkpoint; return None if there is none, and raise a `UserError` if it is damaged."""
     if not path.exists():
         return None
-    with reading(path, "a checkpoint", "delete it"):
+    with reading(path, "a checkpoint", "move it away"):
         arrays = load_arrays(path)
         history = json.loads(str(arrays.pop("history")))
         losses = arrays.pop("losses")

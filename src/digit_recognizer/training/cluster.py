@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import platform
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from digit_recognizer.training.workers import ENDING, Report, Result
 # Read by Ray on import. Without them it tries to connect for ten minutes.
 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
 os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
+if Path("~/.ray/auth_token").expanduser().exists():  # then the head asks for it
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 try:
     import ray
@@ -65,6 +68,7 @@ def run_tasks_on_cluster(
             **({"num_gpus": 1} if has_gpus else {"num_cpus": cores}),
         )(_work)
         variables = {"TF_ENABLE_ONEDNN_OPTS": str(int(uses_onednn()))} | ({} if has_gpus else device)
+        _check_nodes()
         shared = ray.put((function, variables, describe_code()))
         running, failures = [work.remote(shared, task, messages) for task in tasks], list[str]()
         try:
@@ -76,8 +80,7 @@ def run_tasks_on_cluster(
                     try:
                         yield ray.get(reference)
                     except RayError as error:
-                        cause = getattr(error, "cause", None) or error  # of a RayTaskError
-                        failures.append((str(cause).strip() or type(cause).__name__).splitlines()[0])
+                        failures.append(_describe_failure(error))
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
@@ -89,8 +92,6 @@ def run_tasks_on_cluster(
 def _connect(address: str) -> Iterator[None]:
     """Connect with a running cluster during the block; at its end all tasks of this process are ended."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if Path("~/.ray/auth_token").expanduser().exists():  # then the head asks for it
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     handlers = {number: signal.getsignal(number) for number in ENDING}
     try:
         with hide_native_messages():
@@ -98,7 +99,8 @@ def _connect(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             f"expected a Ray cluster that this machine is part of at {address!r}, found none "
-            f"({' '.join(str(error).split())[:300]}); start it with `ray start`, see docs/scaling.md"
+            f"({' '.join(str(error).split())[:300]}); start it with `ray start`, install the versions that it has, or "
+            "copy ~/.ray/auth_token from its first machine, see docs/scaling.md"
         ) from None
     finally:
         for number, handler in handlers.items():  # Ray has set its own for SIGTERM
@@ -109,19 +111,40 @@ def _connect(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def _describe_failure(error: Exception) -> str:
+    """Return the first line of what a task raised."""
+    cause = getattr(error, "cause", None) or error  # of a RayTaskError
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+def _check_nodes() -> None:
+    """Raise a `UserError` that names a node with other versions or other code, or without the kit."""
+    for node in (node for node in ray.nodes() if node["Alive"]):
+        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        try:
+            ray.get(ray.remote(num_cpus=0, scheduling_strategy=place)(_compare).remote(describe_code()))
+        except RayError as error:
+            raise UserError(f"the node {node['NodeManagerAddress']}: {_describe_failure(error)}") from None
+
+
 def describe_code() -> dict[str, str]:
     """Return what all nodes must have in common: the versions of Python and of packages, and the hash of the code."""
     versions = {name.removesuffix("-cpu"): version for name, version in find_versions().items()}
+    versions["ray"] = ray.__version__
     return versions | {"digit-recognizer": importlib.metadata.version("digit-recognizer"), "code": code_sha256()[:12]}
 
 
 def _work(shared: tuple[Callable[[int, Report], Any], dict[str, str], dict[str, str]], task: int, messages: Any) -> Any:
     """Call the function on a node."""
     function, variables, code = shared
+    _compare(code)  # a node can have joined after the others were checked
+    os.environ.update(variables)
+    return function(task, messages.put)
+
+
+def _compare(code: dict[str, str]) -> None:
+    """Raise a `UserError` if this machine has other versions or other code."""
     here = describe_code()
     different = [f"{name} {here.get(name)} instead of {code[name]}" for name in code if here.get(name) != code[name]]
     if different:
-        node = ray.util.get_node_ip_address()
-        raise UserError(f"the node {node} has {', '.join(different)}; install there what this machine has")
-    os.environ.update(variables)
-    return function(task, messages.put)
+        raise UserError(f"{platform.node()} has {', '.join(different)}; install there what this machine has")

@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 SOURCES = (  # the modules that a member's weights depend on
     *("config.py", "data/augmentation.py", "data/csv_files.py", "data/folds.py", "model/layers.py"),
     *("model/networks.py", "model/prediction.py", "training/checkpoint.py", "training/devices.py"),
-    *("training/member.py", "training/optimizer.py"),
+    *("training/member.py", "training/optimizer.py", "training/workers.py"),
 )
 PACKAGES = (
     *("albumentations", "keras", "matplotlib", "numpy", "opencv-python-headless", "pandas", "scikit-learn"),
@@ -58,17 +58,21 @@ def find_versions() -> dict[str, str]:
 
 
 def code_sha256() -> str:
-    """Return the SHA-256 of the code that the weights of a run depend on; docstrings and comment lines do not count."""
-    return hashlib.sha256("".join(_strip((PACKAGE / source).read_text()) for source in SOURCES).encode()).hexdigest()
+    """Return the SHA-256 of the code that a run's weights depend on: of its syntax trees without docstrings."""
+    trees = (ast.parse((PACKAGE / source).read_text()) for source in SOURCES)
+    return hashlib.sha256("".join(map(_describe, trees)).encode()).hexdigest()
 
 
-def _strip(source: str) -> str:
-    lines = source.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            first, last = node.body[0].lineno - 1, node.body[0].end_lineno or 0
-            lines[first:last] = [""] * (last - first)
-    return "".join(line for line in lines if not line.lstrip().startswith("#"))
+def _describe(node: Any) -> str:
+    """Return a syntax tree as text that is the same in all versions of Python, unlike `ast.dump` and `ast.unparse`."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_describe, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        del node.body[0]
+    fields = [f"{name}={_describe(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return f"{type(node).__name__}({', '.join(fields)})"
 
 
 def git_commit() -> str | None:

@@ -88,7 +88,7 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
         different += [f"{name} {value}" for name, value in versions if wanted["versions"].get(name) != value]
         if different:
             difference = f"{run_dir} holds a run that differs in {', '.join(different)}"
-            raise UserError(f"{difference}; choose another RUN=, or delete the folder")
+            raise UserError(f"{difference}; choose another RUN=, or install the versions of that run")
         if not missing:
             shutil.rmtree(run_dir / WORK, ignore_errors=True)  # the last process was killed before it deleted this
             yield record, missing
@@ -114,7 +114,7 @@ def find_latest(models_dir: Path) -> Path | None:
     latest = models_dir / "latest.json"
     if not latest.exists():
         return None
-    name = str(read_json(latest, "the name of the latest run", "delete it and pass RUN="))
+    name = str(read_json(latest, "the name of the latest run", "move it away and pass RUN="))
     return next((path.parent for path in models_dir.glob("*/run.json") if path.parent.name == name), None)
 
 
@@ -141,7 +141,7 @@ def find_runs(models_dir: Path, names: Sequence[str]) -> list[Path]:
 def read_record(run_dir: Path) -> dict[str, Any]:
     """Return the record of a run; raise a `UserError` if it is missing or damaged."""
     path, content = run_dir / "run.json", "the record of a run"
-    remedy = "delete it and run `make train` with the same settings again; trained members are kept"
+    remedy = "move it away and run `make train` with the same settings again; trained members are kept"
     record = read_json(path, content, remedy)
     with reading(path, content, remedy):
         wrong = [name for name, form in RECORD.items() if not _has_form(record.get(name), form)]
@@ -206,7 +206,7 @@ def member_dirs(run_dir: Path) -> list[Path]:
 def read_history(folder: Path) -> dict[str, np.ndarray]:
     """Return a member's history: column name to float64 [epochs]; raise a `UserError` if it is damaged."""
     path, config = folder / "history.csv", read_record(folder.parent)["config"]
-    with reading(path, "the history of a member", f"delete {folder} and run `make train` again"):
+    with reading(path, "the history of a member", f"move {folder} away and run `make train` again"):
         columns, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
         if sorted(columns) != sorted(COLUMNS + VALIDATION_COLUMNS * bool(config["folds"])):
             raise ValueError(f"the columns {', '.join(columns)}")
@@ -219,7 +219,7 @@ def read_history(folder: Path) -> dict[str, np.ndarray]:
 def read_member_predictions(folder: Path) -> Predictions:
     """Return the predictions of one member for its validation rows; raise a `UserError` if they are damaged."""
     path = folder / "validation.npz"
-    with reading(path, "the predictions of a member", f"delete {folder} and run `make train` again"):
+    with reading(path, "the predictions of a member", f"move {folder} away and run `make train` again"):
         arrays = load_arrays(path)
         predictions = Predictions(*(arrays[name] for name in Predictions._fields))
         rows, labels, probabilities = predictions
@@ -249,7 +249,7 @@ def require_labels(predictions: Predictions, labels: np.ndarray, run_dir: Path) 
     """Check that predictions are for rows of train.csv with the given labels; raise a `UserError` if they are not."""
     rows = predictions.rows
     if not (np.isin(rows, np.arange(len(labels))).all() and (labels[rows] == predictions.labels).all()):
-        raise UserError(f"{run_dir} has predictions of another run; delete that member, and run `make train` again")
+        raise UserError(f"{run_dir} has predictions of another run; move that member away and run `make train` again")
 
 
 def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
