@@ -30,7 +30,9 @@ _progress = Console(stderr=True)  # stdout carries results only
 
 # Options that several commands share; those of one command are decorators.
 SETTINGS = (
-    click.Option(["--preset"], default="single", help="fast (seconds), single (one network), best (ten), max (GPUs)."),
+    click.Option(
+        ["--preset"], default="single", help="fast (seconds), single (one network), best (twenty), max (GPUs)."
+    ),
     click.Option(["--folds"], type=int, help="1: one hold-out; k: stratified k-fold; 0: train on all rows."),
     click.Option(["--members"], type=int, help="Networks per fold, with different seeds."),
     click.Option(["--validation"], type=float, help="Fraction of the rows held out, with one fold."),
