@@ -135,7 +135,7 @@ lint: setup .venv/.lint ## Check style, format and types.
 bench: setup $(if $(filter peers,$(or $(PARTS),peers)),.venv/.bench) ## Benchmark against other recipes (two hours). PARTS="engine small single" JSON=1
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
-ablation: setup ## Compare settings of the preset single (over an hour). ONLY="larger distortions" SEEDS="0 1 2"
+ablation: setup ## Compare settings of the preset single (over an hour). ONLY="first convolution padded" SEEDS="0 1 2"
 	@.venv/bin/python -m benchmarks.ablation $(data) $(call option,ONLY,--only) $(call option,SEEDS,--seeds)
 
 bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind of difficulty (minutes). RUN=

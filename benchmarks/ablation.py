@@ -8,7 +8,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,7 +18,6 @@ from unittest import mock
 
 import click
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks import tables
@@ -68,41 +67,11 @@ def distort_one_by_one() -> AbstractContextManager[Any]:
     return mock.patch.object(augmentation, "GROUP", 1)
 
 
-def distort_more() -> AbstractContextManager[Any]:
-    """Make all distortions a quarter to a half larger."""
-    import albumentations as A  # noqa: N812
-
-    def affine(**_: Any) -> Any:
-        return kinds[0](rotate=(-15, 15), scale=(0.85, 1.15), translate_percent=(-0.1, 0.1), shear=(-12, 12), p=1)
-
-    def elastic(**_: Any) -> Any:
-        return kinds[1](alpha=28, sigma=4, p=0.5)
-
-    kinds = A.Affine, A.ElasticTransform
-    return mock.patch.multiple(A, Affine=affine, ElasticTransform=elastic)
-
-
 @contextlib.contextmanager
 def use_former_recipe() -> Iterator[None]:
     """Train as the commit ca0d74e did."""
     with pad_first_convolution(), distort_one_by_one():
         yield
-
-
-def use_adamw() -> AbstractContextManager[Any]:
-    """Train all weights with AdamW."""
-    import keras
-
-    from digit_recognizer.training.optimizer import Muon
-
-    return mock.patch.object(Muon, "update_step", keras.optimizers.AdamW.update_step)
-
-
-def keep_last_weights() -> AbstractContextManager[Any]:
-    """Do not average the weights."""
-    from digit_recognizer.training.optimizer import Muon
-
-    return mock.patch.object(Muon, "finalize_variable_values", lambda *_: None)
 
 
 ALL_ROWS = {"rows_per_epoch": 1.0}
@@ -111,12 +80,9 @@ VARIATIONS = {
     "`single` of ca0d74e": Variation({"epochs": 15, "shifts": False, **ALL_ROWS}, use_former_recipe),
     "first convolution padded": Variation({}, pad_first_convolution),
     "images distorted one by one": Variation({}, distort_one_by_one),
-    "larger distortions": Variation({}, distort_more),
     "all rows in each of 9 epochs": Variation({"epochs": 9, **ALL_ROWS}),
     "predictions of unshifted images alone": Variation({"shifts": False}),
     "batches of 256, learning rate 7e-3": Variation({"batch_size": 256, "learning_rate": 7e-3}),
-    "AdamW for all weights": Variation({}, use_adamw),
-    "weights not averaged": Variation({}, keep_last_weights),
     "twice the channels": Variation({"channels": (64, 128, 256)}),
 }
 
@@ -207,20 +173,6 @@ def _train(trainings: Trainings, tasks: Sequence[tuple[str, int, int]], index: i
         np.savez(temporary, rows=rows, right=right, seconds=time.process_time() - started)
 
 
-def draw_ablation(variations: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw the differences of settings to the first one, ± their standard error, against their cost in arithmetic."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.axhline(0, color="#808080", linewidth=0.8)
-    for number, (name, values) in enumerate(list(variations.items())[1:]):
-        gain, error = (100 * values["difference"][key] for key in ("accuracy", "standard_error"))
-        axes.errorbar(values["arithmetic"], gain, error, fmt="o", color=f"C{number % 10}", capsize=3, label=name)
-    axes.set(xlabel="arithmetic of the training, relative to `single`", ylabel="out-of-fold accuracy, points")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
-    return figure
-
-
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), default="data", help="Folder of train.csv.")
 @click.option(
@@ -235,7 +187,7 @@ def main(data_dir: Path, work_dir: Path, only: tuple[str, ...], seeds: str) -> N
     names = list(dict.fromkeys([BASIS, *only])) if only else list(VARIATIONS)
     result = measure(data_dir, work_dir, Console(stderr=True), names, [int(seed) for seed in seeds.split()])
     files.write_json(work_dir / "ablation.json", result)
-    draw_ablation(result["variations"]).savefig(work_dir / "ablation.png", dpi=100)
+    tables.draw_ablation([result]).savefig(work_dir / "ablation.png", dpi=100)
     click.echo(tables.make_ablation_table([result]))
 
 

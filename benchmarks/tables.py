@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/ablation.md", "docs/handwriting.md")
 COLUMNS = 4  # kinds of pictures in a row of a table
@@ -138,6 +140,21 @@ def make_ablation_table(results: Sequence[Result]) -> str:
     return f"{_make_table(header, rows)}\n\nMeasured at commit {machines}."
 
 
+def draw_ablation(results: Sequence[Result]) -> Figure:
+    """Draw the differences of settings to their basis, ± the standard error, against the arithmetic of the training."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(1, 0, "ks", label="`single`")
+    for name, values in ((name, values) for result in results for name, values in result["variations"].items()):
+        if "arithmetic" in values and name != values["basis"]:
+            gain, error = (100 * values["difference"][key] for key in ("accuracy", "standard_error"))
+            axes.errorbar(values["arithmetic"], gain, error, fmt="o", capsize=3, label=name)
+    axes.set(xlabel="arithmetic of the training, `single` is 1", ylabel="out-of-fold accuracy (points)")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    return figure
+
+
 def make_handwriting_tables(result: Result) -> str:
     """Return how pictures are read by kind, how many are refused by the value of `--refuse`, and the speed."""
     tables = []
@@ -187,8 +204,9 @@ def _points(difference: Result) -> str:
 
 
 def main() -> None:
-    """Update the tables of all documents."""
+    """Update the tables of all documents and the picture of the ablation."""
     results = read_results()
+    draw_ablation(results["ablation"]).savefig(ROOT / "docs" / "ablation.png", dpi=100)
     for document in DOCUMENTS:
         path = ROOT / document
         path.write_text(update_document(path.read_text(), results))
