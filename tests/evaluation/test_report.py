@@ -148,7 +148,7 @@ def test_values_of_epochs_are_those_of_the_weights_during_training(reports, find
     text = find_part("single", 5)
     assert find_cells(text, "3") == ["0.2500", "87.50%", "0.5000", "81.25%", "0", "1.0"]
     assert "those of the weights during training, which are not averaged" in text
-    assert "validation values are on at most 5,000 images" in text
+    assert "validation values are on at most 1,000 images" in text
     assert reports["single"][0].count("81.25%") == 1  # never given as the accuracy of the run
 
 
