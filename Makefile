@@ -41,7 +41,7 @@ install = trap 'exit 1' HUP INT TERM; touch .venv/.installing; \
 .NOTPARALLEL: # the targets of one command run in their order
 .PHONY: help setup try doctor download train evaluate report compare submission submit kernel push \
 	kernel-output bench ablation demo predict detector bundled bench-handwriting pictures draw export handwriting test \
-	test-browser test-slow test-cluster test-benchmarks test-kaggle-image lint clean
+	test-browser test-slow test-cluster test-benchmarks test-install test-kaggle-image lint clean
 
 ##@ Start
 
@@ -165,6 +165,9 @@ test-cluster: setup .venv/.test .venv/.cluster ## Test trainings on a Ray cluste
 
 test-benchmarks: setup .venv/.test .venv/.bench ## Test the trainings of the benchmarks (minutes).
 	@.venv/bin/python -m pytest -m benchmarks
+
+test-install: setup .venv/.test .venv/.install ## Find wheels of all pins for each system and Python of the README (minutes).
+	@.venv/bin/python -m pytest -m install
 
 test-kaggle-image: setup .venv/.test ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
 	@.venv/bin/python -m pytest -m kaggle_image
