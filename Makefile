@@ -166,7 +166,7 @@ test-cluster: setup .venv/.test .venv/.cluster ## Test trainings on a Ray cluste
 test-benchmarks: setup .venv/.test .venv/.bench ## Test the trainings of the benchmarks (minutes).
 	@.venv/bin/python -m pytest -m benchmarks
 
-test-install: setup .venv/.test .venv/.install ## Find wheels of all pins for each system and Python of the README (minutes).
+test-install: setup .venv/.test .venv/.install ## Test the oldest versions, and find wheels of the pins for each system of the README (minutes).
 	@.venv/bin/python -m pytest -m install
 
 test-kaggle-image: setup .venv/.test ## Run the notebook with Kaggle's versions (a temporary environment of 2 GB).
