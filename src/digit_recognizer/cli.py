@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import shlex
 import sys
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +198,7 @@ def predict(
     from digit_recognizer.handwriting import image_files, reader, transcription
 
     skipped: list[Path] = []
-    paths = [path for file in files for path in _split(file)]
-    listed = image_files.list_pictures(paths, labels, on_skip=skipped.append)
+    listed = image_files.list_pictures(files, labels, on_skip=skipped.append)
     if skipped:
         names = ", ".join(path.name for path in skipped[:MAX_NAMES]) + ", ..." * (len(skipped) > MAX_NAMES)
         say(f"skipped {len(skipped):,} files that are not images: {names}", error=True)
@@ -226,15 +223,6 @@ def predict(
         say(f"Annotated images of {len(paths)} of {len(transcripts)} files: {PREDICTIONS}")
     if errors:
         sys.exit(1)
-
-
-def _split(file: Path) -> list[Path]:
-    """Return the files of `IMAGES="a.jpg ~/scans/*.png"`, words as in a shell; the name of a file can have spaces."""
-    with contextlib.suppress(ValueError):  # from a quote in a name
-        words = [] if file.exists() else list(map(os.path.expanduser, shlex.split(str(file))))
-        if any(found := [sorted(glob(word)) for word in words]):  # noqa: PTH207
-            return [Path(name) for word, names in zip(words, found, strict=True) for name in names or [word]]
-    return [file]
 
 
 def _note(errors: list[UserError], error: UserError) -> None:
