@@ -16,7 +16,7 @@ from digit_recognizer.data import csv_files, demo
 @pytest.fixture(scope="session")
 def competition_dir() -> Path:
     """The folder of the competition's real files: DATA_DIR, or data/ once `make download` has filled it."""
-    folder = Path(os.environ.get("DATA_DIR", "data"))
+    folder = Path(os.environ.get("DATA_DIR", "data")).expanduser()
     if not (folder / "train.csv").exists():
         if "DATA_DIR" in os.environ:
             pytest.fail(f"DATA_DIR names {folder}, which holds no train.csv")

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,15 +21,17 @@ WRONG = "KGAT_wrong_and_secret"
 
 
 @pytest.fixture
-def run_doctor(command, tmp_path):
+def run_doctor(clean_environment, tmp_path):
     """Run the command with a token, a loopback Kaggle and an imitation of TensorFlow; return status and findings."""
     (tmp_path / "tensorflow.py").write_text("class config:\n    list_physical_devices = str.lower\n__version__ = '9.9'")
 
     def run(rules_accepted=True, **variables):
         with KaggleServer(b"") as server:
             server.rules_accepted = rules_accepted
-            environment = {"PYTHONPATH": str(tmp_path), "KAGGLE_API_TOKEN": TOKEN, **server.environment}
-            answer = command("doctor", **environment | variables)
+            environment = clean_environment | {"KAGGLE_API_TOKEN": TOKEN, **server.environment} | variables
+            code = "from digit_recognizer.__main__ import main; main()"  # imports from this folder
+            command = [sys.executable, "-c", code, "doctor"]
+            answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert WRONG not in answer.stdout + answer.stderr
         lines = answer.stdout.replace("\n" + " " * 20 + "next:", "; next:").splitlines()
         return answer.returncode, {check: (status, found) for status, check, found in (x.split(None, 2) for x in lines)}

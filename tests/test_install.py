@@ -27,9 +27,7 @@ def run(*command, folder=ROOT, **variables):
 def oldest(tmp_path_factory):
     """The interpreter of an environment with the oldest versions."""
     folder = tmp_path_factory.mktemp("oldest")
-    uv, python = (folder / name / "bin" / program for name, program in (("uv", "uv"), ("env", "python")))
-    run(sys.executable, "-m", "venv", folder / "uv")
-    run(uv.with_name("pip"), "install", "--quiet", "uv")
+    uv, python = Path(sys.executable).with_name("uv"), folder / "env" / "bin" / "python"
     options = "--quiet", "--python", sys.executable, "--extra", "cpu", "--extra", "test"
     run(uv, "pip", "compile", *options, "--resolution", "lowest-direct", "pyproject.toml", "-o", folder / "oldest.txt")
     run(uv, "venv", "--quiet", "--python", sys.executable, folder / "env")

@@ -1,6 +1,10 @@
 """Declared dependencies and their pins."""
 
 import ast
+import itertools
+import os
+import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -58,3 +62,36 @@ def test_constraints_are_exact_and_within_the_declared_ranges():
         pins[canonicalize_name(pin.name)] = specifier.version
     for requirement in read_declared():
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+PLATFORMS = {"x86-64": "x86_64-manylinux_2_28", "aarch64": "aarch64-manylinux_2_28", "macOS": "aarch64-apple-darwin"}
+
+
+def read_systems():
+    """Return uv's name of the platform and the version of Python, for all of the README's table."""
+    rows = re.findall(r"^\| (Linux|macOS)(.*) \| (3.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    named = [([uv for name, uv in PLATFORMS.items() if name in row[0] + row[1]], row[2].split(", ")) for row in rows]
+    return [pair for platforms, versions in named for pair in itertools.product(platforms, versions)]
+
+
+def test_python_versions_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {platform for platform, _ in read_systems()} == set(PLATFORMS.values())
+    versions = sorted({version for _, version in read_systems()})
+    assert versions == [text.split()[-1] for text in project["classifiers"] if "Python :: 3." in text]
+    ends = versions[0], f"3.{int(versions[-1][2:]) + 1}"
+    assert project["requires-python"] == ">={},<{}".format(*ends)
+    makefile = (ROOT / "Makefile").read_text()
+    assert " ".join(f"python{version}" for version in reversed(versions)) in makefile
+    assert "({}) <= sys.version_info < ({})".format(*(end.replace(".", ", ") for end in ends)) in makefile
+
+
+@pytest.mark.install
+@pytest.mark.parametrize(("platform", "version"), read_systems())
+def test_all_pins_have_wheels(platform, version, tmp_path):
+    command = [Path(sys.executable).with_name("uv"), "pip", "compile", "pyproject.toml", "--extra=cpu", "--extra=test"]
+    command += [f"--python-platform={platform}", f"--python-version={version}", "--only-binary=:all:"]
+    command += ["--constraint=constraints.txt", f"--output-file={tmp_path / 'pins'}"]
+    variables = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "13.0"}
+    answer = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr

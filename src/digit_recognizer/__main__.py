@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM  # the last one is of `repeat`
@@ -45,7 +46,12 @@ def main() -> None:
 
 
 def _run() -> tuple[int, str]:
-    """Run a command, and import it only now that signals have handlers; return the exit status and an error's line."""
+    """Run a command; return the exit status and an error's line.
+
+    It is imported only now that signals have handlers, and without the packages of other projects.
+    """
+    foreign = {os.path.abspath(name) for name in os.environ.pop("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
+    sys.path[:] = [name for name in sys.path if name not in foreign - {str(Path(__file__).parents[1])}]
     import io
     import logging
 

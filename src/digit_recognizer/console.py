@@ -81,8 +81,11 @@ def hide_native_messages() -> Iterator[None]:
     """Hide what native libraries write to stderr during the block; show it if the block raises or the process aborts.
 
     TensorFlow prints notices about oneDNN on import, from C++ and before it reads any log level. Keep the block to the
-    import: another process holds the messages until it has ended.
+    import: another process holds the messages until it has ended. Settings of other projects do not reach the import.
     """
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "RAY_ADDRESS", "TF_USE_LEGACY_KERAS"):
+        os.environ.pop(name, None)
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}  # there is no keras.json
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # By itself TensorFlow uses oneDNN only on processors with VNNI, bfloat16 or AMX; on others it is twice as fast too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -1,12 +1,15 @@
 """Decode image files of limited size, list folders of them, read tables of their labels."""
 
-# ruff: noqa: PTH112, PTH113 - Path.is_dir and Path.is_file raise errors on names that are too long
+# ruff: noqa: PTH110, PTH112, PTH113 - methods of Path raise errors on names that are too long
 
+import contextlib
 import csv
 import io
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -90,6 +93,7 @@ def list_pictures(
     Of a folder, hidden files, tables of labels and annotated images are left out; `on_skip` is called with each other
     file that is not an image.
     """
+    paths = [path for text in paths for path in _split(str(text))]
     tables = [path / LABELS for path in paths if os.path.isfile(path / LABELS)] + ([table] if table else [])
     labelled = {os.path.realpath(entry.path): entry for source in tables for entry in read_table(source)}
     known = {os.path.realpath(source) for source in tables} | labelled.keys()
@@ -104,6 +108,15 @@ def list_pictures(
             place = os.path.realpath(file)
             listed.setdefault(place, labelled.get(place, Listed(file))._replace(path=file))
     return list(listed.values())
+
+
+def _split(text: str) -> list[Path]:
+    """Return the files of `IMAGES="a.jpg ~/scans/*.png"`, words as in a shell; the name of a file can have spaces."""
+    with contextlib.suppress(ValueError):  # from a quote in a name
+        words = [] if os.path.exists(text) else list(map(os.path.expanduser, shlex.split(text)))
+        if any(found := [sorted(glob(word)) for word in words]):  # noqa: PTH207
+            return [Path(name) for word, names in zip(words, found, strict=True) for name in names or [word]]
+    return [Path(text)]
 
 
 def _is_to_be_read(file: Path, on_skip: Callable[[Path], None]) -> bool:
