@@ -1,7 +1,6 @@
 """What doctor finds, and what it advises."""
 
 import importlib.metadata
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,8 @@ import pytest
 from kaggle_server import TOKEN, KaggleServer
 
 from digit_recognizer import doctor
-from digit_recognizer.competition import submission
-from digit_recognizer.config import make_config
 from digit_recognizer.doctor import FAULT, OK, WARNING
 from digit_recognizer.errors import UserError
-from digit_recognizer.training.run_folder import new_record
 
 WRONG = "KGAT_wrong_and_secret"
 
@@ -110,19 +106,6 @@ def test_folders_need_space_and_permission_and_data(tmp_path, monkeypatch):
     assert check(doctor.check_folders, "my data", "none") == (OK, "my data, none have the 30 MB that are needed", "")
     assert check(doctor.check_folders, "elsewhere")[1].endswith("has 40 MB of free space, 250 are needed")
     assert check(doctor.check_folders, "my data", "my data/train.csv")[1] == "cannot write into my data/train.csv"
-
-
-def test_unfinished_trainings_and_uploads_are_named(tmp_path):
-    (tmp_path / "mine").mkdir(parents=True)
-    record = new_record(make_config("single"), run="mine", competition="demo", data={"train.csv": "1" * 64})
-    (tmp_path / "mine" / "run.json").write_text(json.dumps(record))
-    for name, status in (("old", "complete"), ("new", "pending")):
-        record = dict.fromkeys(submission.REQUIRED) | {"status": status}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "record.json").write_text(json.dumps(record))
-    _, message, step = check(doctor.check_unfinished, tmp_path, tmp_path)
-    assert message == "the training of mine, the upload of new is not finished"
-    assert step == "run the same `make train` or `make submit` again"
 
 
 def test_tensorflow_is_imported_and_a_gpu_that_it_cannot_use_is_a_warning(monkeypatch):

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from digit_recognizer.competition import client, download, submission, submit
+from digit_recognizer.competition import client, download, submit
 from digit_recognizer.competition.credentials import find_credentials
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.console import hide_native_messages, printable
 from digit_recognizer.errors import UserError, describe_os_error
-from digit_recognizer.training import devices, run_folder
+from digit_recognizer.training import devices
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 REINSTALL = "rm -rf .venv && make setup"
@@ -44,7 +44,6 @@ def diagnose(data_dir: Path, models_dir: Path, submissions_dir: Path) -> Iterato
     yield _run("versions", FAULT, check_versions)
     yield _run("folders", FAULT, check_folders, data_dir, models_dir, submissions_dir)
     yield _run("data", WARNING, check_data, data_dir)  # `make download` mends every fault
-    yield _run("unfinished", WARNING, check_unfinished, models_dir, submissions_dir)
     yield _run("Kaggle", FAULT, check_kaggle)
     yield _run("TensorFlow", FAULT, check_tensorflow)  # last, because its import can end the process
 
@@ -97,18 +96,6 @@ def check_data(data_dir: Path) -> str:
         variable = "" if data_dir == Path("data") else f" {shlex.quote(f'DATA_DIR={data_dir}')}"
         raise UserError(f"{message}; make download{variable}")
     return f"{', '.join(download.EXPECTED)} in {data_dir} are complete"
-
-
-def check_unfinished(models_dir: Path, submissions_dir: Path) -> str:
-    """Look for interrupted trainings and uploads, which the same commands finish."""
-    runs = [path.parent for path in sorted(models_dir.glob("*/run.json"))]
-    unfinished = [f"the training of {run.name}" for run in runs if run_folder.read_record(run)["scores"] is None]
-    for folder in sorted(path.parent for path in submissions_dir.glob("*/record.json")):
-        if submission.read_record(folder)["status"] in submission.REMEDIES:
-            unfinished.append(f"the upload of {folder.name}")
-    if unfinished:
-        raise UserError(f"{', '.join(unfinished)} is not finished; run the same `make train` or `make submit` again")
-    return "no training and no upload"
 
 
 def check_kaggle() -> str:

@@ -57,15 +57,6 @@ def test_mistakes_are_sorted_by_the_probability_of_the_label():
     assert metrics.mistakes(np.array([0, 5, 0, 0], np.uint8), probabilities).tolist() == [2, 3, 0]
 
 
-def test_calibration():
-    probabilities = np.concatenate([predict(0, 0, 1, confidence=0.62), predict(3, 3, confidence=0.94)])
-    result = metrics.calibration(np.array([0, 0, 0, 3, 4], np.uint8), probabilities, bins=10)
-    assert result.counts.tolist() == [3, 2]
-    assert result.confidence == pytest.approx([0.62, 0.94])
-    assert result.accuracy == pytest.approx([2 / 3, 1 / 2])
-    assert result.error == pytest.approx(3 / 5 * abs(2 / 3 - 0.62) + 2 / 5 * abs(1 / 2 - 0.94))
-
-
 HISTORY = {"accuracy": np.array([0.2, 0.7]), "loss": np.array([2.0, 1.0])}
 
 

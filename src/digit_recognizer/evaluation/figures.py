@@ -11,7 +11,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from digit_recognizer.config import CLASSES
 from digit_recognizer.data.folds import Predictions
-from digit_recognizer.evaluation.metrics import Calibration
 from digit_recognizer.files import replacing
 
 BLUE, VERMILION = "#0072B2", "#D55E00"  # of the palette of Okabe and Ito, safe for colour blindness
@@ -79,22 +78,16 @@ def draw_confusion_matrix(matrix: np.ndarray) -> Figure:
 
 
 @rc_context(STYLE)
-def draw_reliability(calibration: Calibration) -> Figure:
-    """Draw a reliability diagram: accuracy by predicted probability, and the number of predictions in each bin."""
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color="#808080", linestyle="--", label="perfectly calibrated")
-    upper.plot(calibration.confidence, calibration.accuracy, color=BLUE, marker="o", label="this run")
-    upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.04))
-    upper.legend(loc="upper left")
-    upper.grid()
-    lower.bar(calibration.confidence, calibration.counts, 0.03, color=BLUE)
-    lower.set(xlabel="probability of the predicted digit (mean of the bin)", ylabel="predictions")
-    lower.set(yscale="log", ylim=0.7)
-    lower.yaxis.set_major_locator(LogLocator(numticks=9))
-    lower.yaxis.set_major_formatter("{x:g}")
-    lower.yaxis.set_minor_formatter("")
-    lower.grid(axis="y")
+def draw_reliability(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
+    """Draw a reliability diagram: accuracy by probability of the predicted digit, in 15 bins of equal width."""
+    from sklearn.calibration import CalibrationDisplay
+
+    figure = Figure(figsize=(WIDTH, 4), layout="constrained")
+    axes = figure.subplots()
+    correct, confidence = probabilities.argmax(axis=1) == labels, probabilities.max(axis=1).clip(max=1)
+    CalibrationDisplay.from_predictions(correct, confidence, n_bins=15, name="this run", ax=axes, color=BLUE)
+    axes.set(xlabel="probability of the predicted digit (mean of the bin)", ylabel="accuracy")
+    axes.grid()
     return figure
 
 

@@ -27,15 +27,6 @@ class Accuracy(NamedTuple):
         return f"{self.value:.2%} (95% confidence interval {self.low:.2%} to {self.high:.2%}, {self.rows:,} images)"
 
 
-class Calibration(NamedTuple):
-    """Mean probability and accuracy of the predictions in each non-empty bin of a reliability diagram."""
-
-    confidence: np.ndarray  # float64 [bins], ascending
-    accuracy: np.ndarray  # float64 [bins]
-    counts: np.ndarray  # int64 [bins]
-    error: float  # expected calibration error
-
-
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
     """Return the accuracy with its Wilson interval."""
     return proportion(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
@@ -127,17 +118,6 @@ def mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the positions of wrong predictions, int64 [k], lowest probability of the label first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
-
-
-def calibration(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> Calibration:
-    """Compute a reliability diagram with bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    index = np.minimum(np.ceil(confidence * bins), bins)  # a bin includes its upper limit
-    _, index, counts = np.unique(index, return_inverse=True, return_counts=True)
-    confidence, accuracy = (np.bincount(index, values) / counts for values in (confidence, correct))
-    error = float(np.average(np.abs(confidence - accuracy), weights=counts))
-    return Calibration(confidence, accuracy, counts, error)
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -133,7 +133,6 @@ def make_report(
     from digit_recognizer.model.prediction import load_network
 
     config, (_, labels, probabilities) = run.record["config"], run.predictions
-    calibration = metrics.calibration(labels, probabilities)
     folders, members = run_folder.member_dirs(run.run_dir), []
     for folder, history in zip(folders, run.histories, strict=True):
         own = run_folder.read_member_predictions(folder)
@@ -155,13 +154,12 @@ def make_report(
         "members": members,
         "epochs": [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)],
         "log_loss": metrics.log_loss(labels, probabilities),
-        "calibration": calibration,
         "confidence": float(probabilities.max(axis=1).mean(dtype=np.float64)),
         "mistakes": len(metrics.mistakes(labels, probabilities)),
         "gallery_size": figures.GALLERY_SIZE,
     }
     pictures = _draw_scores(run) | _draw_samples(run.train)
-    pictures["reliability"] = figures.draw_reliability(calibration)
+    pictures["reliability"] = figures.draw_reliability(labels, probabilities)
     wrong_first = sorted(handwriting, key=lambda sample: sample.text == sample.label)
     shown = wrong_first[: figures.GALLERY_SIZE]
     titles = [f"{sample.label} read as {sample.text or 'nothing'}\n{sample.probability:.0%}" for sample in shown]
