@@ -1,5 +1,6 @@
 """Replace the network that the package ships by that of a finished run: `make bundled RUN=`."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from digit_recognizer.config import COMPETITION
 from digit_recognizer.console import hide_native_messages
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.metrics import fit_temperature
-from digit_recognizer.files import replacing, sha256, write_json
+from digit_recognizer.files import replacing, write_json
 from digit_recognizer.model.bundled import RECORD, WEIGHTS
 from digit_recognizer.training import run_folder
 
@@ -24,7 +25,7 @@ def bundle_network(run_dir: Path, weights: Path = WEIGHTS, record: Path = RECORD
         UserError: The run is not finished, has several networks or no validation rows, or not the competition's data.
     """
     run = run_folder.read_finished_record(run_dir)
-    folders = run_folder.require_members(run, run_dir)
+    folders = run_folder.member_dirs(run_dir)
     if len(folders) > 1 or run["competition"] != COMPETITION:
         trained = f"{len(folders)} on the {run['competition']} data"
         raise UserError(f"expected one network trained on the {COMPETITION} data, found {trained}; name another RUN=")
@@ -37,7 +38,8 @@ def bundle_network(run_dir: Path, weights: Path = WEIGHTS, record: Path = RECORD
         arrays = (values.astype(np.float16) for values in network.get_weights())
         np.savez_compressed(temporary, network.to_json(), *arrays)
     made = {"validation_accuracy": run["scores"]["validation_accuracy"], "images": len(labels)}
-    made |= {"temperature": fit_temperature(labels, probabilities), "weights_sha256": sha256(weights)}
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    made |= {"temperature": fit_temperature(labels, probabilities), "weights_sha256": digest}
     write_json(record, {name: run[name] for name in KEPT} | made)
 
 

@@ -102,7 +102,8 @@ def main(data_dir: Path, run: str | None, count: int, seed: int, work_dir: Path)
     result |= {"machine": describe_machine(), "seed": seed, "count": count, "refuse": REFUSE}
     highest: dict[str, list[float]] = {part: [] for part in KINDS}
     with show_steps(Console(stderr=True)) as step:
-        read = reader.load_reader(run_dir, refuse=0)  # the refusals are counted for several thresholds
+        # The refusals are counted for several thresholds.
+        read = reader.make_reader(reader.load_classifier(run_dir), refuse=0)
         result["speed"] = measure_speed(read, images, labels)
         for number, (part, kinds) in enumerate(KINDS.items(), 1):
             result[part] = {}

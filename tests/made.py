@@ -11,6 +11,7 @@ from digit_recognizer.config import Config
 from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import load_test, load_train
 from digit_recognizer.data.folds import Predictions, make_folds
+from digit_recognizer.files import write_json
 from digit_recognizer.training import run_folder
 
 CONFIG = Config(preset="made", epochs=3, channels=(4, 8), augment=False, validation=0.2)
@@ -53,7 +54,7 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         wrong[random.permutation(len(labels))[:mistakes]] = True
         predictions = Predictions(fold.validation, labels, make_probabilities((labels + wrong) % 10, random))
         contents = make_member(config, index, predictions, networks)
-        run_folder.write_member(run_folder.member_dir(run_dir, index), contents)
+        run_folder.write_member(run_dir / f"member-{index}", contents)
     record["scores"] = {
         "validation_accuracy": 1 - mistakes * len(folds) / len(run_folder.read_predictions(run_dir).rows)
     }
@@ -62,7 +63,8 @@ def write_run(run_dir, data_dir, *, mistakes=20, networks=False, **settings):
         "finished_at": record["started_at"],
         "peak_memory_bytes": 2**30,
     }
-    run_folder.write_finished(run_dir, record)
+    write_json(run_dir / "run.json", record)
+    write_json(run_dir.parent / "latest.json", run_dir.name)
     return run_dir
 
 

@@ -91,7 +91,7 @@ def test_a_closed_pipe_ends_a_command_silently(clean_environment, tmp_path, opti
     ],
 )
 def test_an_error_of_the_operating_system_is_one_line_without_addresses(run, monkeypatch, error, message):
-    monkeypatch.setattr("digit_recognizer.competition.kernel.build", mock.Mock(side_effect=error))
+    monkeypatch.setattr("digit_recognizer.competition.notebook.build", mock.Mock(side_effect=error))
     answer = run("kernel")
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr == f"digit-recognizer: could not read or write {message}\n"

@@ -314,7 +314,7 @@ def encode_pictures():
 
 @pytest.fixture(scope="module")
 def read(trained):
-    return reader.load_reader(trained)
+    return reader.make_reader(reader.load_classifier(trained))
 
 
 def test_damaged_pictures(inputs, tmp_path, read):

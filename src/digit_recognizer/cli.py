@@ -17,6 +17,7 @@ from digit_recognizer.config import ANNOTATED, REFUSE, make_config
 from digit_recognizer.console import make_console, say, show_steps, track
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
+from digit_recognizer.files import write_text
 from digit_recognizer.training import environment, run_folder
 
 MAX_NAMES = 10  # of files that are not read
@@ -167,9 +168,9 @@ def submit(run: str | None, message: str | None, force: bool, data_dir: Path) ->
 @app.command("kernel")
 def build_kernel() -> None:
     """Build the notebook for Kaggle from this package's source."""
-    from digit_recognizer.competition import kernel
+    from digit_recognizer.competition import kernel, notebook
 
-    kernel.build()
+    write_text(kernel.NOTEBOOK, notebook.build())
     say(f"Wrote {kernel.NOTEBOOK}")
 
 
@@ -211,7 +212,7 @@ def predict(
     errors: list[UserError] = []
     on_error = partial(_note, errors)
     run_dir = reader.choose_networks(MODELS, run)
-    read, networks = reader.load_reader(run_dir, refuse), reader.name_networks(run_dir)
+    read, networks = reader.make_reader(reader.load_classifier(run_dir), refuse), reader.name_networks(run_dir)
     reading = transcription.transcribe(listed, read, on_error=on_error)
     transcripts = list(track(reading, "reading", len(listed), _progress))
     if as_json:

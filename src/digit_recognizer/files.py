@@ -1,8 +1,7 @@
-"""Atomic file writes, locks, JSON, packed files, and file hashes."""
+"""Atomic file writes, locks, JSON, and packed files."""
 
 import contextlib
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -48,10 +47,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # it is another user's
     return True
 
 
@@ -150,9 +147,3 @@ def check_unpacked_size(file: IO[bytes]) -> None:
     if size > UNPACKED_LIMIT:
         raise ValueError(f"{size:,} unpacked bytes, more than {UNPACKED_LIMIT:,}")
     file.seek(0)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from digit_recognizer.data import demo
 from digit_recognizer.data.csv_files import Dataset, load_test, load_train
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import metrics
+from digit_recognizer.files import write_json
 from digit_recognizer.training import devices, ensemble, environment, run_folder
 
 
@@ -59,7 +60,8 @@ def finish_run(run_dir: Path, record: dict[str, Any], train_labels: np.ndarray) 
         record["warnings"] = metrics.find_warnings(train_labels, labels, probabilities, histories)
         record["scores"] = metrics.validation_scores(labels, probabilities)
         record["finished_at"] = environment.now()
-    run_folder.write_finished(run_dir, record)
+    write_json(run_dir / "run.json", record)
+    write_json(run_dir.parent / "latest.json", run_dir.name)
     return record
 
 
@@ -73,17 +75,17 @@ def report(
 ) -> list[Path]:
     """Write reports/<run>/report.html and report.md; return their paths. `on_error` is for drawings left out."""
     from digit_recognizer.evaluation.report import load_run, make_report, write_document
-    from digit_recognizer.handwriting.reader import load_reader
+    from digit_recognizer.handwriting.reader import load_classifier, make_reader
     from digit_recognizer.handwriting.transcription import read_samples
 
     step("reading the data", 0)
     run, test = load_run(run_dir, data_dir), load_test(data_dir)
     run_folder.require_data(run.record, {"test.csv": test.sha256}, data_dir)
     step("reading handwriting", 0.2)
-    handwriting = read_samples(data_dir / "handwriting", load_reader(run_dir), on_error=on_error)
-    text, figures = make_report(
-        run, test, handwriting, submission.read_ledger(submissions_dir / submission.LEDGER_NAME)
-    )
+    read = make_reader(load_classifier(run_dir))
+    handwriting = read_samples(data_dir / "handwriting", read, on_error=on_error)
+    ledger = submission.read_ledger(submissions_dir / submission.LEDGER_NAME)
+    text, figures = make_report(run, test, handwriting, ledger)
     return write_document(text, figures, reports_dir / run_dir.name, step)
 
 
@@ -94,7 +96,7 @@ def predict(run_dir: Path, test: Dataset, step: Step) -> np.ndarray:
         Probabilities of each member, float32 [members, n, 10].
     """
     record = run_folder.read_finished_record(run_dir)
-    folders, shifts = run_folder.require_members(record, run_dir), record["config"].get("shifts", False)
+    folders, shifts = run_folder.member_dirs(run_dir), record["config"].get("shifts", False)
     step("loading the networks", 0)
     with hide_native_messages():
         from digit_recognizer.model.prediction import load_network, make_predictor

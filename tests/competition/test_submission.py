@@ -111,7 +111,7 @@ def test_writing_that_is_killed_at_any_step_is_repeated_by_the_next_call(write, 
     write(9 - labels)
     with monkeypatch.context() as patch:
         kill = kill_at(step)
-        for name in ("write_submission", "sha256", "write_json"):
+        for name in ("write_submission", "describe_majority", "write_json"):
             patch.setattr(submission, name, kill(getattr(submission, name)))
         with contextlib.suppress(KilledError):
             write(labels)

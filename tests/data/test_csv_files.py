@@ -36,11 +36,6 @@ def test_columns_map_to_labels_and_pixels(tmp_path):
     assert train.images.sum() == 255 + 9 + 128
 
 
-def test_both_line_ends_are_read(tmp_path):
-    write(tmp_path, HEADER, line(7), end="\n")
-    assert csv_files.load_train(tmp_path).labels.tolist() == [7]
-
-
 def test_test_csv_has_no_labels(tmp_path):
     (tmp_path / "test.csv").write_text(",".join(csv_files.TEST_COLUMNS) + "\n" + line()[2:] + "\n")
     test = csv_files.load_test(tmp_path)

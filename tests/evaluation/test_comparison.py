@@ -123,11 +123,3 @@ def test_compare_prints_what_its_json_has(models, run, tmp_path):
         f"Of 288 images that both held out, {len(test['broken'])} are correct only with a-0, {len(test['fixed'])} only "
         f"with b-0: p = {test['p_value']:.2g} (McNemar's exact test)"
     ) in " ".join(run(*command).stdout.split())
-
-
-@pytest.mark.parametrize("names", [[], ["a-0"]])
-def test_fewer_than_two_runs_are_one_line(models, run, tmp_path, names):
-    (tmp_path / "models").symlink_to(models)
-    answer = run("compare", *names)
-    line = f"name two or more runs to compare, not {len(names)}: make compare RUNS='fast-* single-*'\n"
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", f"digit-recognizer: {line}")

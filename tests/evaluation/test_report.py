@@ -259,8 +259,17 @@ def test_a_run_trained_on_all_rows_is_refused(single, demo_dir, tmp_path):
     run_dir = shutil.copytree(single, tmp_path / "all")
     empty = run_folder.read_member_predictions(run_dir / "member-0")
     np.savez(run_dir / "member-0" / "validation.npz", **{name: values[:0] for name, values in empty._asdict().items()})
-    with pytest.raises(UserError, match="all was trained on all rows"):
+    with pytest.raises(UserError, match=r"all was trained on all rows; .*FOLDS=5"):
         load_run(run_dir, demo_dir)
+
+
+@pytest.mark.parametrize("change", [{"labels": 0}, {"rows": 1_436}, {"rows": -1_437}])
+def test_predictions_of_another_run_are_an_error(single, demo_dir, monkeypatch, change):
+    predictions = run_folder.read_predictions(single)
+    others = {name: getattr(predictions, name) + 1 + value for name, value in change.items()}
+    monkeypatch.setattr(run_folder, "read_predictions", lambda _: predictions._replace(**others))
+    with pytest.raises(UserError, match="single has predictions of another run"):
+        load_run(single, demo_dir)
 
 
 @pytest.fixture

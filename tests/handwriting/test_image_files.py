@@ -137,13 +137,6 @@ def test_a_picture_that_exceeds_the_memory_is_refused_as_such(gray, monkeypatch)
         decode(encode(gray))
 
 
-def test_missing_files_and_folders_are_refused_by_path(tmp_path):
-    with pytest.raises(UserError, match=r"gone.png: no such file"):
-        image_files.read_picture(tmp_path / "gone.png")
-    with pytest.raises(UserError, match=r": not a file"):
-        image_files.read_picture(tmp_path)
-
-
 def test_folders_are_searched_and_files_are_taken_as_named(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):

@@ -145,7 +145,7 @@ def test_a_loaded_reader_is_calibrated_and_has_run_its_networks(monkeypatch, det
     monkeypatch.setattr("digit_recognizer.model.prediction.make_predictor", lambda networks: classify)
     monkeypatch.setattr(reader, "load_networks", lambda run_dir: (1.5, []))
     monkeypatch.setattr(reader, "apply_temperature", lambda values, temperature: values * 0 + np.eye(10)[7])
-    read = reader.load_reader(tmp_path)
+    read = reader.make_reader(reader.load_classifier(tmp_path))
     assert sizes == [20]  # two variants of ten digits
     assert [reading.text for reading in read(draw_digits()[7:8])] == ["7"]
 
@@ -164,4 +164,4 @@ def test_a_run_whose_training_diverged_is_not_read_with(demo_dir, tmp_path):
         arrays = dict(file)
     np.savez(path, **arrays | {"probabilities": arrays["probabilities"] * np.nan})
     with pytest.raises(UserError, match="are nan: its training diverged; train with"):
-        reader.load_reader(run_dir)
+        reader.load_classifier(run_dir)

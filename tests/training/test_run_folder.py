@@ -103,12 +103,6 @@ def test_predictions_of_several_members_for_one_row_are_averaged(tmp_path):
     assert predictions.probabilities.sum(axis=1) == pytest.approx(1)
 
 
-def test_a_run_on_all_rows_has_no_validation_rows(tmp_path):
-    none = run_folder.Predictions(np.arange(0), np.zeros(0, np.uint8), np.zeros((0, 10), np.float32))
-    with pytest.raises(UserError, match=r"all was trained on all rows; .*FOLDS=5"):
-        run_folder.require_held_out(none, tmp_path / "all")
-
-
 def test_only_complete_members_count(tmp_path):
     for name in ("member-0", "member-10", "member-2", "member-1.bak", ".member-3.x"):
         (tmp_path / name).mkdir()
@@ -201,23 +195,11 @@ def test_damaged_predictions_are_an_error(run_dir, name, change, found, monkeypa
     assert not (tmp_path / "marker").exists()
 
 
-def test_predictions_of_another_run_are_an_error(run_dir):
-    predictions = run_folder.read_predictions(run_dir)
-    labels = np.zeros(predictions.rows.max() + 1, np.uint8)
-    labels[predictions.rows] = predictions.labels
-    run_folder.require_labels(predictions, labels, run_dir)
-    for others in (labels[:-1], (labels + 1) % 10):
-        with pytest.raises(UserError, match="made has predictions of another run"):
-            run_folder.require_labels(predictions, others, run_dir)
-
-
 def test_a_missing_member_is_an_error(run_dir):
-    record = run_folder.read_finished_record(run_dir)
-    assert run_folder.require_members(record, run_dir) == [run_dir / "member-0"]
     shutil.rmtree(run_dir / "member-0")
     (run_dir / "member-0").write_text("a file")
     with pytest.raises(UserError, match="made has 0 of 1 members; run the same `make train` again"):
-        run_folder.require_members(record, run_dir)
+        run_folder.read_finished_record(run_dir)
 
 
 def test_the_latest_run_is_a_name_and_not_a_path(run_dir):

@@ -3,9 +3,7 @@
 import asyncio
 import base64
 import contextlib
-import errno
 import http.client
-import os
 import queue
 import re
 import threading
@@ -323,15 +321,6 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_line(client, folder)
     answer = client.post("/save?label=3", content=PNG)
     reason = f"could not read or write {folder}: File exists; move away what is in its place"
     assert (answer.status_code, answer.json()["error"]) == (500, reason)
-
-
-def test_an_error_of_the_operating_system_on_reading_says_nothing_about_saving(folder):
-    def fail(pictures):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a file")
-
-    with testclient.TestClient(server.make_app(fail, guess, folder), base_url=OWN) as client:
-        error = client.post("/read", content=PNG).json()["error"]
-    assert error == "could not read or write a file: Too many open files; check the file and its folder"
 
 
 def test_pictures_are_read_one_at_a_time_without_blocking_the_page(folder):

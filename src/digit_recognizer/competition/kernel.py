@@ -32,11 +32,6 @@ PUSH_ADVICE = {
 }
 
 
-def build() -> None:
-    """Write the tracked notebook."""
-    write_text(NOTEBOOK, notebook.build())
-
-
 def push(settings: Mapping[str, Any], submissions_dir: Path, *, say: Say = print) -> None:
     """Push the notebook, unless Kaggle has it already, watch the kernel until it ends, and fetch its output.
 
@@ -160,26 +155,17 @@ def _fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
         call("the download of the output", api.kernels_output, slug, folder, pattern, advice=READ_ADVICE, say=say)
         # The client saves an error page of the storage as if it were the file.
         remedy = f"run `make kernel-output` again, see {PAGE}/{slug}, or run `make push` with another SEED"
-        record, content, labels = _read_output(path, remedy)
+        with reading(path, "the output of a kernel", remedy), zipfile.ZipFile(path) as archive:
+            archive.extractall(folder, ["run.json", FILE_NAME])
+        record = run_folder.read_record(Path(folder))
+        labels = submission.check_submission(Path(folder) / FILE_NAME, remedy=remedy)
         with replacing(OUTPUT) as temporary:
             shutil.copyfile(path, temporary)
-    accuracy = record["scores"]["validation_accuracy"]
+    accuracy = (record["scores"] or {}).get("validation_accuracy")
     say(f"{record['run']}: {'no rows held out' if accuracy is None else f'validation accuracy {accuracy:.4f}'}")
     local = submissions_dir / record["run"] / FILE_NAME
     if not local.exists():
         say(f"there is no {local} to compare it with; `make train submission` with the same settings writes it")
-    elif local.read_bytes() == content:
-        say(f"its {FILE_NAME} is byte for byte {local}")
     else:
         count = np.count_nonzero(submission.check_submission(local) != labels)
         say(f"{count:,} of {len(labels):,} predictions differ from {local}")
-
-
-def _read_output(path: Path, remedy: str) -> tuple[dict[str, Any], bytes, np.ndarray]:
-    """Return the record, submission.csv and its predictions, uint8 [28000]; raise a `UserError` if one is invalid."""
-    with tempfile.TemporaryDirectory() as folder:
-        with reading(path, "the output of a kernel", remedy), zipfile.ZipFile(path) as archive:
-            for name in ("run.json", FILE_NAME):
-                (Path(folder) / name).write_bytes(archive.read(name))
-        record, file = run_folder.read_finished_record(Path(folder)), Path(folder) / FILE_NAME
-        return record, file.read_bytes(), submission.check_submission(file, remedy=remedy)

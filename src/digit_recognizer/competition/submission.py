@@ -14,7 +14,7 @@ import numpy as np
 from digit_recognizer.config import COMPETITION
 from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation.metrics import describe_majority
-from digit_recognizer.files import locked, read_json, sha256, write_json, write_text
+from digit_recognizer.files import locked, read_json, write_json, write_text
 
 SUBMISSION_HEADER = "ImageId,Label"
 SUBMISSION_ROWS = 28_000  # rows of the competition's test.csv
@@ -95,13 +95,12 @@ def write_submission_folder(folder: Path, run: dict[str, Any], labels: np.ndarra
             elif remedy := REMEDIES.get(earlier["status"]):
                 raise UserError(f"the upload of other predictions from {folder} is unfinished; {remedy}")
         write_submission(folder / FILE_NAME, labels)
-        majority = describe_majority("predictions", labels)
         record = {name: run[name] for name in ("run", "competition", "config", "git_commit", "versions")} | {
             "data": run["data"] | {"test.csv": test_sha256},
             "run_test_sha256": run["data"].get("test.csv"),
             "validation_accuracy": run["scores"]["validation_accuracy"],
-            "warnings": run.get("warnings", []) + ([majority] if majority else []),
-            "submission_sha256": sha256(folder / FILE_NAME),
+            "warnings": run.get("warnings", []) + describe_majority("predictions", labels),
+            "submission_sha256": hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest(),
             "predictions_sha256": predictions,
         }
         write_json(folder / RECORD_NAME, record | upload)

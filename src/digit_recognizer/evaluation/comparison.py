@@ -57,7 +57,6 @@ def compare_runs(run_dirs: Sequence[Path]) -> Comparison:
     compared, predictions = [], []
     for run_dir in run_dirs:
         record = run_folder.read_finished_record(run_dir)
-        run_folder.require_members(record, run_dir)
         predictions.append(run_folder.read_predictions(run_dir))
         _, labels, probabilities = predictions[-1]
         compared.append(

@@ -60,8 +60,8 @@ def find_warnings(
     `train_labels` are those of all rows, uint8 [m]; of the validation rows there may be none. `histories` are each
     member's values per epoch, with `accuracy` and `loss`.
     """
-    majority = describe_majority("labels in train.csv", train_labels)
-    warnings = [majority, describe_majority("predictions", probabilities.argmax(axis=1))]
+    warnings = describe_majority("labels in train.csv", train_labels)
+    warnings += describe_majority("predictions", probabilities.argmax(axis=1))
     for member, history in enumerate(histories):
         finite = np.isfinite(history["loss"])
         if not finite.all():
@@ -70,14 +70,14 @@ def find_warnings(
     validated = accuracy(labels, probabilities).value if len(labels) else 1.0
     if trained - validated > OVERFITTED:
         warnings.append(f"the validation accuracy, {validated:.1%}, is far below the training accuracy, {trained:.1%}")
-    return [warning for warning in warnings if warning]
+    return warnings
 
 
-def describe_majority(what: str, digits: np.ndarray) -> str:
-    """Return a line about digits, integers [n] in 0..9, if implausibly many are the same; otherwise ""."""
+def describe_majority(what: str, digits: np.ndarray) -> list[str]:
+    """Return a line about digits, integers [n] in 0..9, if implausibly many are the same; otherwise none."""
     counts = np.bincount(digits, minlength=CLASSES)
     share = counts.max() / max(len(digits), 1)
-    return f"{share:.0%} of the {len(digits):,} {what} are the digit {counts.argmax()}" if share > MAJORITY else ""
+    return [f"{share:.0%} of the {len(digits):,} {what} are the digit {counts.argmax()}"] if share > MAJORITY else []
 
 
 def validation_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -129,10 +129,9 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
     if not len(labels):  # the run was trained on all rows
         return 1.0
-    rows = np.arange(len(labels))
 
     def loss(logarithm: float) -> float:
-        return -float(np.log(apply_temperature(probabilities, np.exp(logarithm))[rows, labels] + 1e-12).mean())
+        return log_loss(labels, apply_temperature(probabilities, np.exp(logarithm)))
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.2, 5]), method="bounded").x))
 

@@ -19,6 +19,7 @@ from digit_recognizer.config import CLASSES, PRESETS
 from digit_recognizer.console import Step, make_table
 from digit_recognizer.data.csv_files import Dataset, load_train
 from digit_recognizer.data.folds import Predictions
+from digit_recognizer.errors import UserError
 from digit_recognizer.evaluation import comparison, figures, metrics
 from digit_recognizer.files import write_text
 from digit_recognizer.training import environment, run_folder
@@ -73,9 +74,11 @@ def load_run(run_dir: Path, data_dir: Path) -> TrainedRun:
     """
     record, train = run_folder.read_finished_record(run_dir), load_train(data_dir)
     run_folder.require_data(record, {"train.csv": train.sha256}, data_dir)
-    histories = [run_folder.read_history(folder) for folder in run_folder.require_members(record, run_dir)]
+    histories = [run_folder.read_history(folder) for folder in run_folder.member_dirs(run_dir)]
     predictions = run_folder.require_held_out(run_folder.read_predictions(run_dir), run_dir)
-    run_folder.require_labels(predictions, train.labels, run_dir)
+    is_known = np.isin(predictions.rows, np.arange(len(train.labels)))
+    if not is_known.all() or (train.labels[predictions.rows] != predictions.labels).any():
+        raise UserError(f"{run_dir} has predictions of another run; move that member away and run `make train` again")
     return TrainedRun(run_dir, record, train, predictions, histories)
 
 
@@ -205,8 +208,6 @@ def write_document(text: str, pictures: Mapping[str, Figure], folder: Path, step
     contents = "\n".join(f"- [{part}](#{anchor})" for part, anchor in anchors.items())
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.add_render_rule("table_open", lambda *_: '<div class="table"><table>')
-    markdown.add_render_rule("table_close", lambda *_: "</table></div>")
     content = markdown.render(body)  # tags in its text are escaped, so that only real tags are replaced below
     for part, anchor in anchors.items():
         content = content.replace(f"<h2>{part}</h2>", f'<h2 id="{anchor}">{part}</h2>')

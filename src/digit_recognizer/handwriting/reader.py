@@ -60,11 +60,6 @@ class Glyph(NamedTuple):
     is_whole: bool  # False if it was cut from its neighbours through strokes
 
 
-def load_reader(run_dir: Path | None, refuse: float = REFUSE) -> Read:
-    """Load the detector and the networks of `load_classifier`; run each once."""
-    return make_reader(load_classifier(run_dir), refuse)
-
-
 def make_reader(classify: Classify, refuse: float = REFUSE) -> Read:
     """Load the detector, combine it with a classifier, and run each once; see `read_pictures` for `refuse`."""
     read = partial(read_pictures, classify=classify, detect=detector.load_detector(), refuse=refuse)
@@ -92,11 +87,12 @@ def load_networks(run_dir: Path | None) -> tuple[float, list[Any]]:
 
     if run_dir is None:
         return read_bundled_record()["temperature"], [load_bundled()]
-    folders = run_folder.require_members(run_folder.read_finished_record(run_dir), run_dir)
+    run_folder.read_finished_record(run_dir)
     _, labels, probabilities = run_folder.read_predictions(run_dir)
     if np.isnan(probabilities).any():
         raise UserError(f"the predictions in {run_dir} are nan: its training diverged; train with another SEED=")
-    return fit_temperature(labels, probabilities), [load_network(folder / "model.keras") for folder in folders]
+    networks = [load_network(folder / "model.keras") for folder in run_folder.member_dirs(run_dir)]
+    return fit_temperature(labels, probabilities), networks
 
 
 def choose_networks(models_dir: Path, run: str | None) -> Path | None:

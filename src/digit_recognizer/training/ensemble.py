@@ -66,7 +66,7 @@ def train_members(
             folds = make_folds(data.labels, folds=config.folds, validation=config.validation, seed=config.split_seed)
             training = Training(config, data, folds, precision, run_dir / run_folder.WORK)
             for index, contents in _train_missing(training, missing, console, cluster):
-                run_folder.write_member(run_folder.member_dir(run_dir, index), contents)
+                run_folder.write_member(run_dir / f"member-{index}", contents)
                 training.checkpoint(index).unlink(missing_ok=True)
     return record
 

@@ -6,8 +6,8 @@ import fnmatch
 import hashlib
 import math
 import re
-import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +80,7 @@ def open_run(run_dir: Path, record: dict[str, Any]) -> Iterator[tuple[dict[str, 
             write_json(run_dir / "run.json", record)
         wanted, record = record, read_record(run_dir)
         members = range(count_members(wanted["config"]))
-        missing = [index for index in members if not member_dir(run_dir, index).is_dir()]
+        missing = [index for index in members if not (run_dir / f"member-{index}").is_dir()]
         different = [name for name, value in wanted["config"].items() if record["config"].get(name) != value]
         different += [] if record["data"]["train.csv"] == wanted["data"]["train.csv"] else ["train.csv"]
         different += [name for name in ("code", "onednn") if record.get(name) != wanted[name]]
@@ -158,19 +158,14 @@ def _has_form(value: Any, form: Any) -> bool:
 
 
 def read_finished_record(run_dir: Path) -> dict[str, Any]:
-    """Return the record of a run whose members are all trained; raise a `UserError` if some are not."""
-    record = read_record(run_dir)
+    """Return the record of a run with all of its members; raise a `UserError` if some are not trained or missing."""
+    record, count = read_record(run_dir), len(member_dirs(run_dir))
     if record["scores"] is None:
         raise UserError(f"expected a finished run in {run_dir}, found an interrupted one; run `make train` again")
+    expected = count_members(record["config"])
+    if not count or count != expected:
+        raise UserError(f"{run_dir} has {count} of {expected} members; run the same `make train` again")
     return record
-
-
-def require_members(record: dict[str, Any], run_dir: Path) -> list[Path]:
-    """Return the folders of a run's members in order; raise a `UserError` if some are missing."""
-    folders, expected = member_dirs(run_dir), count_members(record["config"])
-    if not folders or len(folders) != expected:
-        raise UserError(f"{run_dir} has {len(folders)} of {expected} members; run the same `make train` again")
-    return folders
 
 
 def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path) -> None:
@@ -180,21 +175,14 @@ def require_data(record: dict[str, Any], hashes: dict[str, str], data_dir: Path)
             raise UserError(f"{data_dir} has another {name} than the run {record['run']}; pass the run's DATA_DIR=")
 
 
-def member_dir(run_dir: Path, index: int) -> Path:
-    """Return the folder of a member, which exists only if the member is complete."""
-    return run_dir / f"member-{index}"
-
-
 def write_member(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write the folder of a member atomically: the contents of its files by name."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    temporary.mkdir()
-    try:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".member-") as temporary:
+        whole = Path(temporary, folder.name)
+        whole.mkdir()
         for name, content in contents.items():
-            (temporary / name).write_bytes(content)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (whole / name).write_bytes(content)
+        whole.rename(folder)
 
 
 def member_dirs(run_dir: Path) -> list[Path]:
@@ -243,16 +231,3 @@ def require_held_out(predictions: Predictions, run_dir: Path) -> Predictions:
     if not len(predictions.rows):
         raise UserError(f"{run_dir.name} was trained on all rows; for scores train with validation rows (FOLDS=5)")
     return predictions
-
-
-def require_labels(predictions: Predictions, labels: np.ndarray, run_dir: Path) -> None:
-    """Check that predictions are for rows of train.csv with the given labels; raise a `UserError` if they are not."""
-    rows = predictions.rows
-    if not (np.isin(rows, np.arange(len(labels))).all() and (labels[rows] == predictions.labels).all()):
-        raise UserError(f"{run_dir} has predictions of another run; move that member away and run `make train` again")
-
-
-def write_finished(run_dir: Path, record: dict[str, Any]) -> None:
-    """Write a run's record and make the run the latest one."""
-    write_json(run_dir / "run.json", record)
-    write_json(run_dir.parent / "latest.json", run_dir.name)
