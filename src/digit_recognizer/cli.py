@@ -21,7 +21,6 @@ from digit_recognizer.files import write_text
 from digit_recognizer.training import environment, run_folder
 
 MAX_NAMES = 10  # of files that are not read
-
 DATA, DEMO = Path("data"), Path("demo")
 MODELS, PREDICTIONS, REPORTS, SUBMISSIONS = map(Path, ("models", ANNOTATED, "reports", "submissions"))
 PATH = click.Path(path_type=Path)
@@ -31,9 +30,7 @@ _progress = Console(stderr=True)  # stdout carries results only
 
 # Options that several commands share; those of one command are decorators.
 SETTINGS = (
-    click.Option(
-        ["--preset"], default="single", help="fast (seconds), single (one network), best (twenty), max (GPUs)."
-    ),
+    click.Option(["--preset"], default="single", help="fast (seconds), single (one network), best (20), max (GPUs)."),
     click.Option(["--folds"], type=int, help="1: one hold-out; k: stratified k-fold; 0: train on all rows."),
     click.Option(["--members"], type=int, help="Networks per fold, with different seeds."),
     click.Option(["--validation"], type=float, help="Fraction of the rows held out, with one fold."),
@@ -113,8 +110,7 @@ def report(run: str | None, data_dir: Path) -> None:
     """Write reports/<run>/report.html and report.md. The first is one file to read, print and share."""
     run_dir = _find_run(data_dir, run)
     with show_steps(_progress) as step:
-        on_error = partial(_note, [])  # of a drawing that cannot be read
-        paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, on_error)
+        paths = pipeline.report(run_dir, data_dir, SUBMISSIONS, REPORTS, step, partial(_note, []))
     say(f"Wrote {' and '.join(map(str, paths))}")
 
 
