@@ -18,7 +18,7 @@ def test_fields_that_are_not_overridden_keep_the_value_of_the_preset():
 def test_members_of_a_preset_without_folds_train_on_all_rows():
     assert make_config("single", members=3).folds == 0
     assert make_config("single", members=3, folds=5).folds == 5
-    assert (make_config("best", members=3).folds, make_config("best").members) == (5, 2)
+    assert (make_config("best", members=3).folds, make_config("best").members) == (10, 2)
 
 
 def test_a_fraction_of_validation_rows_implies_one_fold():

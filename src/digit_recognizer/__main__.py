@@ -19,7 +19,7 @@ def main() -> None:
 
     def repeat(ignored: Any) -> None:  # a callback of native code and a destructor cannot raise
         if received and isinstance(ignored.exc_value, KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)  # after this function has ended
         else:
             sys.__unraisablehook__(ignored)
 

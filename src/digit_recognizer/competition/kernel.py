@@ -159,6 +159,7 @@ def _fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
             archive.extractall(folder, ["run.json", FILE_NAME])
         record = run_folder.read_record(Path(folder))
         labels = submission.check_submission(Path(folder) / FILE_NAME, remedy=remedy)
+        content = (Path(folder) / FILE_NAME).read_bytes()
         with replacing(OUTPUT) as temporary:
             shutil.copyfile(path, temporary)
     accuracy = (record["scores"] or {}).get("validation_accuracy")
@@ -166,6 +167,8 @@ def _fetch(api: Api, slug: str, submissions_dir: Path, say: Say) -> None:
     local = submissions_dir / record["run"] / FILE_NAME
     if not local.exists():
         say(f"there is no {local} to compare it with; `make train submission` with the same settings writes it")
+    elif local.read_bytes() == content:
+        say(f"its {FILE_NAME} is byte for byte {local}")
     else:
         count = np.count_nonzero(submission.check_submission(local) != labels)
         say(f"{count:,} of {len(labels):,} predictions differ from {local}")
