@@ -97,9 +97,7 @@ def test_a_test_csv_can_have_any_name_and_has_no_labels(tmp_path):
     test = csv_files.load_test(tmp_path / "MINE")
     assert (test.images.shape, len(test.labels)) == ((1, 28, 28), 0)
     (tmp_path / "MINE").write_text(HEADER + "\n")  # of a train.csv
-    with pytest.raises(
-        UserError, match=r"MINE, line 1, column 1 .*'pixel0', found 'label'"):
-    ):
+    with pytest.raises(UserError, match=r"MINE, line 1, column 1 .*'pixel0', found 'label'"):
         csv_files.load_test(tmp_path / "MINE")
 
 
