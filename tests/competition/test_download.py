@@ -6,7 +6,8 @@ import time
 import zipfile
 
 import pytest
-from kaggle_checks import failed, wait_until
+from kaggle_checks import failed
+from waiting import wait_until
 
 from digit_recognizer import files
 from digit_recognizer.competition import download
