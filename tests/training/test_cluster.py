@@ -69,10 +69,7 @@ def start_training(data_dir, models_dir, cluster=None, address=None):
     """Start a training of four members on this machine, or on a cluster."""
     where = [f"--cluster={address or cluster.address}"] if cluster else []
     return subprocess.Popen(
-        [
-            Path(sys.executable).with_name("digit-recognizer"),
-            *(*SETTINGS, *where, f"--data-dir={data_dir}"),
-        ],
+        [Path(sys.executable).with_name("digit-recognizer"), *SETTINGS, *where, f"--data-dir={data_dir}"],
         cwd=models_dir,
         env=os.environ | (ray_nodes.environment(cluster.folder) if cluster else {}),
         stdout=subprocess.PIPE,
