@@ -62,9 +62,7 @@ def test_confusions_are_coloured_and_the_diagonal_is_not(tmp_path):
     confused[4, 9] = 12
 
     def count_blue(matrix):
-        pixels = draw_pixels(tmp_path, figures.draw_confusion_matrix(matrix)).astype(int)[
-            :, :610
-        ]  # without the colour bar
+        pixels = draw_pixels(tmp_path, figures.draw_confusion_matrix(matrix)).astype(int)[:, :610]  # no colour bar
         return ((pixels[..., 2] - pixels[..., 0]) > 60).sum()
 
     assert count_blue(perfect) == 0
