@@ -75,7 +75,6 @@ VARIATIONS = {
     "first convolution padded": Variation({}, pad_first_convolution),
     "all rows in each of 9 epochs": Variation({"epochs": 9, "rows_per_epoch": 1.0}),
     "predictions of unshifted images alone": Variation({"shifts": False}),
-    "batches of 256, learning rate 7e-3": Variation({"batch_size": 256, "learning_rate": 7e-3}),
     "twice the channels": Variation({"channels": (64, 128, 256)}),
 }
 
