@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made
 import pytest
 import tiny
 
@@ -47,6 +48,15 @@ def trained(rows, tmp_path_factory):
     return run_dir
 
 
+@pytest.fixture(scope="module")
+def small_run(demo_dir, tmp_path_factory):
+    """A folder with the demo's data and a run with untrained networks."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "data").symlink_to(demo_dir)
+    made.write_run(folder / "models" / "small", demo_dir, networks=True)
+    return folder
+
+
 @pytest.fixture
 def clean_environment(tmp_path):
     """The environment of a user who has set nothing, with an empty home."""
@@ -75,12 +85,8 @@ def command(tmp_path, clean_environment):
 
 
 @pytest.fixture
-def run(tmp_path, clean_environment, monkeypatch, capfd):
+def run_command(tmp_path, monkeypatch, capfd):
     """Run the command line in this process, in an empty folder."""
-    for name in set(os.environ) - {"PYTEST_CURRENT_TEST"}:
-        monkeypatch.delenv(name)
-    for name, value in clean_environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
 
     def run_in_process(*arguments):
@@ -99,3 +105,13 @@ def run(tmp_path, clean_environment, monkeypatch, capfd):
         return subprocess.CompletedProcess(arguments, status, out, err)
 
     return run_in_process
+
+
+@pytest.fixture
+def run(run_command, clean_environment, monkeypatch):
+    """Run the command line in this process, in an empty folder and a clean environment."""
+    for name in set(os.environ) - {"PYTEST_CURRENT_TEST"}:
+        monkeypatch.delenv(name)
+    for name, value in clean_environment.items():
+        monkeypatch.setenv(name, value)
+    return run_command

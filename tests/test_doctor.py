@@ -67,7 +67,7 @@ def test_credentials_that_others_can_read_are_a_warning(run_doctor, clean_enviro
     path = Path(clean_environment["HOME"], ".kaggle", "access_token")
     path.parent.mkdir()
     path.write_text(TOKEN)
-    path.chmod(0o644)
+    path.chmod(0o640)
     status, findings = run_doctor(KAGGLE_API_TOKEN="")
     assert (status, findings["Kaggle"][0]) == (0, WARNING)
     assert findings["Kaggle"][1].endswith(f"; next: chmod 600 {path}")

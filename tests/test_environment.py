@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 
 import cv2
-import made
 import pytest
 
-from digit_recognizer.data import demo
 from digit_recognizer.handwriting import sample_digits
 
 pytestmark = pytest.mark.slow
@@ -23,13 +21,10 @@ STAGES = [TRAIN, ("evaluate",), ("submission",), ("report",), ("predict", "pictu
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory):
-    """A folder with the demo's data, a run and a picture."""
-    folder = tmp_path_factory.mktemp("kit")
-    demo.write_demo_data(folder / "data")
-    made.write_run(folder / "models" / "made", folder / "data", networks=True)
-    cv2.imwrite(str(folder / "picture.png"), sample_digits.draw_digits()[3])
-    return folder
+def kit(small_run):
+    """The same with a picture."""
+    cv2.imwrite(str(small_run / "picture.png"), sample_digits.draw_digits()[3])
+    return small_run
 
 
 def run(folder, *arguments, before=(), **variables):
@@ -84,12 +79,10 @@ def test_on_a_full_or_read_only_disk_every_stage_ends_with_one_line_and_changes_
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_line(kit, tmp_path):
-    shutil.copytree(kit / "data", tmp_path / "data")
-    shutil.copytree(kit / "models", tmp_path / "models")
-    shutil.copy(kit / "picture.png", tmp_path)
+    shutil.copytree(kit, tmp_path, ignore=shutil.ignore_patterns("predictions"), dirs_exist_ok=True)
     for name in ("submissions", "reports", "predictions", "demo"):
         (tmp_path / name).write_text("in the way")
-    (tmp_path / "models" / "made" / "figures").write_text("in the way")
+    (tmp_path / "models" / "small" / "figures").write_text("in the way")
     for stage in STAGES[1:]:
         assert "move away what is in its place" in fail(tmp_path, *stage)
     shutil.rmtree(tmp_path / "models")

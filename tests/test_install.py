@@ -1,4 +1,4 @@
-"""The kit with the oldest version of every package that pyproject.toml admits, in a temporary environment of 2 GB."""
+"""Wheels of the pins, and the kit with the oldest versions that pyproject.toml admits, in an environment of 2 GB."""
 
 import os
 import subprocess
@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_packaging import read_systems
 
 from digit_recognizer.handwriting import sample_digits
 
 pytestmark = pytest.mark.install
 ROOT = Path(__file__).parents[1]
+UV = Path(sys.executable).with_name("uv")
 OWN = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS", "TF_"))}
 
 
@@ -23,15 +25,27 @@ def run(*command, folder=ROOT, **variables):
     return answer.stdout
 
 
+def compile_requirements(path, *options, **variables):
+    """Write the versions of all packages that the kit and its tests need."""
+    extras = "--extra=cpu", "--extra=test"
+    run(UV, "pip", "compile", "--quiet", "pyproject.toml", *extras, *options, "-o", path, **variables)
+
+
+@pytest.mark.parametrize(("platform", "version"), read_systems())
+def test_all_pins_have_wheels(platform, version, tmp_path):
+    options = f"--python-platform={platform}", f"--python-version={version}", "--only-binary=:all:"
+    variables = {"MACOSX_DEPLOYMENT_TARGET": "13.0"}
+    compile_requirements(tmp_path / "pins", *options, "--constraint=constraints.txt", **variables)
+
+
 @pytest.fixture(scope="module")
 def oldest(tmp_path_factory):
     """The interpreter of an environment with the oldest versions."""
     folder = tmp_path_factory.mktemp("oldest")
-    uv, python = Path(sys.executable).with_name("uv"), folder / "env" / "bin" / "python"
-    options = "--quiet", "--python", sys.executable, "--extra", "cpu", "--extra", "test"
-    run(uv, "pip", "compile", *options, "--resolution", "lowest-direct", "pyproject.toml", "-o", folder / "oldest.txt")
-    run(uv, "venv", "--quiet", "--python", sys.executable, folder / "env")
-    run(uv, "pip", "install", "--quiet", "--python", python, "-r", folder / "oldest.txt")
+    python = folder / "env" / "bin" / "python"
+    compile_requirements(folder / "oldest.txt", "--python", sys.executable, "--resolution", "lowest-direct")
+    run(UV, "venv", "--quiet", "--python", sys.executable, folder / "env")
+    run(UV, "pip", "install", "--quiet", "--python", python, "-r", folder / "oldest.txt")
     assert "keras==3.13.0" in (folder / "oldest.txt").read_text()
     return python
 

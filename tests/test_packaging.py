@@ -2,9 +2,7 @@
 
 import ast
 import itertools
-import os
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -84,14 +82,3 @@ def test_python_versions_are_the_same_everywhere():
     makefile = (ROOT / "Makefile").read_text()
     assert " ".join(f"python{version}" for version in reversed(versions)) in makefile
     assert "({}) <= sys.version_info < ({})".format(*(end.replace(".", ", ") for end in ends)) in makefile
-
-
-@pytest.mark.install
-@pytest.mark.parametrize(("platform", "version"), read_systems())
-def test_all_pins_have_wheels(platform, version, tmp_path):
-    command = [Path(sys.executable).with_name("uv"), "pip", "compile", "pyproject.toml", "--extra=cpu", "--extra=test"]
-    command += [f"--python-platform={platform}", f"--python-version={version}", "--only-binary=:all:"]
-    command += ["--constraint=constraints.txt", f"--output-file={tmp_path / 'pins'}"]
-    variables = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "13.0"}
-    answer = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr

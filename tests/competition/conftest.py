@@ -1,4 +1,4 @@
-"""A loopback Kaggle for the real client in this process, a fake clock, and the command line in this process."""
+"""A loopback Kaggle for the real client in this process, and a fake clock."""
 
 import contextlib
 import gc
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from kaggle_server import ROWS, TOKEN, KaggleServer
 
-from digit_recognizer.__main__ import main
 from digit_recognizer.competition import client, kernel, submit
 from digit_recognizer.competition.download import EXPECTED
 from digit_recognizer.competition.submission import write_submission
@@ -79,21 +78,6 @@ def kaggle(make_archive, client_home, monkeypatch):
         with warnings.catch_warnings():  # the client does not close the responses that it does not need
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
-
-
-@pytest.fixture
-def run_command(capsys, monkeypatch, tmp_path):
-    """Run the command line in this process, in an empty folder; return its status and output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["digit-recognizer", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        return subprocess.CompletedProcess(arguments, end.value.code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_rejected_credentials_are_named_in_the_order_of_their_use(kaggle, key_fi
 
 
 def test_key_is_enough_and_a_file_that_others_can_read_is_named(key_file, run_command):
-    key_file.chmod(0o644)
+    key_file.chmod(0o604)
     result = run_command("download")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines()[0] == (

@@ -103,10 +103,3 @@ FILES = {
 def test_content_of_a_key_file_is_checked(folder, content, message):
     write(folder / "kaggle.json", content)
     assert message in find_message()
-
-
-@pytest.mark.parametrize(("mode", "is_public"), [(0o600, False), (0o640, True), (0o604, True)])
-def test_file_that_others_can_read_is_known(folder, mode, is_public):
-    for name, content in (("credentials.json", {"refresh_token": "x"}), ("kaggle.json", KEY), ("access_token", TOKEN)):
-        write(folder / name, content, mode)
-        assert find_credentials().is_public == is_public

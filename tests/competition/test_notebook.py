@@ -92,11 +92,9 @@ def test_settings_change_only_the_settings_cell(committed):
     assert before.startswith('PRESET = "single"')
 
 
-@pytest.mark.parametrize("settings", [{"preset": "slow"}, {"folds": -1}], ids=str)
-def test_invalid_settings_are_an_error(settings):
-    ((name, value),) = settings.items()
-    with pytest.raises(UserError, match=rf"{name}.* got '?{value}"):
-        notebook.build(settings)
+def test_invalid_settings_are_an_error():
+    with pytest.raises(UserError, match="expected folds 0 or more, got -1"):
+        notebook.build({"folds": -1})
 
 
 @pytest.fixture(scope="module")

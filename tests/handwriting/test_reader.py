@@ -56,10 +56,6 @@ def test_touching_digits_are_split(read_texts):
     assert read_texts(line) == ["352"]
 
 
-def test_blank_paper_is_refused(read_texts):
-    assert read_texts(np.full((100, 100, 3), 230, np.uint8), np.full((100, 100, 3), PEN_COLOUR, np.uint8)) == ["", ""]
-
-
 def test_uneven_light_on_blank_paper_is_refused(read):
     light = np.linspace(90, 230, 300)[np.newaxis, :, np.newaxis]
     page = light + np.random.default_rng(0).normal(0, 3, (300, 300, 3))

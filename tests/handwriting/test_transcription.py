@@ -80,7 +80,8 @@ def test_line_breaks_count_as_spaces_in_a_label(label, expected):
 
 
 def test_transcripts_as_json_have_path_digits_text_and_the_name_of_the_networks(transcripts, folder):
-    result = transcription.to_json(transcripts, "three")
+    unlabelled = Transcript(Listed(Path("unlabelled.png")), READING)
+    result = transcription.to_json([*transcripts, unlabelled], "three")
     assert result["networks"] == "three"
     assert (result["accuracy"]["value"], result["accuracy"]["rows"]) == (pytest.approx(2 / 3), 3)
     assert result["images"][0] == {
@@ -91,9 +92,9 @@ def test_transcripts_as_json_have_path_digits_text_and_the_name_of_the_networks(
         "label": "3",
         "correct": True,
     }
-    unlabelled = transcription.to_json([Transcript(Listed(Path("a.png")), READING)], "three")
-    assert unlabelled["accuracy"] is None
-    assert "label" not in unlabelled["images"][0]
+    result = transcription.to_json([unlabelled], "three")
+    assert result["accuracy"] is None
+    assert "label" not in result["images"][0]
 
 
 def tabulate(transcripts):
@@ -122,13 +123,6 @@ def test_a_table_names_pages_that_were_not_read_and_has_no_column_without_labels
     headings, rows = tabulate(list(transcription.transcribe(files, recognise, on_error=pytest.fail)))
     assert headings == ["file", "digits", "probability", "runner-up"]
     assert rows[0][:2] == ("scan.tif (page 1 of 2)", "3")
-
-
-def test_the_accuracy_is_that_of_the_labelled_files(transcripts):
-    unlabelled = Transcript(Listed(Path("unlabelled.png")), READING)
-    accuracy = transcription.score([*transcripts, unlabelled])
-    assert (accuracy.value, accuracy.rows) == (pytest.approx(2 / 3), 3)
-    assert transcription.score([unlabelled]) is None
 
 
 def test_the_samples_of_the_report_are_the_labelled_pictures_that_can_be_read(folder):

@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import TINY, train_member
 
-from digit_recognizer.data.folds import make_folds
 from digit_recognizer.errors import UserError
 from digit_recognizer.training import member
 from digit_recognizer.training.checkpoint import get_variables, read_checkpoint, write_checkpoint
@@ -43,7 +42,5 @@ def test_a_damaged_checkpoint_is_an_error(path):
 def test_a_checkpoint_is_written_after_each_epoch(rows, monkeypatch, tmp_path):
     saved = []
     monkeypatch.setattr(member, "write_checkpoint", lambda path, history, *_: saved.append(len(history["loss"])))
-    folds = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
-    options = {"precision": "float32", "augmented": iter([]), "report": lambda *_: None}
-    member.train_member(TINY, rows, folds, 0, checkpoint=tmp_path / "state.npz", **options)
+    train_member(TINY, rows, checkpoint=tmp_path / "state.npz")
     assert saved == [1, 2]

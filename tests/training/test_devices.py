@@ -62,10 +62,8 @@ def test_tensorflow_for_cpus_has_no_gpus(nvidia_smi, monkeypatch):
 
 def test_cores_are_those_that_the_process_may_use():
     """A container's quota is read by joblib."""
-    program = (
-        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from digit_recognizer.training import "
-    )
-    program += "devices; print(devices.count_cores())"
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    program += "from digit_recognizer.training import devices; print(devices.count_cores())"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"1\n"
 
 

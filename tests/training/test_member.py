@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import TINY, train
+from tiny import TINY, train, train_member
 
 from digit_recognizer.data.csv_files import Dataset
-from digit_recognizer.data.folds import make_folds
 from digit_recognizer.model import layers
 from digit_recognizer.training import ensemble, member, run_folder
 
@@ -77,19 +76,10 @@ def test_an_epoch_has_the_hardest_rows_and_a_random_choice_of_the_others():
 def test_first_and_last_epochs_are_not_augmented_and_steps_are_reported(rows, batches, monkeypatch):
     monkeypatch.setattr(member, "REPORT_SECONDS", 0)
     plain = Dataset(np.full_like(rows.images, 30), rows.labels, "0")
-    folds = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
-    augmented = iter([np.full_like(rows.images, value) for value in (10, 20)])
-    reported = []
-    trained = member.train_member(
-        replace(TINY, epochs=4, augment=True, unaugmented_epochs=1),
-        plain,
-        folds,
-        0,
-        precision="float32",
-        augmented=augmented,
-        report=lambda *step: reported.append(step),
-    )
-    steps = TINY.steps_per_epoch(len(folds[0].train))
+    augmented = [np.full_like(rows.images, value) for value in (10, 20)]
+    config, reported = replace(TINY, epochs=4, augment=True, unaugmented_epochs=1), []
+    trained = train_member(config, plain, augmented=augmented, report=lambda *step: reported.append(step))
+    steps = TINY.steps_per_epoch(320)
     brightness = [int(batch.max()) for batch in batches]
     assert brightness == [30] * steps + [10] * steps + [20] * steps + [30] * steps
     assert [step[:2] for step in reported] == [divmod(number, steps) for number in range(4 * steps)]
@@ -100,11 +90,8 @@ def test_first_and_last_epochs_are_not_augmented_and_steps_are_reported(rows, ba
 
 
 def test_a_training_without_its_augmented_images_fails(rows):
-    folds, options = make_folds(rows.labels, folds=1, validation=0.2, seed=0), {"report": lambda *_: None}
     with pytest.raises(StopIteration):
-        member.train_member(
-            replace(TINY, augment=True), rows, folds, 0, precision="float32", augmented=iter([]), **options
-        )
+        train_member(replace(TINY, augment=True), rows)
 
 
 def test_a_member_trained_on_all_rows_has_no_validation(rows, tmp_path):
@@ -117,10 +104,8 @@ def test_a_member_trained_on_all_rows_has_no_validation(rows, tmp_path):
 def test_statistics_of_a_short_training_are_those_of_the_training_rows(rows, count):
     """With a few steps, or one batch in all, a network predicts its training rows as well as in training."""
     few = Dataset(rows.images[:count], rows.labels[:count], "0")
-    folds = make_folds(few.labels, folds=0, validation=0.2, seed=0)
     config = replace(TINY, folds=0, epochs=30 if count < 32 else 6, learning_rate=0.02)
-    options = {"precision": "float32", "augmented": iter([]), "report": lambda *_: None}
-    trained = member.train_member(config, few, folds, 0, **options)
+    trained = train_member(config, few)
     accuracy = (trained.model(member.normalise(few.images)).numpy().argmax(axis=1) == few.labels).mean()
     assert trained.history["accuracy"][-1] > 0.4
     assert accuracy > trained.history["accuracy"][-1] - 0.1
@@ -140,13 +125,8 @@ def test_the_first_validation_has_statistics_without_their_initial_values():
 
 @pytest.mark.slow
 def test_float16_trains_with_loss_scaling(rows):
-    (fold,) = make_folds(rows.labels, folds=1, validation=0.2, seed=0)
     config = replace(TINY, epochs=8, learning_rate=0.02)
-    options = {"augmented": iter([]), "report": lambda *_: None}
-    half, full = (
-        member.train_member(config, rows, [fold], 0, precision=precision, **options)
-        for precision in ("mixed_float16", "float32")
-    )
+    half, full = (train_member(config, rows, precision=precision) for precision in ("mixed_float16", "float32"))
     assert half.history["loss"][-1] < 0.8 * half.history["loss"][0]
     assert half.history["loss"] == pytest.approx(full.history["loss"], rel=0.2)
     assert half.history["loss"] != full.history["loss"]

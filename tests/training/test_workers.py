@@ -87,12 +87,6 @@ def test_killed_worker_fails_its_task_alone_and_the_reason_is_named():
     assert sorted(results) == [1, 2, 3]
 
 
-def test_killed_worker_of_a_pool_is_a_user_error():
-    found = "a worker process was killed, probably because memory ran out"
-    with pytest.raises(UserError, match=found), worker_pool(1) as pool:
-        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
-
-
 def test_read_only_shared_memory_is_named(monkeypatch):
     monkeypatch.setattr(workers, "ProcessPoolExecutor", mock.Mock(side_effect=OSError(errno.EROFS, "Read-only")))
     with pytest.raises(OSError, match="Read-only") as error, worker_pool(1):
