@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -21,6 +20,7 @@ import hostile
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 from digit_recognizer.handwriting import sample_digits
 
@@ -161,10 +161,7 @@ def start(clean_environment, on_small_run, tmp_path):
 
         options = {"cwd": tmp_path, "env": clean_environment, "start_new_session": True, "preexec_fn": prepare_all}
         processes.append(process := psutil.Popen(command, **options, **files))
-        deadline = time.monotonic() + 60
-        while not (len(process.children()) > 1 if command == REAL else (tmp_path / "begun").exists()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(process.children()) > 1 if command == REAL else (tmp_path / "begun").exists())
         return process, process.children(recursive=True)
 
     yield start_process

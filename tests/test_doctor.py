@@ -25,8 +25,7 @@ def run_doctor(clean_environment, tmp_path):
         with KaggleServer(b"") as server:
             server.rules_accepted = rules_accepted
             environment = clean_environment | {"KAGGLE_API_TOKEN": TOKEN, **server.environment} | variables
-            code = "from digit_recognizer.__main__ import main; main()"  # imports from this folder
-            command = [sys.executable, "-c", code, "doctor"]
+            command = [sys.executable, "-m", "digit_recognizer", "doctor"]  # imports from this folder
             answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert WRONG not in answer.stdout + answer.stderr
         lines = answer.stdout.replace("\n" + " " * 20 + "next:", "; next:").splitlines()

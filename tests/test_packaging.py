@@ -13,14 +13,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def read_declared(*extras):
     """Return the requirements of the package and of some extras."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    optional = project["optional-dependencies"]
-    texts = [*project["dependencies"], *(text for extra in extras or optional for text in optional[extra])]
-    return [requirement for requirement in map(Requirement, texts) if requirement.name != project["name"]]
+    optional = PROJECT["optional-dependencies"]
+    texts = [*PROJECT["dependencies"], *(text for extra in extras or optional for text in optional[extra])]
+    return [requirement for requirement in map(Requirement, texts) if requirement.name != PROJECT["name"]]
 
 
 def read_imported(folder):
@@ -47,8 +47,7 @@ def test_imported_packages_are_declared(folder, extras):
 
 
 def test_declared_packages_are_imported():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {Requirement(text).name for text in project["dependencies"]} <= read_imported(ROOT / "src")
+    assert {Requirement(text).name for text in PROJECT["dependencies"]} <= read_imported(ROOT / "src")
 
 
 def test_constraints_are_exact_and_within_the_declared_ranges():
@@ -73,12 +72,11 @@ def read_systems():
 
 
 def test_python_versions_are_the_same_everywhere():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {platform for platform, _ in read_systems()} == set(PLATFORMS.values())
     versions = sorted({version for _, version in read_systems()})
-    assert versions == [text.split()[-1] for text in project["classifiers"] if "Python :: 3." in text]
+    assert versions == [text.split()[-1] for text in PROJECT["classifiers"] if "Python :: 3." in text]
     ends = versions[0], f"3.{int(versions[-1][2:]) + 1}"
-    assert project["requires-python"] == ">={},<{}".format(*ends)
+    assert PROJECT["requires-python"] == ">={},<{}".format(*ends)
     makefile = (ROOT / "Makefile").read_text()
     assert " ".join(f"python{version}" for version in reversed(versions)) in makefile
     assert "({}) <= sys.version_info < ({})".format(*(end.replace(".", ", ") for end in ends)) in makefile

@@ -1,7 +1,5 @@
 """Checks shared by the tests of this folder."""
 
-import time
-
 from kaggle_server import KEY, TOKEN
 
 WRONG = "KGAT_wrong_and_secret"
@@ -15,14 +13,6 @@ def failed(result):
     for secret in (WRONG, TOKEN, KEY, "signature="):
         assert secret not in result.stdout + result.stderr
     return line.removeprefix("digit-recognizer: ")
-
-
-def wait_until(condition):
-    """Wait for another process."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.01)
 
 
 class KilledError(BaseException):

@@ -6,21 +6,17 @@ import time
 import zipfile
 
 import pytest
-from kaggle_checks import failed, wait_until
+from kaggle_checks import failed
+from waiting import wait_until
 
 from digit_recognizer import files
 from digit_recognizer.competition import download
 
 
-@pytest.fixture
-def find_fault(tmp_path):
+def find_fault(folder, content):
     """Return the fault of an archive, given its bytes."""
-
-    def find(content):
-        (tmp_path / "archive.zip").write_bytes(content)
-        return download.find_fault(tmp_path / "archive.zip")
-
-    return find
+    (folder / "archive.zip").write_bytes(content)
+    return download.find_fault(folder / "archive.zip")
 
 
 def read_folder(folder):
@@ -176,12 +172,12 @@ def test_only_the_expected_files_are_unpacked(kaggle, make_archive, tmp_path, co
     assert not list(tmp_path.parent.rglob("outside.txt"))
 
 
-def test_archive_bomb_is_refused_unread(make_archive, find_fault, monkeypatch):
+def test_archive_bomb_is_refused_unread(make_archive, tmp_path, monkeypatch):
     bomb = make_archive({"zeros": bytes(1_000_000)})
-    assert find_fault(bomb) is None
+    assert find_fault(tmp_path, bomb) is None
     monkeypatch.setattr(files, "UNPACKED_LIMIT", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was read"))
-    assert "unpacked bytes, more than 1,000,000" in find_fault(bomb)
+    assert "unpacked bytes, more than 1,000,000" in find_fault(tmp_path, bomb)
 
 
 @pytest.mark.parametrize(
@@ -193,5 +189,5 @@ def test_archive_bomb_is_refused_unread(make_archive, find_fault, monkeypatch):
         ("sample_submission.csv", b"ImageId,Label\n" + b"1,0\n" * 28_000 + b"1,", "found more"),
     ],
 )
-def test_wrong_file_in_the_archive_is_found(make_archive, find_fault, name, content, fault):
-    assert fault in find_fault(make_archive({name: content}))
+def test_wrong_file_in_the_archive_is_found(make_archive, tmp_path, name, content, fault):
+    assert fault in find_fault(tmp_path, make_archive({name: content}))

@@ -14,7 +14,6 @@ import pytest
 from test_notebook import FLAGS, ROOT, SETTINGS, execute
 
 REQUIREMENTS = ROOT / "tests" / "requirements-kaggle.txt"
-COMMAND = "import sys; from digit_recognizer.__main__ import main; sys.argv[0] = 'digit-recognizer'; main()"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def test_the_notebook_equals_the_command_line_with_kaggles_versions(python, demo
 
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     for stage in (("train", *FLAGS), ("submission",)):
-        command = [python, "-c", COMMAND, *stage, "--data-dir", folder]
+        command = [python, "-m", "digit_recognizer", *stage, "--data-dir", folder]
         answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert answer.returncode == 0, answer.stderr
     (local,) = tmp_path.glob("submissions/*/submission.csv")

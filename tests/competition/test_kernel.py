@@ -6,9 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from kaggle_checks import failed, wait_until
+from kaggle_checks import failed
 from kaggle_server import USERNAME
 from test_files import WRITER
+from waiting import wait_until
 
 from digit_recognizer import files
 from digit_recognizer.competition import kernel, notebook, submission

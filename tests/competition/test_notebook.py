@@ -31,11 +31,6 @@ def code(committed):
     return [cell for cell in committed.cells if cell.cell_type == "code"]
 
 
-@pytest.fixture(scope="module")
-def story(committed):
-    return "\n\n".join(cell.source for cell in committed.cells if cell.cell_type == "markdown")
-
-
 def test_the_committed_notebook_is_current():
     assert (ROOT / kernel.NOTEBOOK).read_text() == notebook.build(), "run `make kernel`"
 
@@ -64,7 +59,8 @@ def test_a_reader_sees_the_settings_then_at_most_200_lines_of_code(code):
     assert max(len(line) for cell in visible for line in cell.source.splitlines()) <= 120
 
 
-def test_every_link_of_the_contents_leads_to_a_part(story):
+def test_every_link_of_the_contents_leads_to_a_part(committed):
+    story = "\n\n".join(cell.source for cell in committed.cells if cell.cell_type == "markdown")
     links = re.findall(r"\]\(#(\w+)\)", story)
     assert len(links) == len(set(links)) >= 8
     assert re.findall(r'<a id="(\w+)"></a>\n## ', story) == links

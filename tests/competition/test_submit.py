@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kaggle_checks import KilledError, kill_at, wait_until
+from kaggle_checks import KilledError, kill_at
 from kaggle_server import ROWS, STORAGE_HOST
+from waiting import wait_until
 
 from digit_recognizer.competition import client, submission, submit
 from digit_recognizer.errors import UserError

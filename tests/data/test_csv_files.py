@@ -131,16 +131,6 @@ def test_a_fault_of_a_packed_file_of_the_users_own_is_named_without_a_download(t
         csv_files.load_test(tmp_path / "test.csv")
 
 
-def test_normalise_scales_to_the_range_0_to_1():
-    images = np.zeros((1, 28, 28), np.uint8)
-    images[0, 1, 2] = 255
-    result = csv_files.normalise(images)
-    assert result.shape == (1, 28, 28, 1)
-    assert result.dtype == np.float32
-    assert result[0, 1, 2, 0] == 1
-    assert result.sum() == 1
-
-
 def test_the_real_files_have_their_known_contents(competition_dir):
     train, test = csv_files.load_train(competition_dir), csv_files.load_test(competition_dir)
     assert (len(train.images), len(test.images)) == (42_000, 28_000)

@@ -9,19 +9,14 @@ from digit_recognizer.errors import UserError
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), 40)[np.random.default_rng(0).permutation(400)]
 
 
-@pytest.mark.parametrize("folds", [2, 5])
-def test_folds_partition_the_rows_and_are_stratified(folds):
+@pytest.mark.parametrize(("folds", "size"), [(1, 4), (2, 20), (5, 8)])
+def test_folds_and_a_hold_out_partition_the_rows_and_are_stratified(folds, size):
     parts = make_folds(LABELS, folds=folds, validation=0.1, seed=0)
-    assert np.sort(np.concatenate([part.validation for part in parts])).tolist() == list(range(400))
+    held_out = np.sort(np.concatenate([part.validation for part in parts])).tolist()
+    assert (len(parts), held_out == list(range(400))) == (folds, folds > 1)
     for part in parts:
         assert np.sort(np.concatenate(part)).tolist() == list(range(400))
-        assert np.bincount(LABELS[part.validation]).tolist() == [40 // folds] * 10
-
-
-def test_a_hold_out_is_disjoint_stratified_and_of_the_given_size():
-    (part,) = make_folds(LABELS, folds=1, validation=0.1, seed=0)
-    assert np.sort(np.concatenate(part)).tolist() == list(range(400))
-    assert np.bincount(LABELS[part.validation]).tolist() == [4] * 10
+        assert np.bincount(LABELS[part.validation]).tolist() == [size] * 10
 
 
 def test_splits_depend_on_the_seed_only():

@@ -6,17 +6,11 @@ import pytest
 from digit_recognizer.handwriting import binarisation
 
 
-@pytest.fixture
-def writing():
-    """Dark strokes on paper, half of which is in the shadow."""
-    gray = np.full((120, 120), 220, np.uint8)
-    gray[:, 60:] = 120
-    gray[30:90, 40:46] = 40
-    gray[60:66, 46:100] = 20
-    return gray
-
-
-def test_strokes_are_foreground_and_the_edge_of_a_shadow_is_not(writing):
+def test_strokes_are_foreground_and_the_edge_of_a_shadow_is_not():
+    writing = np.full((120, 120), 220, np.uint8)
+    writing[:, 60:] = 120
+    writing[30:90, 40:46] = 40
+    writing[60:66, 46:100] = 20
     settings = binarisation.propose_settings(writing)[0]
     foreground = binarisation.extract_foreground(writing, settings)
     assert not settings.light_on_dark

@@ -14,15 +14,10 @@ def enlarge(picture, side):
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST)
 
 
-@pytest.fixture
-def tiny():
-    """Random gray levels: uint8 [8, 8]."""
-    return np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
-
-
 @pytest.mark.parametrize("side", [16, 80, 100, 801])
 @pytest.mark.parametrize("margin", [0, 7])
-def test_blocks_of_pixels_are_found_also_inside_a_margin(tiny, side, margin):
+def test_blocks_of_pixels_are_found_also_inside_a_margin(side, margin):
+    tiny = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     picture = np.pad(enlarge(tiny, side), margin, constant_values=tiny[0, 0])
     (x, y), block = find_blocks(picture)
     assert block == pytest.approx(side / 8, rel=0.02)

@@ -50,11 +50,6 @@ def transcripts(folder):
     return found
 
 
-def test_readable_files_are_transcribed_in_order(transcripts):
-    found = [(one.file.path.name, one.reading.text, one.is_mistake) for one in transcripts]
-    assert found == [("a.png", "3", False), ("b.png", "7", True), ("c.png", "", False)]
-
-
 def test_files_are_read_on_all_cores_in_their_order(folder, monkeypatch):
     monkeypatch.setattr(transcription, "count_cores", lambda: 3)
     together, others_done = threading.Barrier(3, timeout=30), threading.Semaphore(0)

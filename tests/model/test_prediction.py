@@ -68,24 +68,19 @@ def test_a_network_of_other_layers_of_keras_is_loaded(tmp_path):
     assert load_network(tmp_path / "model.keras", "mixed_bfloat16").count_params() == 13_550
 
 
-@pytest.fixture
-def save(tmp_path):
+def save(folder, change, **others):
     """Save a network with another configuration, which a function changes in place; return the file."""
-
-    def save_changed(change, **others):
-        path = tmp_path / "member-0" / "model.keras"
-        path.parent.mkdir()
-        build_model(architecture="plain", channels=(4, 8), dropout=0, folded=True).save(path)
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        config = json.loads(members["config.json"])
-        change(config)
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in (members | {"config.json": json.dumps(config)} | others).items():
-                archive.writestr(name, content)
-        return path
-
-    return save_changed
+    path = folder / "member-0" / "model.keras"
+    path.parent.mkdir()
+    build_model(architecture="plain", channels=(4, 8), dropout=0, folded=True).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"config.json": json.dumps(config)} | others).items():
+            archive.writestr(name, content)
+    return path
 
 
 def refers_to_os_system(config):
@@ -128,17 +123,17 @@ def has_other_images(config):
         (has_other_images, r"a network of .* from \(None, 32, 32, 1\) to \(None, 10\)"),
     ],
 )
-def test_a_network_of_somebody_else_is_refused_before_it_is_made(save, change, fault, tmp_path, monkeypatch):
+def test_a_network_of_somebody_else_is_refused_before_it_is_made(change, fault, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = save(change)
+    path = save(tmp_path, change)
     message = f"a network of `make train` as {path}, found something else .{fault}.; move {path.parent} away and run"
     with pytest.raises(UserError, match=message):
         load_network(path)
     assert list(tmp_path.iterdir()) == [path.parent]  # nothing was executed
 
 
-def test_a_network_without_its_weights_is_refused(save):
-    path = save(lambda config: None)
+def test_a_network_without_its_weights_is_refused(tmp_path):
+    path = save(tmp_path, lambda config: None)
     config = zipfile.ZipFile(path).read("config.json")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", config + b" " * 100_000)
@@ -146,8 +141,8 @@ def test_a_network_without_its_weights_is_refused(save):
         load_network(path)
 
 
-def test_a_network_that_another_keras_cannot_load_names_the_version_that_saved_it(save):
-    path = save(refers_to_os_system, **{"metadata.json": '{"keras_version": "3.99.0"}'})
+def test_a_network_that_another_keras_cannot_load_names_the_version_that_saved_it(tmp_path):
+    path = save(tmp_path, refers_to_os_system, **{"metadata.json": '{"keras_version": "3.99.0"}'})
     with pytest.raises(UserError, match=rf"; Keras 3.99.0 saved it, this is Keras {keras.__version__}: install that"):
         load_network(path)
 

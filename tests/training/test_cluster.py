@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import ray_nodes
+from waiting import wait_until
 
 import digit_recognizer
 
@@ -33,13 +33,6 @@ def find_processes(folder, name=""):
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
     return processes
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +69,7 @@ def start_training(data_dir, models_dir, cluster=None, address=None):
     """Start a training of four members on this machine, or on a cluster."""
     where = [f"--cluster={address or cluster.address}"] if cluster else []
     return subprocess.Popen(
-        [
-            Path(sys.executable).with_name("digit-recognizer"),
-            *(*SETTINGS, *where, f"--data-dir={data_dir}"),
-        ],
+        [Path(sys.executable).with_name("digit-recognizer"), *SETTINGS, *where, f"--data-dir={data_dir}"],
         cwd=models_dir,
         env=os.environ | (ray_nodes.environment(cluster.folder) if cluster else {}),
         stdout=subprocess.PIPE,

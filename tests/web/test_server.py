@@ -114,14 +114,14 @@ def test_files_that_are_not_pictures_are_refused_in_one_line(client, folder, pat
     assert not folder.exists()
 
 
-def post_raw(folder, receive):
+async def post_raw(app, receive):
     """Post a body that an ASGI function yields in parts; return the status and the text of the response."""
     sent = []
 
     async def send(message):
         sent.append(message)
 
-    asyncio.run(server.make_app(three, guess, folder)(SCOPE, receive, send))
+    await app(SCOPE, receive, send)
     return sent[0]["status"], sent[1]["body"].decode()
 
 
@@ -132,44 +132,39 @@ def test_a_large_upload_is_refused_while_it_is_read(folder):
         taken.append(1)
         return {"type": "http.request", "body": bytes(1_000_000), "more_body": True}
 
-    status, text = post_raw(folder, receive)
+    status, text = asyncio.run(post_raw(server.make_app(three, guess, folder), receive))
     assert (status, len(taken)) == (413, 21)
     assert "at most 20 MB" in text
 
 
 def test_an_upload_that_takes_too_long_is_refused(folder, monkeypatch):
     monkeypatch.setattr(server, "BODY_SECONDS", 0.01)
-    status, text = post_raw(folder, lambda: asyncio.sleep(60))
+    app = server.make_app(three, guess, folder)
+    status, text = asyncio.run(post_raw(app, lambda: asyncio.sleep(60)))
     assert status == 408
     assert "expected the whole picture within" in text
 
 
 def test_only_a_few_uploads_are_in_memory_at_a_time(folder):
-    begun, sent = [], []
+    begun = []
 
-    async def post(app, release):
+    async def post_many():
+        app, release = server.make_app(three, guess, folder, name="three"), asyncio.Event()
+
         async def receive():
             begun.append(1)
             await release.wait()
             return {"type": "http.request", "body": PNG, "more_body": False}
 
-        async def send(message):
-            sent.append(message)
-
-        await app(SCOPE, receive, send)
-
-    async def post_many():
-        app, release = server.make_app(three, guess, folder, name="three"), asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            for _ in range(server.BODIES + 3):
-                group.create_task(post(app, release))
+            posts = [group.create_task(post_raw(app, receive)) for _ in range(server.BODIES + 3)]
             for _ in range(100):  # until every task waits
                 await asyncio.sleep(0)
             assert len(begun) == server.BODIES
             release.set()
+        return [post.result()[0] for post in posts]
 
-    asyncio.run(post_many())
-    assert [message["status"] for message in sent if "status" in message] == [200] * (server.BODIES + 3)
+    assert asyncio.run(post_many()) == [200] * (server.BODIES + 3)
 
 
 def test_more_connections_than_the_limit_are_refused(folder, monkeypatch):
