@@ -157,23 +157,8 @@ def mutate_json(text, random):
     return json.dumps(root.get("")).encode()
 
 
-FIELDS = [
-    "",
-    "-1",
-    "256",
-    "1e9",
-    "nan",
-    "٣",
-    '"',
-    '"a\nb"',
-    "=1+1",
-    "\x00",
-    "a" * 300,
-    " 7",
-    "0x1",
-    "9" * 400,
-    "../../x",
-]
+FIELDS = ["", "-1", "256", "1e9", "nan", "\u0663", '"', '"a\nb"', "=1+1", "\x00"]
+FIELDS += ["a" * 300, " 7", "0x1", "9" * 400, "../../x"]
 
 
 def mutate_csv(content, random):
