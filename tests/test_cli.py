@@ -217,6 +217,7 @@ IN_CALLBACK = """
 import ctypes, os, signal, time
 from digit_recognizer import pipeline
 from digit_recognizer.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also below nohup
 
 @ctypes.CFUNCTYPE(None)
 def callback():
