@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 ENDING = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM  # the last one is of `repeat`
@@ -50,8 +49,9 @@ def _run() -> tuple[int, str]:
 
     It is imported only now that signals have handlers, and without the packages of other projects.
     """
+    own = __file__.rpartition(os.sep)[0].rpartition(os.sep)[0]
     foreign = {os.path.abspath(name) for name in os.environ.pop("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
-    sys.path[:] = [name for name in sys.path if name not in foreign - {str(Path(__file__).parents[1])}]
+    sys.path[:] = [name for name in sys.path if name not in foreign - {own}]
     import io
     import logging
 

@@ -104,7 +104,7 @@ POINTS = {  # one after the other in the same run
         UPDATE.format(25),  # in the third epoch
         "kill_at(member.np, 'savez', 1)",  # while the checkpoint of the third epoch is written
         "kill_at(member, 'make_predictor', 2)",  # in the prediction of the validation rows
-        "kill_at(run_folder.secrets, 'token_hex', 1)",  # while the member's files are written
+        "kill_at(run_folder.tempfile, 'TemporaryDirectory', 1)",  # while the member's files are written
     ],
     "several": [
         "kill_at(ensemble.np, 'save', 2)",  # while an augmented epoch is written
