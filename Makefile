@@ -179,7 +179,7 @@ bench: setup $(if $(filter peers,$(or $(PARTS),peers)),.venv/.bench) ## Benchmar
 	@.venv/bin/python -m benchmarks.benchmark $(data) $(call option,PARTS,--parts) $(json)
 
 ablation: setup ## Compare settings of the preset single (over an hour). ONLY="first convolution padded" SEEDS="0 1 2"
-	@.venv/bin/python -m benchmarks.ablation $(data) $(call option,ONLY,--only) $(call option,SEEDS,--seeds)
+	@.venv/bin/python -m benchmarks.ablation $(data) $(call option,ONLY,--only) $(foreach seed,$(SEEDS),--seed $(call quoted,$(seed)))
 
 bench-handwriting: setup ## Measure how synthetic handwriting is read, by kind of difficulty (minutes). RUN=
 	@.venv/bin/python -m benchmarks.handwriting $(run) $(data)

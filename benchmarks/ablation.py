@@ -170,14 +170,12 @@ def _train(trainings: Trainings, tasks: Sequence[tuple[str, int, int]], index: i
 @click.option(
     "--work-dir", type=click.Path(path_type=Path), default="bench", help="Folder for results; predictions are kept."
 )
-@click.option("--only", multiple=True, help="A setting to measure; by default all of them.")
-@click.option("--seeds", default="0", help='Of the networks, such as "0 1 2".')
-def main(data_dir: Path, work_dir: Path, only: tuple[str, ...], seeds: str) -> None:
+@click.option("--only", type=click.Choice(list(VARIATIONS)), help="A setting to measure; by default all of them.")
+@click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, default=[0], help="Of networks; repeatable.")
+def main(data_dir: Path, work_dir: Path, only: str | None, seeds: tuple[int, ...]) -> None:
     """Compare settings of the preset single; takes over an hour for each seed."""
-    if unknown := set(only) - set(VARIATIONS):
-        raise UserError(f"expected settings out of {', '.join(map(repr, VARIATIONS))}, got {unknown.pop()!r}")
-    names = list(dict.fromkeys([BASIS, *only])) if only else list(VARIATIONS)
-    result = measure(data_dir, work_dir, Console(stderr=True), names, [int(seed) for seed in seeds.split()])
+    names = list(dict.fromkeys([BASIS, only])) if only else list(VARIATIONS)
+    result = measure(data_dir, work_dir, Console(stderr=True), names, seeds)
     files.write_json(work_dir / "ablation.json", result)
     tables.draw_ablation([result]).savefig(work_dir / "ablation.png", dpi=100)
     click.echo(tables.make_ablation_table([result]))

@@ -32,7 +32,7 @@ def measure_training(precision: str) -> dict[str, float]:
         from digit_recognizer.training import member
 
     member.REPORT_SECONDS = 0  # every step is reported
-    config = replace(PRESETS["single"], epochs=1, augment=False)
+    config = replace(PRESETS["single"], epochs=1, rows_per_epoch=1.0, augment=False)
     rows, random = (STEPS + WARM_UP + 1) * config.batch_size, np.random.default_rng(0)
     images = random.integers(0, 256, (rows + CLASSES, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     data = Dataset(images, random.integers(0, CLASSES, len(images), np.uint8), "")

@@ -145,7 +145,7 @@ def draw_ablation(results: Sequence[Result]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(1, 0, "ks", label="`single`")
-    for name, values in ((name, values) for result in results for name, values in result["variations"].items()):
+    for name, values in (item for result in results for item in result["variations"].items()):
         if "arithmetic" in values and name != values["basis"]:
             gain, error = (100 * values["difference"][key] for key in ("accuracy", "standard_error"))
             axes.errorbar(values["arithmetic"], gain, error, fmt="o", capsize=3, label=name)
